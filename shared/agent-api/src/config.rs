@@ -1,0 +1,77 @@
+//! Configuration of the processes an agent starts.
+//!
+//! The agent writes each file beside its final name and renames it over; a process gets the *directory*, read-only,
+//! and looks at the file again when its modification time or inode changes.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use bmi_types::{BootKey, BootNumber, DhcpMode, InstanceId, Iqn, MacAddr, Name, NetworkPlan};
+use serde::{Deserialize, Serialize};
+
+/// File name of a [`NetbootConfig`] in the boot services' directory.
+pub const NETBOOT_FILE: &str = "netboot.json";
+
+/// File name of a [`BootGate`] in a target's directory.
+pub const BOOT_GATE_FILE: &str = "boot.json";
+
+/// What `bmi-netboot --config FILE` reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetbootConfig {
+    /// The generation of the desired state it was made from.
+    pub generation: u64,
+    /// The network's addresses; `netboot_address` is the process's own.
+    pub plan: NetworkPlan,
+    /// Part in DHCP.
+    pub dhcp: DhcpMode,
+    /// Directory with `undionly.kpxe` and `snponly.efi`.
+    pub loaders: PathBuf,
+    /// Every instance that can boot now: its target listens.
+    pub instances: Vec<NetbootInstance>,
+    /// Nodes with an instance that is not ready yet: they get their address, and a script that waits.
+    pub waiting: Vec<NetbootReservation>,
+}
+
+/// The address of a node's NICs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetbootReservation {
+    /// The node's NICs.
+    pub macs: Vec<MacAddr>,
+    /// The node's address.
+    pub address: Ipv4Addr,
+    /// DHCP host name (option 12).
+    pub hostname: Name,
+}
+
+/// One instance, as the boot services need to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetbootInstance {
+    /// Which.
+    pub id: InstanceId,
+    /// Its node's NICs, address and host name.
+    pub node: NetbootReservation,
+    /// The iSCSI name the node is told to use.
+    pub initiator: Iqn,
+    /// The target's name.
+    pub target: Iqn,
+    /// The target's address; the port is 3260.
+    pub target_address: Ipv4Addr,
+    /// From which boot secrets are derived.
+    pub boot_key: BootKey,
+}
+
+/// What `bmi-target --boot-gate FILE` reads: which boots may log in. It takes the place of `--chap-user`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootGate {
+    /// The instance.
+    pub instance: InstanceId,
+    /// From which boot secrets are derived.
+    pub boot_key: BootKey,
+    /// The highest boot number that has logged in so far. Lower ones are refused. The target raises its own copy;
+    /// the agent writes it here so that a restarted target still knows.
+    pub floor: BootNumber,
+}

@@ -1,0 +1,93 @@
+//! What should exist on one network: the control plane's answer to `GET /agent/v1/networks/{name}/desired`.
+//!
+//! The query carries `generation`, the last generation the agent has, and `wait`, in seconds (at most 60). The
+//! answer is 200 with a [`DesiredState`] of a higher generation, or 304 when `wait` has passed without one.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use bmi_types::{
+    Architecture, BootKey, DhcpMode, InstanceId, Iqn, MacAddr, Name, NetworkId, NetworkPlan, Segment,
+};
+use serde::{Deserialize, Serialize};
+
+/// The whole desired state of one network. It holds secrets: keep it in files of mode 0600.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredState {
+    /// Grows with every change. An agent ignores a lower one than it has.
+    pub generation: u64,
+    /// The network itself.
+    pub network: DesiredNetwork,
+    /// Every instance that should have a target, and only those. What is not listed is removed.
+    pub instances: Vec<DesiredInstance>,
+}
+
+/// A provisioning network as its agent must build it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredNetwork {
+    /// The network.
+    pub id: NetworkId,
+    /// Its name.
+    pub name: Name,
+    /// Its addresses.
+    #[serde(flatten)]
+    pub plan: NetworkPlan,
+    /// Part in DHCP.
+    pub dhcp: DhcpMode,
+    /// What keeps it apart.
+    pub segment: Segment,
+}
+
+/// One instance: a node, its address, its target and what boots it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredInstance {
+    /// The instance. Names of veths, directories and users are derived from it.
+    pub id: InstanceId,
+    /// The host name given to the node.
+    pub hostname: Name,
+    /// The node's NICs on this network.
+    pub macs: Vec<MacAddr>,
+    /// The node's address.
+    pub node_address: Ipv4Addr,
+    /// The node's architecture.
+    pub architecture: Architecture,
+    /// The iSCSI name the node's firmware is told to use.
+    pub initiator: Iqn,
+    /// The target.
+    pub target: DesiredTarget,
+    /// From which boot secrets are derived.
+    pub boot_key: BootKey,
+}
+
+/// One instance's iSCSI target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredTarget {
+    /// Its name.
+    pub iqn: Iqn,
+    /// Its address; the port is always 3260.
+    pub address: Ipv4Addr,
+    /// Its logical units. LUN 0 is the boot volume, LUN 1 the config volume.
+    pub luns: Vec<DesiredLun>,
+}
+
+/// One logical unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredLun {
+    /// Its number.
+    pub lun: u16,
+    /// Where the blocks are.
+    pub backing: Backing,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// Where the blocks of a volume are, as an agent can reach them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Backing {
+    /// A raw file of the local store on the agent's own host.
+    File {
+        /// Absolute path, below the volume directory the agent is configured with.
+        path: PathBuf,
+    },
+}

@@ -1,0 +1,173 @@
+//! What happened: one JSON line per event from a process to its agent, and batches from the agent to the control
+//! plane (`POST /agent/v1/networks/{name}/events`).
+//!
+//! A process may print only what [`TargetEvent`] or [`NetbootEvent`] can hold. The agent knows which process a line
+//! came from; nothing in a line is believed to say so.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use bmi_types::{BootNumber, InstanceId, MacAddr, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The longest line a process may print, in bytes, the newline included. Longer lines are dropped and counted.
+pub const LINE_MAX: usize = 8 * 1024;
+
+/// The most events in one batch to the control plane.
+pub const BATCH_MAX: usize = 256;
+
+/// What an iSCSI target says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", deny_unknown_fields)]
+pub enum TargetEvent {
+    /// It accepts connections at this address. Always the first line.
+    #[serde(rename = "listening")]
+    Listening {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// An initiator has reached the full-feature phase of a normal session.
+    #[serde(rename = "login")]
+    Login {
+        /// Its iSCSI name, as it gave it.
+        initiator: String,
+        /// From where.
+        peer: SocketAddr,
+        /// Which boot, when boot secrets are in use.
+        boot: Option<BootNumber>,
+    },
+    /// A login was refused.
+    #[serde(rename = "login.refused")]
+    LoginRefused {
+        /// From where.
+        peer: SocketAddr,
+        /// Why, in a few words. Never a secret.
+        reason: String,
+    },
+    /// The first block was read in the current session.
+    #[serde(rename = "read.first")]
+    FirstRead,
+    /// The first block was written in the current session.
+    #[serde(rename = "write.first")]
+    FirstWrite,
+    /// Totals since the target started. At most one a second, and only when they changed.
+    #[serde(rename = "traffic")]
+    Traffic {
+        /// Bytes read from the disk.
+        read_bytes: u64,
+        /// Bytes written to the disk.
+        written_bytes: u64,
+    },
+    /// A session ended.
+    #[serde(rename = "logout")]
+    Logout {
+        /// From where it had come.
+        peer: SocketAddr,
+        /// `logout`, `reinstated`, `fenced`, `disconnected` or `protocol error`.
+        reason: String,
+    },
+    /// A second login came beside a living session, and was refused.
+    #[serde(rename = "session.conflict")]
+    SessionConflict {
+        /// The newcomer.
+        peer: SocketAddr,
+        /// The session that stays.
+        holder: SocketAddr,
+    },
+    /// The store has no space left; writes fail with DATA PROTECT until it has.
+    #[serde(rename = "space.exhausted")]
+    SpaceExhausted,
+}
+
+/// What the boot services say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", deny_unknown_fields)]
+pub enum NetbootEvent {
+    /// DHCP, TFTP and HTTP accept packets at this address. Always the first line.
+    #[serde(rename = "listening")]
+    Listening {
+        /// Where.
+        address: Ipv4Addr,
+    },
+    /// A DHCP answer was sent.
+    #[serde(rename = "dhcp")]
+    Dhcp {
+        /// To which NIC.
+        mac: MacAddr,
+        /// `offer`, `ack` or `nak`.
+        answer: String,
+        /// The address given.
+        address: Option<Ipv4Addr>,
+        /// The client's architecture (option 93, RFC 4578 section 2.1).
+        architecture: Option<u16>,
+        /// The boot file named in the answer.
+        file: Option<String>,
+    },
+    /// A loader was sent whole.
+    #[serde(rename = "loader")]
+    Loader {
+        /// To which address.
+        address: Ipv4Addr,
+        /// To which NIC, when the address is known.
+        mac: Option<MacAddr>,
+        /// Which file.
+        file: String,
+        /// Its size.
+        bytes: u64,
+        /// `tftp` or `http`.
+        protocol: String,
+    },
+    /// A script was sent.
+    #[serde(rename = "script")]
+    Script {
+        /// To which NIC.
+        mac: MacAddr,
+        /// The instance it boots, or nothing for wait-and-retry.
+        instance: Option<InstanceId>,
+        /// The boot number it carries.
+        boot: Option<BootNumber>,
+    },
+    /// A request was refused: a spent or foreign token, or a NIC out of place.
+    #[serde(rename = "refused")]
+    Refused {
+        /// From which address.
+        address: Ipv4Addr,
+        /// Why, in a few words.
+        reason: String,
+    },
+}
+
+/// An event as the agent passes it on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentEvent {
+    /// When the agent read it.
+    pub at: Timestamp,
+    /// Who said it, and what.
+    pub from: EventSource,
+}
+
+/// Which process an event came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "process", rename_all = "snake_case")]
+pub enum EventSource {
+    /// The target of one instance.
+    Target {
+        /// Whose.
+        instance: InstanceId,
+        /// What.
+        said: TargetEvent,
+    },
+    /// The network's boot services.
+    Netboot {
+        /// What.
+        said: NetbootEvent,
+    },
+}
+
+/// The body of an event request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventBatch {
+    /// At most [`BATCH_MAX`], oldest first.
+    pub events: Vec<AgentEvent>,
+}

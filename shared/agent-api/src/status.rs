@@ -1,0 +1,43 @@
+//! What exists: the body of `POST /agent/v1/networks/{name}/status`.
+
+use bmi_types::InstanceId;
+use serde::{Deserialize, Serialize};
+
+/// The agent's whole view of its network, after it worked on a generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// Version of the agent.
+    pub version: String,
+    /// The last generation whose plan was executed. Faults of single objects do not hold it back.
+    pub generation_observed: u64,
+    /// The boot services.
+    pub netboot: ServiceStatus,
+    /// Every instance of which anything exists, also those that are no longer desired and not yet gone.
+    pub instances: Vec<InstanceStatus>,
+}
+
+/// One instance on the agent's host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// Which.
+    pub id: InstanceId,
+    /// Its target.
+    pub target: ServiceStatus,
+}
+
+/// The state of one process the agent keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ServiceStatus {
+    /// Not there, and not wanted.
+    Absent,
+    /// Being made: some of it exists.
+    Starting,
+    /// It said `listening`, its firewall is in place and it is reachable from the network.
+    Listening,
+    /// The last attempt failed; the agent tries again.
+    Failed {
+        /// What was being done and why it failed, for people. No secret.
+        reason: String,
+    },
+}

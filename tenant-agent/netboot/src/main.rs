@@ -1,0 +1,2 @@
+//! tenant-agent/netboot
+fn main() {}

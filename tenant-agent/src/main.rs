@@ -1,0 +1,2 @@
+//! tenant-agent
+fn main() {}

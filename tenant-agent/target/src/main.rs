@@ -1,0 +1,2 @@
+//! tenant-agent/target
+fn main() {}
