@@ -1,0 +1,210 @@
+//! One-time tokens for scripts. Pure: time and randomness are parameters.
+//!
+//! A token is issued in a DHCP answer to iPXE and bound to that transaction, NIC and address. Its first use decides
+//! the answer, boot number included; the same client gets the same answer again for a short time, because firmware
+//! repeats requests whose answer it lost. Any other use is refused.
+//!
+//! This process is not told when a node has logged in: nothing can talk to it. So a repeat is ended by time,
+//! and what ends the secret itself is the target, which refuses a boot number below the highest that logged in.
+//!
+//! Invariants: at most one token per NIC, the newest; at most [`TOKENS_MAX`] in all.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use bmi_types::MacAddr;
+
+/// How long an unused token is good for: iPXE asks within seconds of its DHCP answer.
+const UNUSED: Duration = Duration::from_secs(120);
+
+/// How long the first user may repeat its request.
+const REPEAT: Duration = Duration::from_secs(60);
+
+/// The most tokens held: more than the addresses of the largest network that can all be booting at once.
+const TOKENS_MAX: usize = 16_384;
+
+/// Random bytes in a token.
+const TOKEN_BYTES: usize = 16;
+
+/// A token as it stands in a URL: 32 hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Token(String);
+
+impl Token {
+    /// A token from random bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; TOKEN_BYTES]) -> Self {
+        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The token's text, for the URL.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Token(…)")
+    }
+}
+
+/// Who a token was given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// The NIC.
+    pub mac: MacAddr,
+    /// The address given with it.
+    pub address: Ipv4Addr,
+    /// The DHCP transaction.
+    pub transaction: u32,
+}
+
+struct Entry<Answer> {
+    holder: Holder,
+    expires: Instant,
+    answer: Option<Answer>,
+}
+
+/// Why a token was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Never issued, expired, or replaced by a newer one.
+    #[error("the token is unknown, spent or replaced")]
+    Unknown,
+    /// From another address than it was issued for.
+    #[error("the token was given to another address")]
+    ForeignAddress,
+    /// The address answers at another NIC than it was issued for.
+    #[error("the token was given to another NIC")]
+    ForeignNic,
+}
+
+/// The tokens in force, with the answers already given.
+pub struct Tokens<Answer> {
+    entries: HashMap<Token, Entry<Answer>>,
+}
+
+impl<Answer: Clone> Tokens<Answer> {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { entries: HashMap::new() }
+    }
+
+    /// The token for a DHCP transaction: the one it already has, or `fresh`, which replaces the NIC's older one.
+    /// Nothing when the table is full of tokens in force.
+    pub fn issue(&mut self, holder: Holder, fresh: Token, now: Instant) -> Option<Token> {
+        self.entries.retain(|_, entry| entry.expires > now);
+        if let Some((token, _)) = self.entries.iter().find(|(_, entry)| entry.holder == holder) {
+            return Some(token.clone());
+        }
+        self.entries.retain(|_, entry| entry.holder.mac != holder.mac);
+        if self.entries.len() >= TOKENS_MAX {
+            return None;
+        }
+        self.entries.insert(fresh.clone(), Entry { holder, expires: now + UNUSED, answer: None });
+        Some(fresh)
+    }
+
+    /// Spends a token, or repeats its answer to the one who spent it. `decide` is called at most once per token.
+    ///
+    /// # Errors
+    /// When it is not this client's token, now.
+    pub fn spend(
+        &mut self,
+        token: &str,
+        from: Ipv4Addr,
+        seen_at: Option<MacAddr>,
+        now: Instant,
+        decide: impl FnOnce(Holder) -> Answer,
+    ) -> Result<(Holder, Answer), Refusal> {
+        let entry = self.entries.get_mut(&Token(token.to_owned())).ok_or(Refusal::Unknown)?;
+        if entry.expires <= now {
+            return Err(Refusal::Unknown);
+        }
+        if entry.holder.address != from {
+            return Err(Refusal::ForeignAddress);
+        }
+        if seen_at.is_some_and(|mac| mac != entry.holder.mac) {
+            return Err(Refusal::ForeignNic);
+        }
+        if let Some(answer) = &entry.answer {
+            return Ok((entry.holder, answer.clone()));
+        }
+        let answer = decide(entry.holder);
+        entry.answer = Some(answer.clone());
+        entry.expires = now + REPEAT;
+        Ok((entry.holder, answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(last: u8, transaction: u32) -> Holder {
+        Holder {
+            mac: MacAddr::from_octets([2, 0, 0, 0, 0, last]).unwrap(),
+            address: Ipv4Addr::new(10, 0, 0, last),
+            transaction,
+        }
+    }
+
+    fn token(byte: u8) -> Token {
+        Token::from_bytes([byte; TOKEN_BYTES])
+    }
+
+    #[test]
+    fn the_same_client_gets_the_same_answer_for_a_minute() {
+        let now = Instant::now();
+        let mut tokens = Tokens::new();
+        let node = holder(7, 1);
+        let issued = tokens.issue(node, token(1), now).unwrap();
+        assert_eq!(tokens.issue(node, token(2), now), Some(issued.clone()), "offer and ack carry one token");
+        let mut asked = 0;
+        for seconds in [0, 30, 59] {
+            let at = now + Duration::from_secs(seconds);
+            let answer = tokens.spend(issued.expose(), node.address, Some(node.mac), at, |_| {
+                asked += 1;
+                asked
+            });
+            assert_eq!(answer, Ok((node, 1)));
+        }
+        let late = now + REPEAT;
+        assert_eq!(tokens.spend(issued.expose(), node.address, None, late, |_| 9), Err(Refusal::Unknown));
+    }
+
+    #[test]
+    fn any_other_use_is_refused() {
+        let now = Instant::now();
+        let mut tokens = Tokens::new();
+        let node = holder(7, 1);
+        let neighbour = holder(8, 1);
+        let issued = tokens.issue(node, token(1), now).unwrap();
+        let mut spend = |token: &str, from: Holder, at| {
+            tokens.spend(token, from.address, Some(from.mac), at, |_| ()).map(|_| ())
+        };
+        assert_eq!(spend(token(9).expose(), node, now), Err(Refusal::Unknown));
+        assert_eq!(spend("", node, now), Err(Refusal::Unknown));
+        assert_eq!(spend(issued.expose(), neighbour, now), Err(Refusal::ForeignAddress));
+        let spoofed = Holder { mac: neighbour.mac, ..node };
+        assert_eq!(spend(issued.expose(), spoofed, now), Err(Refusal::ForeignNic));
+        assert_eq!(spend(issued.expose(), node, now + UNUSED), Err(Refusal::Unknown));
+        assert_eq!(spend(issued.expose(), node, now), Ok(()), "a refused use does not spend it");
+    }
+
+    #[test]
+    fn a_new_transaction_replaces_the_token() {
+        let now = Instant::now();
+        let mut tokens: Tokens<()> = Tokens::new();
+        let old = tokens.issue(holder(7, 1), token(1), now).unwrap();
+        let new = tokens.issue(holder(7, 2), token(2), now).unwrap();
+        assert_ne!(old, new);
+        let from = holder(7, 2).address;
+        assert_eq!(tokens.spend(old.expose(), from, None, now, |_| ()), Err(Refusal::Unknown));
+        assert_eq!(tokens.spend(new.expose(), from, None, now, |_| ()), Ok((holder(7, 2), ())));
+    }
+}
