@@ -1,1 +1,62 @@
-//! shared/api
+//! The public REST API's resources: one module per noun, each with what is read and what is sent.
+//!
+//! The server answers with these types, the CLI reads them, and the database layer builds them, so a noun has one
+//! shape everywhere.
+//!
+//! Deliberately absent: how a request is checked (the server reads bodies field by field, to name every fault at
+//! once), and anything only agents see (that is `bmi-agent-api`).
+
+mod image;
+mod instance;
+mod network;
+mod node;
+mod operation;
+mod page;
+mod problem;
+mod project;
+mod whoami;
+
+pub use image::{Image, ImageState, NewImage, NewImageImport, Upload, Visibility};
+pub use instance::{Instance, InstanceState, NewInstance, Stage, TargetState, Timeline, Traffic, UserData};
+pub use network::{AgentStatus, NewNetwork, Network};
+pub use node::{NewNode, Nic, Node, NodeAssign, NodePatch, NodeState, Power};
+pub use operation::{Operation, OperationKind, OperationState, Step, StepState, Subject};
+pub use page::Page;
+pub use problem::{Blocker, Code, Fault, Problem};
+pub use project::{NewProject, Project, ProjectPatch};
+pub use whoami::{CallerKind, Whoami};
+
+/// Declares an enum whose JSON, text and database spelling is one lower-case word per value.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word for it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// The value of a word, or nothing when the word is unknown.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == word)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.pad(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use words;

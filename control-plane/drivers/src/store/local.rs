@@ -1,0 +1,362 @@
+//! The `local` store: raw files on a filesystem with reflink.
+//!
+//! ```text
+//! images/<project>/<id>.part    an open image
+//! images/<project>/<id>.raw     a golden image, mode 0400
+//! volumes/<project>/<id>.raw    a boot volume or config volume; the agent gives it to the target's user
+//! ```
+//!
+//! A clone is one `FICLONE` into a temporary name, then fsync, rename, fsync of the directory: a final name is
+//! always whole. Blocking calls run on tokio's blocking threads.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bmi_types::ByteSize;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::{Backing, DataStore, ImageContent, Place, Progress, Sealed, StoreError, Usage};
+
+/// Bytes read or written at once by copies and checksums.
+const CHUNK: usize = 1 << 20;
+
+/// A local store.
+#[derive(Debug, Clone)]
+pub struct LocalStore {
+    root: Arc<PathBuf>,
+}
+
+impl LocalStore {
+    /// Opens the store in a prepared directory (see [`super::prepare_local_directory`]).
+    ///
+    /// # Errors
+    /// When its folders cannot be made.
+    pub fn open(root: PathBuf) -> Result<Self, StoreError> {
+        for (folder, mode) in [("images", 0o700), ("volumes", 0o711)] {
+            let path = root.join(folder);
+            make_folder(&path, mode)?;
+        }
+        fs::set_permissions(&root, Permissions::from_mode(0o711)).map_err(|source| io("open", &root, source))?;
+        Ok(Self { root: Arc::new(root) })
+    }
+
+    /// The directory below which every volume is.
+    #[must_use]
+    pub fn volume_dir(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    fn open_image(&self, place: Place) -> PathBuf {
+        self.root.join(format!("images/{}/{}.part", place.project, place.volume))
+    }
+
+    fn golden(&self, place: Place) -> PathBuf {
+        self.root.join(format!("images/{}/{}.raw", place.project, place.volume))
+    }
+
+    fn volume(&self, place: Place) -> PathBuf {
+        self.root.join(format!("volumes/{}/{}.raw", place.project, place.volume))
+    }
+
+    async fn blocking<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Self) -> Result<T, StoreError> + Send + 'static,
+    {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || work(store))
+            .await
+            .unwrap_or_else(|failed| Err(StoreError::Unusable(format!("a store task failed: {failed}"))))
+    }
+}
+
+fn io(verb: &str, path: &Path, source: std::io::Error) -> StoreError {
+    StoreError::io(format!("{verb} {}", path.display()), source)
+}
+
+fn make_folder(path: &Path, mode: u32) -> Result<(), StoreError> {
+    fs::create_dir_all(path).map_err(|source| io("create", path, source))?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|source| io("protect", path, source))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// Makes a file appear under its final name, whole and durable, or not at all.
+fn publish(
+    path: &Path,
+    folder_mode: u32,
+    mode: u32,
+    fill: impl FnOnce(&mut File) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let folder = parent(path);
+    make_folder(folder, folder_mode)?;
+    let temporary = path.with_extension("tmp");
+    remove(&temporary)?;
+    let fail = |source| io("write", &temporary, source);
+    let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&temporary).map_err(fail)?;
+    let filled = fill(&mut file).and_then(|()| file.sync_all().map_err(fail));
+    if let Err(error) = filled {
+        remove(&temporary).ok();
+        return Err(error);
+    }
+    fs::rename(&temporary, path).map_err(|source| io("name", path, source))?;
+    sync_folder(folder)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    File::open(folder).and_then(|opened| opened.sync_all()).map_err(|source| io("sync", folder, source))
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file and, when it was the last, its project's folder.
+fn remove_with_folder(path: &Path) -> Result<(), StoreError> {
+    remove(&path.with_extension("tmp"))?;
+    remove(path)?;
+    match fs::remove_dir(parent(path)) {
+        Ok(()) => sync_folder(parent(parent(path))),
+        Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => sync_folder(parent(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io("remove", parent(path), error)),
+    }
+}
+
+fn size_of(path: &Path) -> Result<Option<u64>, StoreError> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io("look at", path, error)),
+    }
+}
+
+/// Copies the data of a sparse file and leaves its holes.
+fn copy_sparse(from: &File, to: &mut File, size: u64, progress: &dyn Fn(u64)) -> std::io::Result<()> {
+    use rustix::fs::SeekFrom as Sparse;
+    to.set_len(size)?;
+    let mut buffer = vec![0; CHUNK];
+    let mut at = 0;
+    while at < size {
+        let data = match rustix::fs::seek(from, Sparse::Data(at)) {
+            Ok(data) => data,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(errno) => return Err(errno.into()),
+        };
+        let hole = rustix::fs::seek(from, Sparse::Hole(data))?.min(size);
+        at = data;
+        while at < hole {
+            let wanted = usize::try_from(hole - at).unwrap_or(CHUNK).min(CHUNK);
+            let chunk = buffer.get_mut(..wanted).unwrap_or_default();
+            from.read_exact_at(chunk, at)?;
+            to.write_all_at(chunk, at)?;
+            at += wanted as u64;
+            progress(at);
+        }
+    }
+    progress(size);
+    Ok(())
+}
+
+fn checksum(path: &Path, size: u64, progress: &dyn Fn(u64)) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut done = 0;
+    while done < size {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        digest.update(buffer.get(..read).unwrap_or_default());
+        done += read as u64;
+        progress(done);
+    }
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Carries progress out of a blocking thread.
+async fn with_progress<T: Send + 'static>(
+    progress: Progress<'_>,
+    total: u64,
+    work: impl FnOnce(&dyn Fn(u64)) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (sender, mut receiver) = tokio::sync::watch::channel(0_u64);
+    let task = tokio::task::spawn_blocking(move || {
+        work(&|done| {
+            sender.send_replace(done);
+        })
+    });
+    while receiver.changed().await.is_ok() {
+        progress(*receiver.borrow_and_update(), total);
+    }
+    task.await.unwrap_or_else(|failed| Err(StoreError::Unusable(format!("a store task failed: {failed}"))))
+}
+
+#[async_trait]
+impl DataStore for LocalStore {
+    async fn image_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
+        self.blocking(move |store| {
+            if store.golden(place).exists() {
+                return Err(StoreError::WrongState { place, state: "sealed" });
+            }
+            let path = store.open_image(place);
+            if size_of(&path)? == Some(size.bytes()) {
+                return Ok(());
+            }
+            publish(&path, 0o700, 0o600, |file| file.set_len(size.bytes()).map_err(|source| io("size", &path, source)))
+        })
+        .await
+    }
+
+    async fn image_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
+        self.blocking(move |store| {
+            if store.golden(place).exists() {
+                return Err(StoreError::WrongState { place, state: "sealed" });
+            }
+            let path = store.open_image(place);
+            let size = size_of(&path)?.ok_or(StoreError::Absent(place))?;
+            let length = bytes.len() as u64;
+            if offset.checked_add(length).is_none_or(|end| end > size) {
+                return Err(StoreError::OutOfRange { place, offset, length, size });
+            }
+            let fail = |source| io("write", &path, source);
+            let file = OpenOptions::new().write(true).open(&path).map_err(fail)?;
+            // Zeroes are left as holes: the file was made empty, and an upload never goes back.
+            for (at, chunk) in (offset..).step_by(CHUNK).zip(bytes.chunks(CHUNK)) {
+                if chunk.iter().any(|byte| *byte != 0) {
+                    file.write_all_at(chunk, at).map_err(fail)?;
+                }
+            }
+            file.sync_data().map_err(fail)
+        })
+        .await
+    }
+
+    async fn image_import(
+        &self,
+        place: Place,
+        source: File,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        let store = self.clone();
+        let size = source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
+        with_progress(progress, size, move |said| {
+            if store.golden(place).exists() {
+                return Err(StoreError::WrongState { place, state: "sealed" });
+            }
+            let path = store.open_image(place);
+            publish(&path, 0o700, 0o600, |file| {
+                copy_sparse(&source, file, size, said).map_err(|source| io("fill", &path, source))
+            })
+        })
+        .await
+    }
+
+    async fn image_seal(&self, place: Place, progress: Progress<'_>) -> Result<Sealed, StoreError> {
+        let store = self.clone();
+        let size = match self.image_observe(place).await? {
+            ImageContent::Absent => return Err(StoreError::Absent(place)),
+            ImageContent::Open { size } | ImageContent::Sealed { size } => size,
+        };
+        with_progress(progress, size.bytes(), move |said| {
+            let (open, golden) = (store.open_image(place), store.golden(place));
+            if !golden.exists() {
+                let fail = |source| io("seal", &open, source);
+                File::open(&open).and_then(|file| file.sync_all()).map_err(fail)?;
+                fs::set_permissions(&open, Permissions::from_mode(0o400)).map_err(fail)?;
+                fs::rename(&open, &golden).map_err(fail)?;
+                sync_folder(parent(&golden))?;
+            }
+            let sha256 = checksum(&golden, size.bytes(), said).map_err(|source| io("read", &golden, source))?;
+            Ok(Sealed { size, sha256 })
+        })
+        .await
+    }
+
+    async fn image_observe(&self, place: Place) -> Result<ImageContent, StoreError> {
+        self.blocking(move |store| {
+            if let Some(size) = size_of(&store.golden(place))? {
+                return Ok(ImageContent::Sealed { size: ByteSize::new(size) });
+            }
+            Ok(match size_of(&store.open_image(place))? {
+                Some(size) => ImageContent::Open { size: ByteSize::new(size) },
+                None => ImageContent::Absent,
+            })
+        })
+        .await
+    }
+
+    async fn image_remove(&self, place: Place) -> Result<(), StoreError> {
+        self.blocking(move |store| {
+            remove_with_folder(&store.open_image(place))?;
+            remove_with_folder(&store.golden(place))
+        })
+        .await
+    }
+
+    async fn volume_clone(&self, golden: Place, volume: Place) -> Result<(), StoreError> {
+        self.blocking(move |store| {
+            let path = store.volume(volume);
+            if path.exists() {
+                return Ok(());
+            }
+            let source = store.golden(golden);
+            let state = if store.open_image(golden).exists() { Some("not sealed") } else { None };
+            let opened = File::open(&source).map_err(|error| match (error.kind(), state) {
+                (std::io::ErrorKind::NotFound, Some(state)) => StoreError::WrongState { place: golden, state },
+                (std::io::ErrorKind::NotFound, None) => StoreError::Absent(golden),
+                _ => io("open", &source, error),
+            })?;
+            publish(&path, 0o711, 0o600, |file| {
+                rustix::fs::ioctl_ficlone(&*file, &opened).map_err(|errno| io("clone to", &path, errno.into()))
+            })
+        })
+        .await
+    }
+
+    async fn volume_put(&self, volume: Place, content: Bytes) -> Result<(), StoreError> {
+        self.blocking(move |store| {
+            let path = store.volume(volume);
+            publish(&path, 0o711, 0o600, |file| file.write_all(&content).map_err(|source| io("write", &path, source)))
+        })
+        .await
+    }
+
+    async fn volume_exists(&self, volume: Place) -> Result<bool, StoreError> {
+        self.blocking(move |store| Ok(size_of(&store.volume(volume))?.is_some())).await
+    }
+
+    async fn volume_remove(&self, volume: Place) -> Result<(), StoreError> {
+        self.blocking(move |store| remove_with_folder(&store.volume(volume))).await
+    }
+
+    async fn usage(&self) -> Result<Usage, StoreError> {
+        self.blocking(|store| {
+            let fs = rustix::fs::statvfs(store.root.as_path())
+                .map_err(|errno| io("measure", &store.root, errno.into()))?;
+            let bytes = |blocks: u64| ByteSize::new(blocks.saturating_mul(fs.f_frsize));
+            Ok(Usage { capacity: bytes(fs.f_blocks), used: bytes(fs.f_blocks.saturating_sub(fs.f_bfree)) })
+        })
+        .await
+    }
+
+    fn backing(&self, volume: Place) -> Backing {
+        Backing::File(self.volume(volume))
+    }
+
+    fn kind(&self) -> &'static str {
+        "local"
+    }
+}

@@ -1,0 +1,183 @@
+//! Data stores: where images and volumes are kept.
+//!
+//! Invariants every implementation keeps:
+//! - A sealed image never changes, and only a sealed image is cloned.
+//! - A name is either whole or absent: what was cut off leaves nothing that looks finished.
+//! - All verbs are idempotent; names are derived from ids.
+
+mod import_source;
+mod local;
+mod mount;
+mod simulated;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bmi_types::{ByteSize, ProjectId, VolumeId};
+use bytes::Bytes;
+
+pub use import_source::{ImportDir, ImportSourceError};
+pub use local::LocalStore;
+pub use mount::prepare as prepare_local_directory;
+pub use simulated::SimulatedStore;
+
+/// The place of an image or a volume: its project's namespace, and its id there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The namespace.
+    pub project: ProjectId,
+    /// The id.
+    pub volume: VolumeId,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}/{}", self.project, self.volume)
+    }
+}
+
+/// What a sealed image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Size of the disk.
+    pub size: ByteSize,
+    /// SHA-256 of the whole disk, in hexadecimal.
+    pub sha256: String,
+}
+
+/// What is at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageContent {
+    /// Nothing.
+    Absent,
+    /// An image that can be written to.
+    Open {
+        /// Size of the disk.
+        size: ByteSize,
+    },
+    /// A golden image.
+    Sealed {
+        /// Size of the disk.
+        size: ByteSize,
+    },
+}
+
+/// How full a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes it can hold.
+    pub capacity: ByteSize,
+    /// Bytes in use; blocks that clones share are counted once.
+    pub used: ByteSize,
+}
+
+/// Where the blocks of a volume are, for the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backing {
+    /// A raw file on this host.
+    File(PathBuf),
+}
+
+/// Why a store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no space left.
+    #[error("the store is full: cannot {action}")]
+    Full {
+        /// What was being done, to what.
+        action: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {action}")]
+    Io {
+        /// What was being done, to what.
+        action: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something is not there.
+    #[error("{0} does not exist in the store")]
+    Absent(Place),
+    /// A sealed image would have been changed, or an open one cloned.
+    #[error("{place} is {state}")]
+    WrongState {
+        /// Which.
+        place: Place,
+        /// `sealed` or `not sealed`.
+        state: &'static str,
+    },
+    /// Bytes outside the disk.
+    #[error("{length} bytes at {offset} reach beyond the {size} bytes of {place}")]
+    OutOfRange {
+        /// Which.
+        place: Place,
+        /// Where the bytes begin.
+        offset: u64,
+        /// How many.
+        length: u64,
+        /// Size of the disk.
+        size: u64,
+    },
+    /// The store cannot be used as it is configured.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl StoreError {
+    /// An I/O failure, with "no space left" told apart.
+    pub fn io(action: impl Into<String>, source: std::io::Error) -> Self {
+        let action = action.into();
+        match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full { action },
+            _ => Self::Io { action, source },
+        }
+    }
+}
+
+/// Hears how far a long copy is: bytes done, bytes in all.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+
+/// A data store.
+#[async_trait]
+pub trait DataStore: Send + Sync {
+    /// Makes an empty open image; one that is there already, of the same size, is kept as it is.
+    async fn image_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError>;
+
+    /// Writes bytes into an open image and makes them durable.
+    async fn image_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// Replaces an open or absent image by a copy of a raw file.
+    async fn image_import(&self, place: Place, source: std::fs::File, progress: Progress<'_>)
+    -> Result<(), StoreError>;
+
+    /// Makes an image immutable and durable. A sealed one is only measured again.
+    async fn image_seal(&self, place: Place, progress: Progress<'_>) -> Result<Sealed, StoreError>;
+
+    /// Looks what is at a place.
+    async fn image_observe(&self, place: Place) -> Result<ImageContent, StoreError>;
+
+    /// Removes an image, whatever its state.
+    async fn image_remove(&self, place: Place) -> Result<(), StoreError>;
+
+    /// Makes a volume that is a copy-on-write clone of a golden image.
+    async fn volume_clone(&self, golden: Place, volume: Place) -> Result<(), StoreError>;
+
+    /// Makes a volume with a content of its own, replacing one that is there.
+    async fn volume_put(&self, volume: Place, content: Bytes) -> Result<(), StoreError>;
+
+    /// Whether a volume is there, whole.
+    async fn volume_exists(&self, volume: Place) -> Result<bool, StoreError>;
+
+    /// Removes a volume.
+    async fn volume_remove(&self, volume: Place) -> Result<(), StoreError>;
+
+    /// How full it is.
+    async fn usage(&self) -> Result<Usage, StoreError>;
+
+    /// Where the blocks of a volume are.
+    fn backing(&self, volume: Place) -> Backing;
+
+    /// The kind, as in the configuration.
+    fn kind(&self) -> &'static str;
+}

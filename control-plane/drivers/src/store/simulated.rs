@@ -1,0 +1,138 @@
+//! A store in memory, for tests of what uses a store. It keeps the same invariants, and content is not kept.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bmi_types::ByteSize;
+use bytes::Bytes;
+
+use super::{Backing, DataStore, ImageContent, Place, Progress, Sealed, StoreError, Usage};
+
+/// A simulated store.
+#[derive(Debug, Default)]
+pub struct SimulatedStore {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: BTreeMap<Place, ByteSize>,
+    golden: BTreeMap<Place, ByteSize>,
+    volumes: BTreeMap<Place, ByteSize>,
+}
+
+impl SimulatedStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Every volume there is.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<Place> {
+        self.lock().volumes.keys().copied().collect()
+    }
+
+    /// Every image there is, open or sealed.
+    #[must_use]
+    pub fn images(&self) -> Vec<Place> {
+        let state = self.lock();
+        state.open.keys().chain(state.golden.keys()).copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl DataStore for SimulatedStore {
+    async fn image_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        if state.golden.contains_key(&place) {
+            return Err(StoreError::WrongState { place, state: "sealed" });
+        }
+        state.open.insert(place, size);
+        Ok(())
+    }
+
+    async fn image_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
+        let state = self.lock();
+        let size = state.open.get(&place).ok_or(StoreError::Absent(place))?.bytes();
+        let length = bytes.len() as u64;
+        if offset.checked_add(length).is_none_or(|end| end > size) {
+            return Err(StoreError::OutOfRange { place, offset, length, size });
+        }
+        Ok(())
+    }
+
+    async fn image_import(&self, place: Place, source: File, progress: Progress<'_>) -> Result<(), StoreError> {
+        let size = source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
+        self.image_create(place, ByteSize::new(size)).await?;
+        progress(size, size);
+        Ok(())
+    }
+
+    async fn image_seal(&self, place: Place, progress: Progress<'_>) -> Result<Sealed, StoreError> {
+        let mut state = self.lock();
+        if let Some(size) = state.open.remove(&place) {
+            state.golden.insert(place, size);
+        }
+        let size = *state.golden.get(&place).ok_or(StoreError::Absent(place))?;
+        progress(size.bytes(), size.bytes());
+        Ok(Sealed { size, sha256: "0".repeat(64) })
+    }
+
+    async fn image_observe(&self, place: Place) -> Result<ImageContent, StoreError> {
+        let state = self.lock();
+        let golden = state.golden.get(&place).map(|size| ImageContent::Sealed { size: *size });
+        let open = state.open.get(&place).map(|size| ImageContent::Open { size: *size });
+        Ok(golden.or(open).unwrap_or(ImageContent::Absent))
+    }
+
+    async fn image_remove(&self, place: Place) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        state.open.remove(&place);
+        state.golden.remove(&place);
+        Ok(())
+    }
+
+    async fn volume_clone(&self, golden: Place, volume: Place) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        let size = *state.golden.get(&golden).ok_or(StoreError::Absent(golden))?;
+        state.volumes.insert(volume, size);
+        Ok(())
+    }
+
+    async fn volume_put(&self, volume: Place, content: Bytes) -> Result<(), StoreError> {
+        self.lock().volumes.insert(volume, ByteSize::new(content.len() as u64));
+        Ok(())
+    }
+
+    async fn volume_exists(&self, volume: Place) -> Result<bool, StoreError> {
+        Ok(self.lock().volumes.contains_key(&volume))
+    }
+
+    async fn volume_remove(&self, volume: Place) -> Result<(), StoreError> {
+        self.lock().volumes.remove(&volume);
+        Ok(())
+    }
+
+    async fn usage(&self) -> Result<Usage, StoreError> {
+        let state = self.lock();
+        let used = state.golden.values().chain(state.volumes.values()).map(|size| size.bytes()).sum();
+        Ok(Usage { capacity: ByteSize::new(1 << 50), used: ByteSize::new(used) })
+    }
+
+    fn backing(&self, volume: Place) -> Backing {
+        Backing::File(PathBuf::from(format!("/simulated/{volume}.raw")))
+    }
+
+    fn kind(&self) -> &'static str {
+        "simulated"
+    }
+}

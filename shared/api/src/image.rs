@@ -1,0 +1,79 @@
+//! Images.
+
+use bmi_types::{ByteSize, ImageId, Name, ProjectId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::words;
+
+words! {
+    /// Where an image is in its life.
+    ImageState {
+        /// Content is expected or arriving. Enters: created. Leaves: `seal`, `delete`.
+        Open = "open",
+        /// An operation fills or seals it. Enters: `import`, `seal`. Leaves: to `sealed`, or back where it came from.
+        Sealing = "sealing",
+        /// Immutable: a golden image, the only thing that can be cloned. Leaves: `delete`, when nothing was cloned.
+        Sealed = "sealed",
+        /// Being removed.
+        Deleting = "deleting",
+    }
+}
+
+words! {
+    /// Who may use an image.
+    Visibility {
+        /// The project that owns it.
+        Private = "private",
+    }
+}
+
+/// How far an upload is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Bytes received. Send the next chunk with this `Upload-Offset`.
+    pub offset: ByteSize,
+}
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Its id.
+    pub id: ImageId,
+    /// Its name, unique in its project.
+    pub name: Name,
+    /// Its owner.
+    pub project: ProjectId,
+    /// Who may use it.
+    pub visibility: Visibility,
+    /// Where it is in its life.
+    pub state: ImageState,
+    /// Size of the disk, in bytes.
+    pub virtual_size: ByteSize,
+    /// SHA-256 of the whole disk, once sealed.
+    pub sha256: Option<String>,
+    /// While it is open.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub upload: Option<Upload>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Grows with each change; the `ETag`.
+    pub version: i64,
+}
+
+/// What creates an image to upload to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewImage {
+    /// Its name.
+    pub name: Name,
+    /// Size of the disk: a multiple of 512, from 1 MiB to 64 TiB.
+    pub virtual_size: ByteSize,
+}
+
+/// What imports an image from the server's import directory and seals it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewImageImport {
+    /// Its name.
+    pub name: Name,
+    /// A relative path below the server's `import_dir`, of a raw disk image.
+    pub file: String,
+}

@@ -1,0 +1,69 @@
+//! Provisioning networks.
+
+use std::net::Ipv4Addr;
+
+use bmi_types::{DhcpMode, Ipv4Net, Ipv4Range, Name, NetworkId, NetworkPlan, Segment, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A provisioning network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its id.
+    pub id: NetworkId,
+    /// Its name, unique among networks.
+    pub name: Name,
+    /// Its addresses.
+    #[serde(flatten)]
+    pub plan: NetworkPlan,
+    /// BMI's part in DHCP.
+    pub dhcp: DhcpMode,
+    /// What keeps it apart.
+    pub segment: Segment,
+    /// Its agent, once one has reported.
+    pub agent: Option<AgentStatus>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Grows with each change; the `ETag`.
+    pub version: i64,
+}
+
+/// What a network's agent last said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// The generation of desired state that the agent has carried out.
+    pub generation_observed: i64,
+    /// The newest generation.
+    pub generation: i64,
+    /// State of the boot services: `absent`, `starting`, `listening` or `failed`.
+    pub netboot: String,
+    /// Why they failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// When it last reported.
+    pub last_seen: Timestamp,
+}
+
+/// What creates a network. The ranges that are not given are laid out by size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewNetwork {
+    /// Its name.
+    pub name: Name,
+    /// The network, `10.0.0.0/24`.
+    pub cidr: Ipv4Net,
+    /// Address of the boot services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netboot_address: Option<Ipv4Addr>,
+    /// Addresses of targets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_range: Option<Ipv4Range>,
+    /// Addresses of nodes with an instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_range: Option<Ipv4Range>,
+    /// Addresses of machines without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discovery_range: Option<Ipv4Range>,
+    /// BMI's part in DHCP.
+    pub dhcp: DhcpMode,
+    /// What keeps it apart.
+    pub segment: Segment,
+}

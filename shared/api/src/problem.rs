@@ -1,0 +1,175 @@
+//! Errors: `application/problem+json` (RFC 9457) with a stable code.
+
+use serde::{Deserialize, Serialize};
+
+use crate::words;
+
+words! {
+    /// What went wrong, as a word that never changes its meaning.
+    Code {
+        /// 400: the body is not JSON.
+        NotJson = "not-json",
+        /// 400: the query or a header is malformed.
+        BadRequest = "bad-request",
+        /// 401: no token, or one nobody issued.
+        Unauthenticated = "unauthenticated",
+        /// 403: the resource is known, this action on it is not allowed.
+        Forbidden = "forbidden",
+        /// 404: absent, or another project's.
+        NotFound = "not-found",
+        /// 405: the path exists, the method does not.
+        MethodNotAllowed = "method-not-allowed",
+        /// 409: something of that name or address exists.
+        Duplicate = "duplicate",
+        /// 409: something else uses it; `blockers` lists what.
+        InUse = "in-use",
+        /// 409: it is not in a state in which this can be done.
+        WrongState = "wrong-state",
+        /// 409: the node is not assigned to the project.
+        NotAssigned = "not-assigned",
+        /// 409: the network's ranges have no free address.
+        AddressesExhausted = "addresses-exhausted",
+        /// 409: the upload must go on at another offset, named in `Upload-Offset`.
+        WrongOffset = "wrong-offset",
+        /// 409: a request with the same `Idempotency-Key` is still running.
+        RequestInProgress = "request-in-progress",
+        /// 412: `If-Match` names an older version.
+        StaleVersion = "stale-version",
+        /// 413: the body is too large.
+        TooLarge = "too-large",
+        /// 415: the body is of another media type.
+        UnsupportedMediaType = "unsupported-media-type",
+        /// 422: the body is JSON but not valid; `errors` lists every fault.
+        Invalid = "invalid",
+        /// 422: the `Idempotency-Key` was used with another body.
+        IdempotencyKeyReused = "idempotency-key-reused",
+        /// 423: an operation is working on it.
+        Busy = "busy",
+        /// 500: a defect; the log has the request id.
+        Internal = "internal",
+        /// 503: a dependency is down.
+        Unavailable = "unavailable",
+        /// 507: the store has no space left.
+        StoreFull = "store-full",
+    }
+}
+
+impl Code {
+    /// The HTTP status it is answered with.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::NotJson | Self::BadRequest => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Duplicate
+            | Self::InUse
+            | Self::WrongState
+            | Self::NotAssigned
+            | Self::AddressesExhausted
+            | Self::WrongOffset
+            | Self::RequestInProgress => 409,
+            Self::StaleVersion => 412,
+            Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::Invalid | Self::IdempotencyKeyReused => 422,
+            Self::Busy => 423,
+            Self::Internal => 500,
+            Self::Unavailable => 503,
+            Self::StoreFull => 507,
+        }
+    }
+
+    /// A short summary that is the same for every occurrence.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::NotJson => "The body is not JSON",
+            Self::BadRequest => "The request is malformed",
+            Self::Unauthenticated => "A valid token is needed",
+            Self::Forbidden => "Not allowed",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "This path does not take that method",
+            Self::Duplicate => "It exists already",
+            Self::InUse => "It is in use",
+            Self::WrongState => "Its state does not allow this",
+            Self::NotAssigned => "The node is not assigned to the project",
+            Self::AddressesExhausted => "The network has no free address",
+            Self::WrongOffset => "The upload goes on at another offset",
+            Self::RequestInProgress => "The same request is still running",
+            Self::StaleVersion => "It was changed in the meantime",
+            Self::TooLarge => "The body is too large",
+            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::Invalid => "The request is not valid",
+            Self::IdempotencyKeyReused => "The Idempotency-Key was used for another request",
+            Self::Busy => "An operation is working on it",
+            Self::Internal => "Internal error",
+            Self::Unavailable => "Temporarily unavailable",
+            Self::StoreFull => "The store is full",
+        }
+    }
+}
+
+/// One thing wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Where: a path such as `nics[0].mac`, or empty for the body as a whole.
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub detail: String,
+}
+
+/// One thing that stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocker {
+    /// `instance`, `image`, `node`, …
+    pub kind: String,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The body of every answer with a status of 400 or more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A URI reference that names the kind of problem: `urn:bmi:problem:<code>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The same text for every problem of that code.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened this time, for people.
+    pub detail: String,
+    /// The stable code.
+    pub code: Code,
+    /// Names the request in the server's log.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub request_id: String,
+    /// Every fault of an invalid request.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub errors: Vec<Fault>,
+    /// What blocks, as far as the caller may see it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub blockers: Vec<Blocker>,
+}
+
+impl Problem {
+    /// A problem with a code and a detail.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:bmi:problem:{code}"),
+            title: code.title().to_owned(),
+            status: code.status(),
+            detail: detail.into(),
+            code,
+            request_id: String::new(),
+            errors: Vec::new(),
+            blockers: Vec::new(),
+        }
+    }
+}
