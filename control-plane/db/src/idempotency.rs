@@ -1,0 +1,99 @@
+//! Answers kept for requests that carry an `Idempotency-Key`.
+
+use bmi_types::Timestamp;
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use crate::key::Key;
+use crate::schema::idempotency;
+use crate::{AnyConnection, DbError};
+
+/// What makes two requests the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// Who calls.
+    pub caller: String,
+    /// `POST`.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// The key the caller chose.
+    pub key: String,
+}
+
+/// What is known of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing: it is ours to do now, under this id.
+    First(Uuid),
+    /// It was done, with this body and answer.
+    Done {
+        /// SHA-256 of the body.
+        body_sha256: String,
+        /// The answer, as its writer wrote it.
+        answer: String,
+    },
+    /// It is being done, with this body.
+    Running {
+        /// SHA-256 of the body.
+        body_sha256: String,
+    },
+}
+
+/// Claims a request, or says what is known of it. Entries older than `forget` are removed first.
+pub fn begin(
+    connection: &mut AnyConnection,
+    scope: &Scope,
+    body_sha256: &str,
+    now: Timestamp,
+    forget: Timestamp,
+) -> Result<Seen, DbError> {
+    diesel::delete(idempotency::table.filter(idempotency::created_at.lt(forget.micros()))).execute(connection)?;
+    let known: Option<(String, Option<String>)> = idempotency::table
+        .filter(idempotency::caller.eq(&scope.caller))
+        .filter(idempotency::method.eq(&scope.method))
+        .filter(idempotency::path.eq(&scope.path))
+        .filter(idempotency::key.eq(&scope.key))
+        .select((idempotency::body_sha256, idempotency::answer))
+        .first(connection)
+        .optional()?;
+    if let Some((body_sha256, answer)) = known {
+        return Ok(match answer {
+            Some(answer) => Seen::Done { body_sha256, answer },
+            None => Seen::Running { body_sha256 },
+        });
+    }
+    let id = Uuid::now_v7();
+    diesel::insert_into(idempotency::table)
+        .values((
+            idempotency::id.eq(Key(id)),
+            idempotency::caller.eq(&scope.caller),
+            idempotency::method.eq(&scope.method),
+            idempotency::path.eq(&scope.path),
+            idempotency::key.eq(&scope.key),
+            idempotency::body_sha256.eq(body_sha256),
+            idempotency::created_at.eq(now.micros()),
+        ))
+        .execute(connection)?;
+    Ok(Seen::First(id))
+}
+
+/// Keeps an answer.
+pub fn finish(connection: &mut AnyConnection, id: Uuid, answer: &str) -> Result<(), DbError> {
+    diesel::update(idempotency::table.filter(idempotency::id.eq(Key(id))))
+        .set(idempotency::answer.eq(Some(answer)))
+        .execute(connection)?;
+    Ok(())
+}
+
+/// Forgets a request whose answer is not kept.
+pub fn forget(connection: &mut AnyConnection, id: Uuid) -> Result<(), DbError> {
+    diesel::delete(idempotency::table.filter(idempotency::id.eq(Key(id)))).execute(connection)?;
+    Ok(())
+}
+
+/// Forgets requests that were running when the only server stopped.
+pub fn forget_running(connection: &mut AnyConnection) -> Result<(), DbError> {
+    diesel::delete(idempotency::table.filter(idempotency::answer.is_null())).execute(connection)?;
+    Ok(())
+}

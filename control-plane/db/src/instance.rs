@@ -1,0 +1,359 @@
+//! Instances, with what only the control plane knows of them.
+
+use std::net::Ipv4Addr;
+
+use bmi_api::{Instance, InstanceState, TargetState, Traffic};
+use bmi_types::{
+    ByteSize, ImageId, InstanceId, Iqn, Name, NetworkId, NodeId, ProjectId, Timestamp, VolumeId,
+};
+use diesel::prelude::*;
+
+use crate::key::{After, Key, Reference, readable, signed, unsigned, word};
+use crate::schema::{instances, nics};
+use crate::{AnyConnection, DbError};
+
+#[derive(Queryable, Insertable)]
+#[diesel(table_name = instances)]
+struct Row {
+    id: Key,
+    project_id: Key,
+    name: String,
+    node_id: Key,
+    image_id: Key,
+    network_id: Key,
+    state: String,
+    node_address: i64,
+    target_address: i64,
+    boot_volume: Key,
+    config_volume: Key,
+    boot_key_sealed: String,
+    user_data_sealed: String,
+    published_generation: Option<i64>,
+    withdrawn_generation: Option<i64>,
+    target_state: String,
+    target_reason: Option<String>,
+    read_bytes: i64,
+    written_bytes: i64,
+    created_at: i64,
+    version: i64,
+}
+
+/// An instance with what only the control plane knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What the API shows.
+    pub instance: Instance,
+    /// Its boot volume.
+    pub boot_volume: VolumeId,
+    /// Its config volume.
+    pub config_volume: VolumeId,
+    /// The boot key, sealed.
+    pub boot_key_sealed: String,
+    /// SSH keys and user data, sealed.
+    pub user_data_sealed: String,
+    /// The generation in which its target was first desired.
+    pub published_generation: Option<i64>,
+    /// The generation in which its target was no longer desired.
+    pub withdrawn_generation: Option<i64>,
+    /// Why its target failed.
+    pub target_reason: Option<String>,
+}
+
+/// What a new instance begins as.
+#[derive(Debug, Clone)]
+pub struct Beginning {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Its name.
+    pub name: Name,
+    /// Its node.
+    pub node: NodeId,
+    /// Its golden image.
+    pub image: ImageId,
+    /// Its network.
+    pub network: NetworkId,
+    /// The node's address.
+    pub node_address: Ipv4Addr,
+    /// The target's address.
+    pub target_address: Ipv4Addr,
+    /// The boot key, sealed.
+    pub boot_key_sealed: String,
+    /// SSH keys and user data, sealed.
+    pub user_data_sealed: String,
+}
+
+fn address(column: &'static str, value: i64) -> Result<Ipv4Addr, DbError> {
+    let parsed = u32::try_from(value).map(Ipv4Addr::from);
+    readable("instances", column, &value.to_string(), parsed)
+}
+
+impl Row {
+    fn read(self) -> Result<Record, DbError> {
+        let id: InstanceId = self.id.into();
+        Ok(Record {
+            instance: Instance {
+                id,
+                name: readable("instances", "name", &self.name, self.name.parse())?,
+                project: self.project_id.into(),
+                node: self.node_id.into(),
+                image: self.image_id.into(),
+                network: self.network_id.into(),
+                state: word!("instances", "state", InstanceState, self.state)?,
+                node_address: address("node_address", self.node_address)?,
+                target_address: address("target_address", self.target_address)?,
+                target: Iqn::instance_target(id),
+                target_state: word!("instances", "target_state", TargetState, self.target_state)?,
+                traffic: Traffic {
+                    read: ByteSize::new(unsigned(self.read_bytes)),
+                    written: ByteSize::new(unsigned(self.written_bytes)),
+                },
+                created_at: Timestamp::from_micros(self.created_at),
+                version: self.version,
+            },
+            boot_volume: self.boot_volume.into(),
+            config_volume: self.config_volume.into(),
+            boot_key_sealed: self.boot_key_sealed,
+            user_data_sealed: self.user_data_sealed,
+            published_generation: self.published_generation,
+            withdrawn_generation: self.withdrawn_generation,
+            target_reason: self.target_reason,
+        })
+    }
+}
+
+/// Writes a new instance.
+pub fn insert(connection: &mut AnyConnection, new: &Beginning, now: Timestamp) -> Result<Record, DbError> {
+    let row = Row {
+        id: new.id.into(),
+        project_id: new.project.into(),
+        name: new.name.to_string(),
+        node_id: new.node.into(),
+        image_id: new.image.into(),
+        network_id: new.network.into(),
+        state: InstanceState::Provisioning.to_string(),
+        node_address: u32::from(new.node_address).into(),
+        target_address: u32::from(new.target_address).into(),
+        boot_volume: VolumeId::generate().into(),
+        config_volume: VolumeId::generate().into(),
+        boot_key_sealed: new.boot_key_sealed.clone(),
+        user_data_sealed: new.user_data_sealed.clone(),
+        published_generation: None,
+        withdrawn_generation: None,
+        target_state: TargetState::Absent.to_string(),
+        target_reason: None,
+        read_bytes: 0,
+        written_bytes: 0,
+        created_at: now.micros(),
+        version: 1,
+    };
+    diesel::insert_into(instances::table).values(&row).execute(connection)?;
+    row.read()
+}
+
+/// Finds one instance of a project.
+pub fn find(
+    connection: &mut AnyConnection,
+    project: ProjectId,
+    reference: &Reference,
+) -> Result<Option<Record>, DbError> {
+    let query = instances::table.filter(instances::project_id.eq(Key::from(project)));
+    let row: Option<Row> = match reference {
+        Reference::Id(id) => query.filter(instances::id.eq(Key(*id))).first(connection).optional()?,
+        Reference::Name(name) => {
+            query.filter(instances::name.eq(name.as_str())).first(connection).optional()?
+        }
+    };
+    row.map(Row::read).transpose()
+}
+
+/// The instance an operation or a network's agent speaks of.
+pub fn by_id(connection: &mut AnyConnection, id: InstanceId) -> Result<Option<Record>, DbError> {
+    let row: Option<Row> =
+        instances::table.filter(instances::id.eq(Key::from(id))).first(connection).optional()?;
+    row.map(Row::read).transpose()
+}
+
+/// One page of a project's instances.
+pub fn list(
+    connection: &mut AnyConnection,
+    project: ProjectId,
+    after: After,
+) -> Result<Vec<Instance>, DbError> {
+    let rows: Vec<Row> = instances::table
+        .filter(instances::project_id.eq(Key::from(project)))
+        .filter(instances::id.gt(Key(after.id)))
+        .order(instances::id.asc())
+        .limit(after.limit)
+        .load(connection)?;
+    rows.into_iter().map(|row| row.read().map(|record| record.instance)).collect()
+}
+
+/// Which instances stand in the way of removing something.
+#[derive(Debug, Clone, Copy)]
+pub enum Using {
+    /// Clones of an image.
+    Image(ImageId),
+    /// Instances on a network.
+    Network(NetworkId),
+    /// The instance on a node.
+    Node(NodeId),
+    /// Instances of a project.
+    Project(ProjectId),
+}
+
+/// At most 100 instances that use something, oldest first.
+pub fn using(connection: &mut AnyConnection, what: Using) -> Result<Vec<Instance>, DbError> {
+    let query = instances::table.order(instances::id.asc()).limit(100);
+    let rows: Vec<Row> = match what {
+        Using::Image(id) => query.filter(instances::image_id.eq(Key::from(id))).load(connection)?,
+        Using::Network(id) => query.filter(instances::network_id.eq(Key::from(id))).load(connection)?,
+        Using::Node(id) => query.filter(instances::node_id.eq(Key::from(id))).load(connection)?,
+        Using::Project(id) => query.filter(instances::project_id.eq(Key::from(id))).load(connection)?,
+    };
+    rows.into_iter().map(|row| row.read().map(|record| record.instance)).collect()
+}
+
+/// Every address in use on a network: nodes' and targets'.
+pub fn addresses(connection: &mut AnyConnection, network: NetworkId) -> Result<Vec<Ipv4Addr>, DbError> {
+    let rows: Vec<(i64, i64)> = instances::table
+        .filter(instances::network_id.eq(Key::from(network)))
+        .select((instances::node_address, instances::target_address))
+        .load(connection)?;
+    rows.into_iter()
+        .flat_map(|(node, target)| [address("node_address", node), address("target_address", target)])
+        .collect()
+}
+
+/// Every instance of a network whose target is desired, with its node's NICs.
+pub fn desired(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+) -> Result<Vec<(Record, Vec<String>)>, DbError> {
+    let rows: Vec<Row> = instances::table
+        .filter(instances::network_id.eq(Key::from(network)))
+        .filter(instances::published_generation.is_not_null())
+        .filter(instances::withdrawn_generation.is_null())
+        .order(instances::id.asc())
+        .load(connection)?;
+    rows.into_iter()
+        .map(|row| {
+            let macs = nics::table
+                .filter(nics::node_id.eq(row.node_id))
+                .order(nics::position.asc())
+                .select(nics::mac)
+                .load(connection)?;
+            Ok((row.read()?, macs))
+        })
+        .collect()
+}
+
+/// The instance on the node with a NIC, on one network.
+pub fn of_mac(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    mac: &str,
+) -> Result<Option<InstanceId>, DbError> {
+    let id: Option<Key> = instances::table
+        .inner_join(nics::table.on(nics::node_id.eq(instances::node_id)))
+        .filter(nics::mac.eq(mac))
+        .filter(instances::network_id.eq(Key::from(network)))
+        .select(instances::id)
+        .first(connection)
+        .optional()?;
+    Ok(id.map(Into::into))
+}
+
+/// Moves an instance from one of some states to another; answers false when it was in none of them.
+pub fn state_change(
+    connection: &mut AnyConnection,
+    id: InstanceId,
+    from: &[InstanceState],
+    to: InstanceState,
+) -> Result<bool, DbError> {
+    let words: Vec<&str> = from.iter().map(|state| state.as_str()).collect();
+    let changed = diesel::update(
+        instances::table.filter(instances::id.eq(Key::from(id))).filter(instances::state.eq_any(words)),
+    )
+    .set((instances::state.eq(to.as_str()), instances::version.eq(instances::version + 1)))
+    .execute(connection)?;
+    Ok(changed == 1)
+}
+
+/// Writes in which generation the target is desired, or no longer.
+pub fn publish(
+    connection: &mut AnyConnection,
+    id: InstanceId,
+    published: Option<i64>,
+    withdrawn: Option<i64>,
+) -> Result<(), DbError> {
+    diesel::update(instances::table.filter(instances::id.eq(Key::from(id))))
+        .set((instances::published_generation.eq(published), instances::withdrawn_generation.eq(withdrawn)))
+        .execute(connection)?;
+    Ok(())
+}
+
+/// Writes what the agent says of one target.
+pub fn target_report(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    id: InstanceId,
+    state: TargetState,
+    reason: Option<&str>,
+) -> Result<(), DbError> {
+    diesel::update(
+        instances::table
+            .filter(instances::id.eq(Key::from(id)))
+            .filter(instances::network_id.eq(Key::from(network))),
+    )
+    .set((instances::target_state.eq(state.as_str()), instances::target_reason.eq(reason)))
+    .execute(connection)?;
+    Ok(())
+}
+
+/// Writes that nothing exists of any target of a network except some.
+pub fn targets_absent_except(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    except: &[InstanceId],
+) -> Result<(), DbError> {
+    let except: Vec<Key> = except.iter().map(|id| Key::from(*id)).collect();
+    diesel::update(
+        instances::table
+            .filter(instances::network_id.eq(Key::from(network)))
+            .filter(instances::id.ne_all(except)),
+    )
+    .set((
+        instances::target_state.eq(TargetState::Absent.as_str()),
+        instances::target_reason.eq(None::<String>),
+    ))
+    .execute(connection)?;
+    Ok(())
+}
+
+/// Writes a target's totals.
+pub fn traffic(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    id: InstanceId,
+    traffic: Traffic,
+) -> Result<(), DbError> {
+    diesel::update(
+        instances::table
+            .filter(instances::id.eq(Key::from(id)))
+            .filter(instances::network_id.eq(Key::from(network))),
+    )
+    .set((
+        instances::read_bytes.eq(signed(traffic.read.bytes())),
+        instances::written_bytes.eq(signed(traffic.written.bytes())),
+    ))
+    .execute(connection)?;
+    Ok(())
+}
+
+/// Removes an instance.
+pub fn delete(connection: &mut AnyConnection, id: InstanceId) -> Result<(), DbError> {
+    diesel::delete(instances::table.filter(instances::id.eq(Key::from(id)))).execute(connection)?;
+    Ok(())
+}

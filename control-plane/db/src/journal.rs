@@ -1,0 +1,221 @@
+//! The workflow engine's journal, in the database.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bmi_api::OperationState;
+use bmi_types::{OperationId, Timestamp};
+use bmi_workflow::{Claim, Journal, JournalError, Outcome, Phase, Record, Summary};
+use diesel::prelude::*;
+
+use crate::key::Key;
+use crate::operation::read_record;
+use crate::schema::{journal, operations};
+use crate::{AnyConnection, Db, DbError};
+
+/// A [`Journal`] in the tables `operations` and `journal`.
+#[derive(Clone)]
+pub struct DbJournal {
+    db: Db,
+}
+
+impl DbJournal {
+    /// The journal of a database.
+    #[must_use]
+    pub const fn new(db: Db) -> Self {
+        Self { db }
+    }
+}
+
+/// What can go wrong inside one of the journal's transactions.
+enum Fault {
+    Fenced,
+    Db(DbError),
+}
+
+impl From<DbError> for Fault {
+    fn from(error: DbError) -> Self {
+        Self::Db(error)
+    }
+}
+
+impl From<diesel::result::Error> for Fault {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Db(error.into())
+    }
+}
+
+fn store(action: &'static str) -> impl Fn(DbError) -> JournalError {
+    move |error| JournalError::Store { action, source: Box::new(error) }
+}
+
+fn refused(claim: &Claim, action: &'static str) -> impl Fn(Fault) -> JournalError {
+    let (operation, epoch) = (claim.operation, claim.epoch);
+    move |fault| match fault {
+        Fault::Fenced => JournalError::Fenced { operation, epoch },
+        Fault::Db(error) => JournalError::Store { action, source: Box::new(error) },
+    }
+}
+
+fn state_of(summary: Summary<'_>) -> OperationState {
+    match summary.state.phase() {
+        Phase::Finished(Outcome::Succeeded) => OperationState::Succeeded,
+        Phase::Finished(Outcome::Failed) => OperationState::Failed,
+        _ if summary.state.is_stuck() => OperationState::Stuck,
+        Phase::Unwinding => OperationState::Unwinding,
+        Phase::Forward => OperationState::Running,
+    }
+}
+
+fn claim_in(
+    connection: &mut AnyConnection,
+    owner: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Option<Claim>, DbError> {
+    let due: Option<(Key, String, i64)> = operations::table
+        .filter(operations::due_at.le(now.micros()))
+        .filter(operations::lease_until.le(now.micros()))
+        .order(operations::due_at.asc())
+        .select((operations::id, operations::kind, operations::epoch))
+        .first(connection)
+        .optional()?;
+    let Some((id, kind, epoch)) = due else { return Ok(None) };
+    let claimed = diesel::update(
+        operations::table.filter(operations::id.eq(id)).filter(operations::epoch.eq(epoch)),
+    )
+    .set((
+        operations::epoch.eq(epoch + 1),
+        operations::lease_owner.eq(Some(owner)),
+        operations::lease_until.eq(until.micros()),
+    ))
+    .execute(connection)?;
+    Ok((claimed == 1).then(|| Claim { operation: id.into(), kind, epoch: epoch + 1 }))
+}
+
+#[async_trait]
+impl Journal for DbJournal {
+    async fn claim(
+        &self,
+        owner: &str,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<Claim>, JournalError> {
+        let owner = owner.to_owned();
+        // Looking is cheap and takes no write lock; only when something is due does the claim write.
+        let due = self
+            .db
+            .read(move |connection| -> Result<bool, DbError> {
+                let due: Option<Key> = operations::table
+                    .filter(operations::due_at.le(now.micros()))
+                    .filter(operations::lease_until.le(now.micros()))
+                    .select(operations::id)
+                    .first(connection)
+                    .optional()?;
+                Ok(due.is_some())
+            })
+            .await
+            .map_err(store("look for due operations"))?;
+        if !due {
+            return Ok(None);
+        }
+        self.db
+            .write(move |connection| claim_in(connection, &owner, now, now.plus(lease)))
+            .await
+            .map_err(store("claim an operation"))
+    }
+
+    async fn records(&self, operation: OperationId) -> Result<Vec<Record>, JournalError> {
+        self.db
+            .read(move |connection| -> Result<Vec<Record>, DbError> {
+                let rows: Vec<(i64, String)> = journal::table
+                    .filter(journal::operation_id.eq(Key::from(operation)))
+                    .order(journal::position.asc())
+                    .select((journal::at, journal::entry))
+                    .load(connection)?;
+                rows.into_iter().map(|(at, entry)| read_record(at, &entry)).collect()
+            })
+            .await
+            .map_err(store("read a journal"))
+    }
+
+    async fn append(
+        &self,
+        claim: &Claim,
+        record: &Record,
+        summary: Summary<'_>,
+        lease: Duration,
+    ) -> Result<(), JournalError> {
+        let (operation, epoch, at) = (Key::from(claim.operation), claim.epoch, record.at);
+        let state = state_of(summary);
+        let error = summary.state.error().map(str::to_owned);
+        let entry = serde_json::to_string(&record.entry)
+            .map_err(|error| JournalError::Store { action: "write a journal entry", source: error.into() })?;
+        self.db
+            .write(move |connection| -> Result<(), Fault> {
+                let mine = operations::table
+                    .filter(operations::id.eq(operation))
+                    .filter(operations::epoch.eq(epoch));
+                let written = diesel::update(mine)
+                    .set((
+                        operations::state.eq(state.as_str()),
+                        operations::error.eq(error),
+                        operations::lease_until.eq(at.plus(lease).micros()),
+                        operations::updated_at.eq(at.micros()),
+                    ))
+                    .execute(connection)?;
+                if written == 0 {
+                    return Err(Fault::Fenced);
+                }
+                let position: i64 =
+                    journal::table.filter(journal::operation_id.eq(operation)).count().get_result(connection)?;
+                diesel::insert_into(journal::table)
+                    .values((
+                        journal::operation_id.eq(operation),
+                        journal::position.eq(position),
+                        journal::at.eq(at.micros()),
+                        journal::entry.eq(entry),
+                    ))
+                    .execute(connection)?;
+                Ok(())
+            })
+            .await
+            .map_err(refused(claim, "write a journal entry"))
+    }
+
+    async fn renew(&self, claim: &Claim, now: Timestamp, lease: Duration) -> Result<(), JournalError> {
+        let (operation, epoch) = (Key::from(claim.operation), claim.epoch);
+        self.db
+            .write(move |connection| -> Result<(), Fault> {
+                let mine = operations::table
+                    .filter(operations::id.eq(operation))
+                    .filter(operations::epoch.eq(epoch));
+                let renewed = diesel::update(mine)
+                    .set(operations::lease_until.eq(now.plus(lease).micros()))
+                    .execute(connection)?;
+                if renewed == 1 { Ok(()) } else { Err(Fault::Fenced) }
+            })
+            .await
+            .map_err(refused(claim, "renew a lease"))
+    }
+
+    async fn release(&self, claim: &Claim, due: Option<Timestamp>) -> Result<(), JournalError> {
+        let (operation, epoch) = (Key::from(claim.operation), claim.epoch);
+        self.db
+            .write(move |connection| -> Result<(), Fault> {
+                let mine = operations::table
+                    .filter(operations::id.eq(operation))
+                    .filter(operations::epoch.eq(epoch));
+                let released = diesel::update(mine)
+                    .set((
+                        operations::due_at.eq(due.map(Timestamp::micros)),
+                        operations::lease_owner.eq(None::<String>),
+                        operations::lease_until.eq(0),
+                    ))
+                    .execute(connection)?;
+                if released == 1 { Ok(()) } else { Err(Fault::Fenced) }
+            })
+            .await
+            .map_err(refused(claim, "give an operation back"))
+    }
+}

@@ -1,0 +1,141 @@
+//! Networks and their generation.
+
+use bmi_api::{AgentStatus, Network, NewNetwork};
+use bmi_types::{DhcpMode, Ipv4Net, NetworkId, NetworkPlan, Timestamp};
+use diesel::prelude::*;
+
+use crate::key::{After, Key, Reference, readable};
+use crate::schema::{agents, networks};
+use crate::{AnyConnection, DbError};
+
+#[derive(Queryable, Insertable)]
+#[diesel(table_name = networks)]
+struct Row {
+    id: Key,
+    name: String,
+    plan: String,
+    first_address: i64,
+    last_address: i64,
+    dhcp: String,
+    segment: String,
+    generation: i64,
+    created_at: i64,
+    version: i64,
+}
+
+#[derive(Queryable)]
+struct AgentRow {
+    _network_id: Key,
+    _agent_version: String,
+    generation_observed: i64,
+    netboot_state: String,
+    netboot_reason: Option<String>,
+    last_seen: i64,
+}
+
+fn dhcp_from_word(word: &str) -> Result<DhcpMode, ()> {
+    [DhcpMode::Authoritative, DhcpMode::Proxy, DhcpMode::Off]
+        .into_iter()
+        .find(|mode| mode.to_string() == word)
+        .ok_or(())
+}
+
+impl Row {
+    fn read(self, agent: Option<AgentRow>) -> Result<Network, DbError> {
+        let generation = self.generation;
+        Ok(Network {
+            id: self.id.into(),
+            name: readable("networks", "name", &self.name, self.name.parse())?,
+            plan: readable("networks", "plan", &self.plan, serde_json::from_str(&self.plan))?,
+            dhcp: readable("networks", "dhcp", &self.dhcp, dhcp_from_word(&self.dhcp))?,
+            segment: readable("networks", "segment", &self.segment, serde_json::from_str(&self.segment))?,
+            agent: agent.map(|agent| AgentStatus {
+                generation_observed: agent.generation_observed,
+                generation,
+                netboot: agent.netboot_state,
+                reason: agent.netboot_reason,
+                last_seen: Timestamp::from_micros(agent.last_seen),
+            }),
+            created_at: Timestamp::from_micros(self.created_at),
+            version: self.version,
+        })
+    }
+}
+
+/// Writes a new network.
+pub fn insert(
+    connection: &mut AnyConnection,
+    id: NetworkId,
+    new: &NewNetwork,
+    plan: &NetworkPlan,
+    now: Timestamp,
+) -> Result<Network, DbError> {
+    let json = |value: serde_json::Result<String>| value.map_err(|error| DbError::Unavailable(error.to_string()));
+    let row = Row {
+        id: id.into(),
+        name: new.name.to_string(),
+        plan: json(serde_json::to_string(plan))?,
+        first_address: u32::from(plan.cidr.network()).into(),
+        last_address: u32::from(plan.cidr.broadcast()).into(),
+        dhcp: new.dhcp.to_string(),
+        segment: json(serde_json::to_string(&new.segment))?,
+        generation: 1,
+        created_at: now.micros(),
+        version: 1,
+    };
+    diesel::insert_into(networks::table).values(&row).execute(connection)?;
+    row.read(None)
+}
+
+fn joined(rows: Vec<(Row, Option<AgentRow>)>) -> Result<Vec<Network>, DbError> {
+    rows.into_iter().map(|(row, agent)| row.read(agent)).collect()
+}
+
+/// Finds one network.
+pub fn find(connection: &mut AnyConnection, reference: &Reference) -> Result<Option<Network>, DbError> {
+    let query = networks::table.left_join(agents::table.on(agents::network_id.eq(networks::id)));
+    let rows: Vec<(Row, Option<AgentRow>)> = match reference {
+        Reference::Id(id) => query.filter(networks::id.eq(Key(*id))).load(connection)?,
+        Reference::Name(name) => query.filter(networks::name.eq(name.as_str())).load(connection)?,
+    };
+    Ok(joined(rows)?.pop())
+}
+
+/// A network that shares addresses with a CIDR, if there is one.
+pub fn overlapping(connection: &mut AnyConnection, cidr: Ipv4Net) -> Result<Option<Network>, DbError> {
+    let row: Option<Row> = networks::table
+        .filter(networks::first_address.le(i64::from(u32::from(cidr.broadcast()))))
+        .filter(networks::last_address.ge(i64::from(u32::from(cidr.network()))))
+        .first(connection)
+        .optional()?;
+    row.map(|row| row.read(None)).transpose()
+}
+
+/// One page of networks.
+pub fn list(connection: &mut AnyConnection, after: After) -> Result<Vec<Network>, DbError> {
+    let rows = networks::table
+        .left_join(agents::table.on(agents::network_id.eq(networks::id)))
+        .filter(networks::id.gt(Key(after.id)))
+        .order(networks::id.asc())
+        .limit(after.limit)
+        .load(connection)?;
+    joined(rows)
+}
+
+/// Raises the generation of a network's desired state and answers it.
+pub fn bump_generation(connection: &mut AnyConnection, id: NetworkId) -> Result<i64, DbError> {
+    let network = networks::table.filter(networks::id.eq(Key::from(id)));
+    diesel::update(network).set(networks::generation.eq(networks::generation + 1)).execute(connection)?;
+    generation(connection, id)
+}
+
+/// The generation of a network's desired state.
+pub fn generation(connection: &mut AnyConnection, id: NetworkId) -> Result<i64, DbError> {
+    Ok(networks::table.filter(networks::id.eq(Key::from(id))).select(networks::generation).first(connection)?)
+}
+
+/// Removes a network and its agent's record.
+pub fn delete(connection: &mut AnyConnection, id: NetworkId) -> Result<(), DbError> {
+    diesel::delete(networks::table.filter(networks::id.eq(Key::from(id)))).execute(connection)?;
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! The tables, as both migrations make them.
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    projects (id) { id -> UuidSql, name -> Text, description -> Text, created_at -> BigInt, version -> BigInt, }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    networks (id) {
+        id -> UuidSql,
+        name -> Text,
+        plan -> Text,
+        first_address -> BigInt,
+        last_address -> BigInt,
+        dhcp -> Text,
+        segment -> Text,
+        generation -> BigInt,
+        created_at -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    agents (network_id) {
+        network_id -> UuidSql,
+        agent_version -> Text,
+        generation_observed -> BigInt,
+        netboot_state -> Text,
+        netboot_reason -> Nullable<Text>,
+        last_seen -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    nodes (id) {
+        id -> UuidSql,
+        name -> Text,
+        architecture -> Text,
+        power -> Text,
+        state -> Text,
+        project_id -> Nullable<UuidSql>,
+        created_at -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    nics (mac) { mac -> Text, node_id -> UuidSql, position -> BigInt, }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    images (id) {
+        id -> UuidSql,
+        project_id -> UuidSql,
+        name -> Text,
+        visibility -> Text,
+        state -> Text,
+        virtual_size -> BigInt,
+        sha256 -> Nullable<Text>,
+        upload_offset -> BigInt,
+        import_file -> Nullable<Text>,
+        created_at -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    instances (id) {
+        id -> UuidSql,
+        project_id -> UuidSql,
+        name -> Text,
+        node_id -> UuidSql,
+        image_id -> UuidSql,
+        network_id -> UuidSql,
+        state -> Text,
+        node_address -> BigInt,
+        target_address -> BigInt,
+        boot_volume -> UuidSql,
+        config_volume -> UuidSql,
+        boot_key_sealed -> Text,
+        user_data_sealed -> Text,
+        published_generation -> Nullable<BigInt>,
+        withdrawn_generation -> Nullable<BigInt>,
+        target_state -> Text,
+        target_reason -> Nullable<Text>,
+        read_bytes -> BigInt,
+        written_bytes -> BigInt,
+        created_at -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    operations (id) {
+        id -> UuidSql,
+        kind -> Text,
+        state -> Text,
+        project_id -> UuidSql,
+        subject_kind -> Text,
+        subject_id -> UuidSql,
+        subject_name -> Text,
+        error -> Nullable<Text>,
+        progress_done -> Nullable<BigInt>,
+        progress_total -> Nullable<BigInt>,
+        requested_by -> Text,
+        lease_owner -> Nullable<Text>,
+        lease_until -> BigInt,
+        epoch -> BigInt,
+        due_at -> Nullable<BigInt>,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    journal (operation_id, position) {
+        operation_id -> UuidSql,
+        position -> BigInt,
+        at -> BigInt,
+        entry -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    stages (id) { id -> UuidSql, instance_id -> UuidSql, at -> BigInt, stage -> Text, detail -> Text, }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    idempotency (id) {
+        id -> UuidSql,
+        caller -> Text,
+        method -> Text,
+        path -> Text,
+        key -> Text,
+        body_sha256 -> Text,
+        answer -> Nullable<Text>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(nodes, nics, instances, networks, agents);

@@ -1,0 +1,62 @@
+//! Stages: what happened to an instance, kept as history.
+
+use std::collections::BTreeMap;
+
+use bmi_types::{InstanceId, Timestamp};
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use crate::key::{Key, readable};
+use crate::schema::stages;
+use crate::{AnyConnection, DbError};
+
+/// The most stages kept and shown of one instance: a boot has about ten.
+pub const STAGES_MAX: i64 = 1000;
+
+/// Details of a stage.
+pub type Detail = BTreeMap<String, String>;
+
+/// Writes one stage. Beyond [`STAGES_MAX`] nothing more is kept.
+pub fn insert(
+    connection: &mut AnyConnection,
+    instance: InstanceId,
+    at: Timestamp,
+    stage: &str,
+    detail: &Detail,
+) -> Result<(), DbError> {
+    let mine = stages::table.filter(stages::instance_id.eq(Key::from(instance)));
+    let count: i64 = mine.count().get_result(connection)?;
+    if count >= STAGES_MAX {
+        return Ok(());
+    }
+    let detail = serde_json::to_string(detail).map_err(|error| DbError::Unavailable(error.to_string()))?;
+    diesel::insert_into(stages::table)
+        .values((
+            stages::id.eq(Key(Uuid::now_v7())),
+            stages::instance_id.eq(Key::from(instance)),
+            stages::at.eq(at.micros()),
+            stages::stage.eq(stage),
+            stages::detail.eq(detail),
+        ))
+        .execute(connection)?;
+    Ok(())
+}
+
+/// Every stage of an instance, oldest first.
+pub fn list(
+    connection: &mut AnyConnection,
+    instance: InstanceId,
+) -> Result<Vec<(Timestamp, String, Detail)>, DbError> {
+    let rows: Vec<(i64, String, String)> = stages::table
+        .filter(stages::instance_id.eq(Key::from(instance)))
+        .order((stages::at.asc(), stages::id.asc()))
+        .limit(STAGES_MAX)
+        .select((stages::at, stages::stage, stages::detail))
+        .load(connection)?;
+    rows.into_iter()
+        .map(|(at, stage, detail)| {
+            let parsed = readable("stages", "detail", &detail, serde_json::from_str(&detail))?;
+            Ok((Timestamp::from_micros(at), stage, parsed))
+        })
+        .collect()
+}

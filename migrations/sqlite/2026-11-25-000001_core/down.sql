@@ -1,0 +1,11 @@
+DROP TABLE idempotency;
+DROP TABLE stages;
+DROP TABLE journal;
+DROP TABLE operations;
+DROP TABLE instances;
+DROP TABLE images;
+DROP TABLE nics;
+DROP TABLE nodes;
+DROP TABLE agents;
+DROP TABLE networks;
+DROP TABLE projects;
