@@ -1,1 +1,19 @@
-//! shared/block
+//! Block devices behind an iSCSI target: [`File`] and [`Memory`].
+//!
+//! Deliberately absent: caching (the kernel's page cache is the only one), queues and threads; an operation is done
+//! when its call returns.
+//!
+//! Invariants: nothing outside the device's size is touched; what [`BlockDevice::discard`] or
+//! [`BlockDevice::write_zeroes`] covered reads as zeros; a write that was reported done survives a crash once
+//! [`BlockDevice::flush`] has returned, if the device is persistent.
+#![forbid(unsafe_code)]
+
+mod device;
+mod error;
+mod file;
+mod memory;
+
+pub use device::BlockDevice;
+pub use error::{BlockError, Operation};
+pub use file::{Access, File};
+pub use memory::Memory;

@@ -1,0 +1,42 @@
+//! The trait.
+
+use crate::BlockError;
+
+/// A device of fixed size, in bytes. Offsets need no alignment.
+pub trait BlockDevice: Send + Sync {
+    /// Its size, in bytes.
+    fn size(&self) -> u64;
+
+    /// Whether a completed write may be lost at a power cut until [`BlockDevice::flush`].
+    fn has_volatile_cache(&self) -> bool;
+
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// When the range is outside the device or the store fails.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError>;
+
+    /// Writes `data` at `offset`.
+    ///
+    /// # Errors
+    /// When the range is outside the device, the store is full or read-only, or it fails.
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), BlockError>;
+
+    /// Returns when everything written before is on stable storage.
+    ///
+    /// # Errors
+    /// When that cannot be said.
+    fn flush(&self) -> Result<(), BlockError>;
+
+    /// Gives space back. The range reads as zeros afterwards.
+    ///
+    /// # Errors
+    /// As for [`BlockDevice::write`].
+    fn discard(&self, offset: u64, length: u64) -> Result<(), BlockError>;
+
+    /// Makes the range read as zeros, and keeps the space if that costs nothing.
+    ///
+    /// # Errors
+    /// As for [`BlockDevice::write`].
+    fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), BlockError>;
+}

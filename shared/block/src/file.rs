@@ -1,0 +1,196 @@
+//! A regular file or a block special file.
+
+use std::fs::OpenOptions;
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+
+use crate::error::check;
+use crate::{BlockDevice, BlockError, Operation};
+
+/// Zeros are written in pieces of this size where the filesystem cannot do it itself.
+const ZEROS: usize = 256 * 1024;
+
+/// How to open a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The only writer: another process that opens it the same way is refused.
+    ReadWrite,
+    /// Beside other readers.
+    ReadOnly,
+}
+
+/// A file as a block device. Its size is taken once, when it is opened.
+#[derive(Debug)]
+pub struct File {
+    file: std::fs::File,
+    size: u64,
+    access: Access,
+}
+
+impl File {
+    /// Opens an existing file and locks it (`flock`): shared to read, exclusive to write.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is in use by another target.
+    pub fn open(path: &Path, access: Access) -> io::Result<Self> {
+        let mut file = OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path)?;
+        let lock = match access {
+            Access::ReadWrite => FlockOperation::NonBlockingLockExclusive,
+            Access::ReadOnly => FlockOperation::NonBlockingLockShared,
+        };
+        flock(&file, lock)?;
+        // Block special files have no length in their metadata.
+        let size = file.seek(SeekFrom::End(0))?;
+        Ok(Self { file, size, access })
+    }
+
+    fn writable(&self, operation: Operation, offset: u64, length: u64) -> Result<(), BlockError> {
+        check(operation, self.size, offset, length)?;
+        if self.access == Access::ReadOnly {
+            return Err(BlockError::ReadOnly { operation });
+        }
+        Ok(())
+    }
+
+    fn allocate(
+        &self,
+        operation: Operation,
+        flags: FallocateFlags,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), BlockError> {
+        self.writable(operation, offset, length)?;
+        if length == 0 {
+            return Ok(());
+        }
+        match fallocate(&self.file, flags | FallocateFlags::KEEP_SIZE, offset, length) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NODEV | rustix::io::Errno::INVAL) => {
+                self.zero(operation, offset, length)
+            }
+            Err(errno) => Err(BlockError::from_io(operation, offset, errno.into())),
+        }
+    }
+
+    fn zero(&self, operation: Operation, mut offset: u64, mut length: u64) -> Result<(), BlockError> {
+        let zeros = vec![0; usize::try_from(length).unwrap_or(ZEROS).min(ZEROS)];
+        while length > 0 {
+            let piece = zeros.get(..usize::try_from(length).unwrap_or(ZEROS).min(ZEROS)).unwrap_or(&zeros);
+            self.file
+                .write_all_at(piece, offset)
+                .map_err(|source| BlockError::from_io(operation, offset, source))?;
+            offset += piece.len() as u64;
+            length -= piece.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl BlockDevice for File {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn has_volatile_cache(&self) -> bool {
+        true
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
+        check(Operation::Read, self.size, offset, buffer.len() as u64)?;
+        self.file
+            .read_exact_at(buffer, offset)
+            .map_err(|source| BlockError::from_io(Operation::Read, offset, source))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
+        self.writable(Operation::Write, offset, data.len() as u64)?;
+        self.file
+            .write_all_at(data, offset)
+            .map_err(|source| BlockError::from_io(Operation::Write, offset, source))
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        if self.access == Access::ReadOnly {
+            return Ok(());
+        }
+        self.file.sync_data().map_err(|source| BlockError::from_io(Operation::Flush, 0, source))
+    }
+
+    fn discard(&self, offset: u64, length: u64) -> Result<(), BlockError> {
+        self.allocate(Operation::Discard, FallocateFlags::PUNCH_HOLE, offset, length)
+    }
+
+    fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), BlockError> {
+        self.allocate(Operation::WriteZeroes, FallocateFlags::ZERO_RANGE, offset, length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn file(size: u64) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(size).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_zeros_are_zeros() {
+        let path = file(1 << 20);
+        let device = File::open(path.path(), Access::ReadWrite).unwrap();
+        assert_eq!(device.size(), 1 << 20);
+        device.write(0, &vec![7; 1 << 20]).unwrap();
+        let before = path.as_file().metadata().unwrap().blocks();
+        device.discard(4096 + 512, 512 * 1024).unwrap();
+        device.write_zeroes(700_000, 1000).unwrap();
+        device.flush().unwrap();
+        let mut all = vec![1; 1 << 20];
+        device.read(0, &mut all).unwrap();
+        for (at, byte) in all.iter().enumerate() {
+            let zero =
+                (4608..4608 + 512 * 1024).contains(&at) || (700_000..701_000).contains(&at);
+            assert_eq!(*byte, if zero { 0 } else { 7 }, "at {at}");
+        }
+        assert!(path.as_file().metadata().unwrap().blocks() < before);
+    }
+
+    #[test]
+    fn nothing_outside_is_touched() {
+        let path = file(4096);
+        let device = File::open(path.path(), Access::ReadWrite).unwrap();
+        assert!(matches!(device.write(4000, &[1; 97]), Err(BlockError::OutOfRange { .. })));
+        assert!(matches!(device.read(u64::MAX, &mut [0; 2]), Err(BlockError::OutOfRange { .. })));
+        assert!(matches!(device.discard(0, 4097), Err(BlockError::OutOfRange { .. })));
+        assert_eq!(path.as_file().metadata().unwrap().len(), 4096);
+    }
+
+    #[test]
+    fn a_second_writer_is_refused_and_a_reader_cannot_write() {
+        let path = file(4096);
+        let writer = File::open(path.path(), Access::ReadWrite).unwrap();
+        assert!(File::open(path.path(), Access::ReadWrite).is_err());
+        drop(writer);
+        let reader = File::open(path.path(), Access::ReadOnly).unwrap();
+        let _other = File::open(path.path(), Access::ReadOnly).unwrap();
+        assert!(matches!(reader.write(0, &[1]), Err(BlockError::ReadOnly { .. })));
+        assert!(matches!(reader.discard(0, 1), Err(BlockError::ReadOnly { .. })));
+        reader.flush().unwrap();
+    }
+
+    #[test]
+    fn a_full_store_says_so() {
+        // /dev/full: every write fails with ENOSPC.
+        let device = File {
+            file: OpenOptions::new().read(true).write(true).open("/dev/full").unwrap(),
+            size: 4096,
+            access: Access::ReadWrite,
+        };
+        assert!(matches!(device.write(0, &[1]), Err(BlockError::NoSpace { .. })));
+    }
+}

@@ -1,0 +1,69 @@
+//! What a target is, and the bounds on what a peer can make it do.
+
+use std::time::Duration;
+
+use crate::scsi::Unit;
+
+/// The longest data segment this side takes in full feature phase, in bytes. 256 KiB is what Linux and libiscsi send;
+/// without declaring it, initiators must assume 8 KiB (RFC 7143 section 13.12).
+pub const RECEIVE_SEGMENT: u32 = 256 * 1024;
+
+/// The longest data segment during login, in bytes (RFC 7143 section 13.12: the default).
+pub const LOGIN_SEGMENT: u32 = 8192;
+
+/// The longest text collected over several PDUs with the C bit, in bytes. All real key sets are below 4 KiB.
+pub const TEXT_MAX: usize = 64 * 1024;
+
+/// The most login requests of one connection. CHAP with each stage in its own PDU takes 5.
+pub const LOGIN_REQUESTS: u32 = 64;
+
+/// How long a login may take, in time the caller counts. Initiators give up after 15 s themselves.
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Commands a session may have open: `cmds_max` of open-iscsi.
+pub const WINDOW: u32 = 128;
+
+/// Immediate commands beyond the window. Pings and task management are answered at once and do not count.
+pub const IMMEDIATE_TASKS: usize = 8;
+
+/// The longest burst, in bytes, of a Data-In or solicited Data-Out sequence.
+pub const MAX_BURST: u32 = 1024 * 1024;
+
+/// The most data a command may bring without being asked, in bytes. `WINDOW` × this bounds unsolicited memory.
+pub const FIRST_BURST: u32 = 64 * 1024;
+
+/// The longest READ, WRITE or VERIFY with data, in bytes (VPD page B0h MAXIMUM TRANSFER LENGTH).
+pub const TRANSFER_MAX: u32 = 4 * 1024 * 1024;
+
+/// Buffers promised to writes by R2T in one session, in bytes. Further writes wait for their R2T, in order.
+pub const SOLICITED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The only portal group.
+pub const PORTAL_GROUP: u16 = 1;
+
+/// One target and its logical units.
+#[derive(Debug, Clone)]
+pub struct TargetConfig {
+    /// Its iSCSI name, in lower case.
+    pub name: String,
+    /// The initiators that may log in, in lower case. Empty: any.
+    pub initiators: Vec<String>,
+    /// Whether every login must pass CHAP.
+    pub chap: bool,
+    /// Its logical units, each number once.
+    pub units: Vec<Unit>,
+}
+
+impl TargetConfig {
+    /// The logical unit with this number.
+    #[must_use]
+    pub fn unit(&self, number: u16) -> Option<&Unit> {
+        self.units.iter().find(|unit| unit.number == number)
+    }
+
+    /// Whether this initiator is on the list.
+    #[must_use]
+    pub fn allows(&self, initiator: &str) -> bool {
+        self.initiators.is_empty() || self.initiators.iter().any(|name| name == initiator)
+    }
+}

@@ -1,0 +1,155 @@
+//! SCSI commands (RFC 7143 section 11.3): decode, collect data, hand over, answer.
+
+use super::session::{Collecting, Open, Session, State};
+use super::{CloseReason, Connection, TaskId};
+use crate::config::{IMMEDIATE_TASKS, WINDOW};
+use crate::frame::Pdu;
+use crate::header::NO_TAG;
+use crate::scsi::{self, Action, Outcome, Sense, Work};
+use crate::wire;
+
+impl Connection {
+    pub(super) fn command(&mut self, session: &mut Session, pdu: &Pdu<'_>) {
+        let header = &pdu.header;
+        let itt = header.itt();
+        if itt == NO_TAG {
+            return self.reject(header, 0x04);
+        }
+        if session.tasks.contains_key(&itt) {
+            // TASK IN PROGRESS (RFC 7143 section 11.17.1).
+            return self.reject(header, 0x07);
+        }
+        let limit = wire::index(WINDOW) + IMMEDIATE_TASKS;
+        if header.immediate() && session.tasks.len() + session.dead.len() >= limit {
+            // IMMEDIATE COMMAND REJECT, TOO MANY IMMEDIATE COMMANDS.
+            return self.reject(header, 0x06);
+        }
+        let (reads, writes) = (header.flags() & 0x40 != 0, header.flags() & 0x20 != 0);
+        let expected = header.word(20);
+        let received = wire::length(pdu.data.len());
+        let unsolicited = !header.is_final();
+        if received > 0 && !(writes && session.parameters.immediate_data)
+            || unsolicited && !(writes && !session.parameters.initial_r2t)
+            || received > expected.min(session.parameters.unsolicited())
+        {
+            return self.close(CloseReason::Protocol("unsolicited data against the agreement"));
+        }
+        let mut open = Open {
+            id: session.fresh_id(),
+            lun: header.lun().unwrap_or(u16::MAX),
+            read_length: if reads { expected } else { 0 },
+            write_length: if writes { expected } else { 0 },
+            wanted: 0,
+            state: State::Taken,
+        };
+        let cdb = wire::array_at::<16>(&header.0, 32);
+        let action = match self.decode(session, header.lun(), &cdb) {
+            Ok(action) => action,
+            Err(sense) => return self.answer_sense(itt, &open, sense),
+        };
+        match action {
+            Action::Nothing => self.answer_good(itt, &open),
+            Action::Reply(data) => self.answer_data(session, itt, &open, data.into()),
+            Action::RequestSense { allocation, descriptor } => {
+                let sense = self.take_attention(session, header.lun());
+                let mut data = if descriptor { sense.descriptor().to_vec() } else { sense.fixed().to_vec() };
+                data.truncate(allocation);
+                self.answer_data(session, itt, &open, data.into());
+            }
+            action if action.data_out() == 0 => {
+                if let Action::Read(range) = &action {
+                    open.wanted = u32::try_from(range.length).unwrap_or(u32::MAX);
+                }
+                self.begin(session, itt, open, action, Vec::new());
+            }
+            action => {
+                open.wanted = action.data_out();
+                let target = open.wanted.min(open.write_length);
+                let data = pdu.data.get(..wire::index(target)).unwrap_or(pdu.data).to_vec();
+                open.state = State::Collecting(Collecting {
+                    action,
+                    data,
+                    target,
+                    offset: received,
+                    unsolicited,
+                    data_sn: 0,
+                    burst: None,
+                    r2t_sn: 0,
+                    reserved: 0,
+                });
+                session.tasks.insert(itt, open);
+                self.collect(session, itt);
+            }
+        }
+    }
+
+    /// Decodes, unless a unit attention comes first.
+    fn decode(&self, session: &mut Session, lun: Option<u16>, cdb: &[u8; 16]) -> Result<Action, Sense> {
+        if scsi::reports_unit_attention(wire::u8_at(cdb, 0)) {
+            let sense = self.take_attention(session, lun);
+            if sense == Sense::RESET {
+                return Err(sense);
+            }
+        }
+        scsi::decode(&self.config, lun, cdb)
+    }
+
+    fn take_attention(&self, session: &mut Session, lun: Option<u16>) -> Sense {
+        let Some(number) = lun.filter(|number| self.config.unit(*number).is_some()) else {
+            return Sense::LUN_NOT_SUPPORTED;
+        };
+        let before = session.attention.len();
+        session.attention.retain(|other| *other != number);
+        if session.attention.len() < before { Sense::RESET } else { Sense::NONE }
+    }
+
+    /// Everything has arrived: make it work, or answer.
+    pub(super) fn begin(
+        &mut self,
+        session: &mut Session,
+        itt: u32,
+        open: Open,
+        action: Action,
+        data: Vec<u8>,
+    ) {
+        let work = match self.config.unit(open.lun) {
+            Some(unit) => action.into_work(unit, data),
+            None => Err(Sense::LUN_NOT_SUPPORTED),
+        };
+        match work {
+            Err(sense) => self.answer_sense(itt, &open, sense),
+            Ok(None) => self.answer_good(itt, &open),
+            // Nothing of it can be sent, so nothing is read.
+            Ok(Some(Work::Read(_))) if open.read_length == 0 => self.answer_good(itt, &open),
+            Ok(Some(work)) => {
+                session.tasks.insert(itt, open);
+                session.make_ready(itt, work);
+            }
+        }
+    }
+
+    pub(super) fn task_completed(&mut self, session: &mut Session, id: TaskId, outcome: Outcome) {
+        if let Some(at) = session.dead.iter().position(|dead| *dead == id) {
+            session.dead.swap_remove(at);
+        } else {
+            let found =
+                session.tasks.iter().find(|(_, open)| open.id == id && matches!(open.state, State::Taken));
+            if let Some(itt) = found.map(|(itt, _)| *itt)
+                && let Some(open) = session.remove(itt)
+            {
+                self.open_window(session);
+                match outcome {
+                    Outcome::Done => self.answer_good(itt, &open),
+                    Outcome::Data(data) => self.answer_data(session, itt, &open, data),
+                    Outcome::Differs => self.answer_sense(itt, &open, Sense::MISCOMPARE),
+                    Outcome::Failed(fault) => self.answer_sense(itt, &open, fault.sense()),
+                }
+            }
+        }
+        self.open_window(session);
+        self.finish_deferred(session, id);
+        if self.closing.is_none() {
+            self.finish_logout(session);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Data-In and SCSI Response (RFC 7143 sections 11.4, 11.7), with residuals.
+
+use bytes::Bytes;
+
+use super::Connection;
+use super::session::{Open, Session};
+use crate::header::{Header, NO_TAG, Opcode};
+use crate::scsi::Sense;
+use crate::wire;
+
+/// CHECK CONDITION (SAM-5 section 5.3.1).
+const CHECK_CONDITION: u8 = 0x02;
+
+/// Bits and count of a residual (RFC 7143 section 11.4.5): what the command was about, `wanted`, against what the
+/// initiator said, `expected`.
+fn residual(wanted: u32, expected: u32) -> (u8, u32) {
+    if wanted > expected {
+        (0x04, wanted - expected)
+    } else if wanted < expected {
+        (0x02, expected - wanted)
+    } else {
+        (0, 0)
+    }
+}
+
+impl Connection {
+    /// GOOD without data in.
+    pub(super) fn answer_good(&mut self, itt: u32, open: &Open) {
+        let (flags, count) = residual(open.wanted, open.write_length.max(open.read_length));
+        let mut header = Header::new(Opcode::Response);
+        header.set_flags(0x80 | flags);
+        header.set_word(16, itt);
+        header.set_word(44, count);
+        self.send_status(&mut header, &[]);
+    }
+
+    /// CHECK CONDITION. Nothing was transferred that counts, so there is no residual to report.
+    pub(super) fn answer_sense(&mut self, itt: u32, _open: &Open, sense: Sense) {
+        let mut header = Header::new(Opcode::Response);
+        header.set(3, &[CHECK_CONDITION]);
+        header.set_word(16, itt);
+        let sense = sense.fixed();
+        let mut data = vec![0, u8::try_from(sense.len()).unwrap_or(0)];
+        data.extend_from_slice(&sense);
+        self.send_status(&mut header, &data);
+    }
+
+    /// GOOD with data: segments no longer than the initiator takes, sequences no longer than a burst, status in the
+    /// last one.
+    pub(super) fn answer_data(&mut self, session: &Session, itt: u32, open: &Open, mut data: Bytes) {
+        let (flags, count) = residual(wire::length(data.len()), open.read_length);
+        data.truncate(wire::index(open.read_length));
+        if data.is_empty() {
+            let mut header = Header::new(Opcode::Response);
+            header.set_flags(0x80 | flags);
+            header.set_word(16, itt);
+            header.set_word(44, count);
+            return self.send_status(&mut header, &[]);
+        }
+        let (mut offset, mut data_sn, mut in_burst) = (0_u32, 0_u32, 0_u32);
+        while !data.is_empty() {
+            let room = session.parameters.send_segment.min(session.parameters.max_burst - in_burst);
+            let segment = data.split_to(data.len().min(wire::index(room)));
+            let length = wire::length(segment.len());
+            in_burst += length;
+            let mut header = Header::new(Opcode::DataIn);
+            header.set_word(16, itt);
+            header.set_word(20, NO_TAG);
+            header.set_word(36, data_sn);
+            header.set_word(40, offset);
+            self.stamp(&mut header);
+            if data.is_empty() {
+                header.set_flags(0x80 | 0x01 | flags);
+                header.set_word(24, self.stat_sn);
+                header.set_word(44, count);
+                self.stat_sn = self.stat_sn.wrapping_add(1);
+            } else if in_burst >= session.parameters.max_burst {
+                in_burst = 0;
+            } else {
+                header.set_flags(0);
+            }
+            self.outbox.push_shared(&header, segment);
+            offset = offset.wrapping_add(length);
+            data_sn = data_sn.wrapping_add(1);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The tasks of a session.
+//!
+//! A task is *collecting* until its data have arrived, *ready* until the caller takes it, *taken* until it is
+//! completed. Abort removes it from the first two; a taken one stays, dead, until it is completed, since its writes
+//! may still land.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Task, TaskId};
+use crate::config::{SOLICITED_BYTES, TargetConfig, WINDOW};
+use crate::header::Header;
+use crate::login::Parameters;
+use crate::scsi::{Action, Work};
+use crate::wire;
+
+/// A command being executed.
+#[derive(Debug)]
+pub struct Open {
+    pub id: TaskId,
+    pub lun: u16,
+    /// Data the initiator has room for, in bytes.
+    pub read_length: u32,
+    /// Data the initiator offers, in bytes.
+    pub write_length: u32,
+    /// Data the command is about, either way, in bytes. Against the two above it gives the residual.
+    pub wanted: u32,
+    pub state: State,
+}
+
+/// Where a task is.
+#[derive(Debug)]
+pub enum State {
+    /// Entered by commands with data; left when all are here.
+    Collecting(Collecting),
+    /// Entered when nothing is missing; left by `next_task`.
+    Ready(Work),
+    /// With the caller.
+    Taken,
+}
+
+/// Data on their way from the initiator.
+#[derive(Debug)]
+pub struct Collecting {
+    pub action: Action,
+    /// What has arrived, up to `target` bytes; more is thrown away.
+    pub data: Vec<u8>,
+    /// How many bytes will be used.
+    pub target: u32,
+    /// Where the next byte belongs.
+    pub offset: u32,
+    /// Unsolicited Data-Out follow.
+    pub unsolicited: bool,
+    /// The next DataSN of the sequence.
+    pub data_sn: u32,
+    /// End and tag of the burst that was asked for.
+    pub burst: Option<Burst>,
+    pub r2t_sn: u32,
+    /// Counted in `Session::solicited`.
+    pub reserved: u64,
+}
+
+/// An R2T that is not fulfilled.
+#[derive(Debug, Clone, Copy)]
+pub struct Burst {
+    pub ttt: u32,
+    pub end: u32,
+}
+
+/// A task management answer that waits for dead tasks to be completed.
+#[derive(Debug)]
+pub struct Deferred {
+    pub itt: u32,
+    pub response: u8,
+    pub close: bool,
+    pub waits: Vec<TaskId>,
+}
+
+#[derive(Debug)]
+pub struct Session {
+    pub parameters: Parameters,
+    pub discovery: bool,
+    /// By initiator task tag. At most the window and a few immediate ones.
+    pub tasks: BTreeMap<u32, Open>,
+    ready: VecDeque<u32>,
+    /// Writes that wait for their R2T, oldest first.
+    pub waiting: VecDeque<u32>,
+    /// Aborted while taken.
+    pub dead: Vec<TaskId>,
+    pub deferred: Vec<Deferred>,
+    /// Units with a unit attention to report.
+    pub attention: Vec<u16>,
+    pub logout: Option<Header>,
+    /// Text collected over several requests.
+    pub text: Vec<u8>,
+    /// Bytes promised by R2T.
+    pub solicited: u64,
+    next_id: u64,
+    next_ttt: u32,
+}
+
+impl Session {
+    pub fn new(config: &TargetConfig, parameters: Parameters, discovery: bool) -> Self {
+        Self {
+            parameters,
+            discovery,
+            tasks: BTreeMap::new(),
+            ready: VecDeque::new(),
+            waiting: VecDeque::new(),
+            dead: Vec::new(),
+            deferred: Vec::new(),
+            attention: config.units.iter().map(|unit| unit.number).collect(),
+            logout: None,
+            text: Vec::new(),
+            solicited: 0,
+            next_id: 0,
+            next_ttt: 0,
+        }
+    }
+
+    pub fn fresh_id(&mut self) -> TaskId {
+        self.next_id += 1;
+        TaskId(self.next_id)
+    }
+
+    pub fn fresh_ttt(&mut self) -> u32 {
+        self.next_ttt = self.next_ttt.wrapping_add(1) & 0x7fff_ffff;
+        self.next_ttt
+    }
+
+    /// Commands that may still come. Dead tasks count: their memory is not free yet.
+    pub fn window(&self) -> u32 {
+        WINDOW.saturating_sub(wire::length(self.tasks.len() + self.dead.len()))
+    }
+
+    /// Whether commands are unanswered.
+    pub fn busy(&self) -> bool {
+        !self.tasks.is_empty() || !self.dead.is_empty()
+    }
+
+    pub fn make_ready(&mut self, itt: u32, work: Work) {
+        if let Some(open) = self.tasks.get_mut(&itt) {
+            open.state = State::Ready(work);
+            self.ready.push_back(itt);
+        }
+    }
+
+    pub fn next_task(&mut self) -> Option<Task> {
+        while let Some(itt) = self.ready.pop_front() {
+            let Some(open) = self.tasks.get_mut(&itt) else { continue };
+            match std::mem::replace(&mut open.state, State::Taken) {
+                State::Ready(work) => return Some(Task { id: open.id, lun: open.lun, work }),
+                other => open.state = other,
+            }
+        }
+        None
+    }
+
+    /// Takes a task out; what it had reserved is free again.
+    pub fn remove(&mut self, itt: u32) -> Option<Open> {
+        let open = self.tasks.remove(&itt)?;
+        if let State::Collecting(collecting) = &open.state {
+            self.solicited = self.solicited.saturating_sub(collecting.reserved);
+        }
+        self.waiting.retain(|waiting| *waiting != itt);
+        Some(open)
+    }
+
+    /// Aborts the tasks `which` picks. Returns those the caller still holds.
+    pub fn abort(&mut self, which: impl Fn(u32, &Open) -> bool) -> Vec<TaskId> {
+        let picked: Vec<u32> =
+            self.tasks.iter().filter(|(itt, open)| which(**itt, open)).map(|(itt, _)| *itt).collect();
+        let mut held = Vec::new();
+        for itt in picked {
+            if let Some(open) = self.remove(itt)
+                && matches!(open.state, State::Taken)
+            {
+                held.push(open.id);
+            }
+            self.ready.retain(|ready| *ready != itt);
+        }
+        self.dead.extend_from_slice(&held);
+        held
+    }
+
+    /// Drops what can never be completed, since no more data will be asked for.
+    pub fn drop_incomplete(&mut self) {
+        self.abort(|_, open| matches!(open.state, State::Collecting(_)));
+    }
+
+    /// Whether `bytes` more may be promised.
+    pub fn may_reserve(&self, bytes: u64) -> bool {
+        self.solicited + bytes <= SOLICITED_BYTES
+    }
+}

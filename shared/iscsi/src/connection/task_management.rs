@@ -1,0 +1,106 @@
+//! Task management (RFC 7143 sections 11.5, 11.6), and resets that other sessions caused.
+
+use super::session::{Deferred, Session};
+use super::{CloseReason, Connection, Event, Phase, TaskId};
+use crate::header::{Header, Opcode};
+use crate::wire;
+
+/// Responses (RFC 7143 section 11.6.1).
+const COMPLETE: u8 = 0;
+const NO_TASK: u8 = 1;
+const NO_LUN: u8 = 2;
+const NO_REASSIGNMENT: u8 = 4;
+const REJECTED: u8 = 255;
+
+/// Answers that may wait for dead tasks. More are rejected.
+const DEFERRED_MAX: usize = 16;
+
+impl Connection {
+    pub(super) fn task_management(&mut self, session: &mut Session, header: &Header) {
+        let lun = header.lun();
+        let known = lun.filter(|number| self.config.unit(*number).is_some());
+        let mut close = false;
+        if session.deferred.len() >= DEFERRED_MAX {
+            return self.task_management_response(header.itt(), REJECTED);
+        }
+        let (response, waits) = match header.flags() & 0x7f {
+            1 => self.abort_task(session, header),
+            // ABORT TASK SET, and CLEAR TASK SET: with a task set per nexus (mode page 0Ah) they are one.
+            2 | 4 => match known {
+                Some(number) => (COMPLETE, session.abort(|_, open| open.lun == number)),
+                None => (NO_LUN, Vec::new()),
+            },
+            5 => match known {
+                Some(number) => {
+                    self.events.push_back(Event::Reset { lun: Some(number) });
+                    (COMPLETE, session.abort(|_, open| open.lun == number))
+                }
+                None => (NO_LUN, Vec::new()),
+            },
+            // TARGET WARM RESET and COLD RESET; the latter also ends the sessions.
+            kind @ (6 | 7) => {
+                self.events.push_back(Event::Reset { lun: None });
+                session.attention = self.config.units.iter().map(|unit| unit.number).collect();
+                close = kind == 7;
+                (COMPLETE, session.abort(|_, _| true))
+            }
+            8 => (NO_REASSIGNMENT, Vec::new()),
+            _ => (REJECTED, Vec::new()),
+        };
+        self.open_window(session);
+        session.deferred.push(Deferred { itt: header.itt(), response, close, waits });
+        self.finish_deferred(session, TaskId(0));
+    }
+
+    fn abort_task(&mut self, session: &mut Session, header: &Header) -> (u8, Vec<TaskId>) {
+        let (referenced, reference) = (header.word(20), header.word(32));
+        if session.tasks.contains_key(&referenced) {
+            return (COMPLETE, session.abort(|itt, _| itt == referenced));
+        }
+        // A command that never arrived (RFC 7143 section 11.5.5): take its number, so that it is ignored if it comes.
+        let missing = reference == self.exp_cmd_sn
+            && !wire::before(self.max_cmd_sn, reference)
+            && wire::before(reference, header.word(24));
+        if missing {
+            self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
+            return (COMPLETE, Vec::new());
+        }
+        (NO_TASK, Vec::new())
+    }
+
+    /// Sends the answers whose dead tasks are all completed.
+    pub(super) fn finish_deferred(&mut self, session: &mut Session, completed: TaskId) {
+        let (mut done, mut rest) = (Vec::new(), Vec::new());
+        for mut deferred in std::mem::take(&mut session.deferred) {
+            deferred.waits.retain(|id| *id != completed);
+            if deferred.waits.is_empty() { done.push(deferred) } else { rest.push(deferred) }
+        }
+        session.deferred = rest;
+        for deferred in done {
+            self.task_management_response(deferred.itt, deferred.response);
+            if deferred.close {
+                self.close(CloseReason::Reset);
+            }
+        }
+    }
+
+    fn task_management_response(&mut self, itt: u32, response: u8) {
+        let mut header = Header::new(Opcode::TaskManagementResponse);
+        header.set(2, &[response]);
+        header.set_word(16, itt);
+        self.send_status(&mut header, &[]);
+    }
+
+    /// Another session reset this unit, or all of them: abort and report a unit attention.
+    pub fn reset(&mut self, lun: Option<u16>) {
+        let numbers: Vec<u16> = self.config.units.iter().map(|unit| unit.number).collect();
+        if let Phase::Full(session) = &mut self.phase {
+            for number in numbers.into_iter().filter(|number| lun.is_none_or(|lun| lun == *number)) {
+                session.abort(|_, open| open.lun == number);
+                if !session.attention.contains(&number) {
+                    session.attention.push(number);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! MODE SENSE (6) and (10) (SPC-4 sections 6.11, 6.12): caching, control, informational exceptions. Nothing can be
+//! changed.
+
+use super::{Action, Sense, Unit, reply};
+use crate::wire;
+
+pub fn decode(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
+    let ten = wire::u8_at(cdb, 0) == 0x5a;
+    let (control, page) = (wire::u8_at(cdb, 2) >> 6, wire::u8_at(cdb, 2) & 0x3f);
+    let subpage = wire::u8_at(cdb, 3);
+    if control == 3 {
+        return Err(Sense::NO_SAVED_PARAMETERS);
+    }
+    if !matches!((page, subpage), (_, 0) | (0x3f, 0xff)) {
+        return Err(Sense::INVALID_FIELD_IN_CDB);
+    }
+    let changeable = control == 1;
+    let mut pages = Vec::new();
+    for (number, mut body) in [(0x08, caching(unit)), (0x0a, control_page()), (0x1c, vec![0; 10])] {
+        if page == number || page == 0x3f {
+            if changeable {
+                body.fill(0);
+            }
+            pages.extend_from_slice(&[number, u8::try_from(body.len()).unwrap_or(0)]);
+            pages.extend_from_slice(&body);
+        }
+    }
+    if pages.is_empty() {
+        return Err(Sense::INVALID_FIELD_IN_CDB);
+    }
+    let descriptor = if wire::u8_at(cdb, 1) & 0x08 != 0 { Vec::new() } else { block_descriptor(unit, cdb, ten) };
+    // WP, and DPOFUA.
+    let device = if unit.read_only { 0x90 } else { 0x10 };
+    let rest = descriptor.len() + pages.len();
+    let mut data = if ten {
+        let long = u8::from(descriptor.len() == 16);
+        let [high, low] = u16::try_from(rest + 6).unwrap_or(u16::MAX).to_be_bytes();
+        vec![high, low, 0, device, long, 0, 0, u8::try_from(descriptor.len()).unwrap_or(0)]
+    } else {
+        vec![u8::try_from(rest + 3).unwrap_or(u8::MAX), 0, device, u8::try_from(descriptor.len()).unwrap_or(0)]
+    };
+    data.extend_from_slice(&descriptor);
+    data.extend_from_slice(&pages);
+    let allocation = if ten { u32::from(wire::u16_at(cdb, 7)) } else { u32::from(wire::u8_at(cdb, 4)) };
+    Ok(reply(data, allocation))
+}
+
+/// Page 08h: WCE says the truth; read cache is on.
+fn caching(unit: &Unit) -> Vec<u8> {
+    let mut body = vec![0; 18];
+    wire::put(&mut body, 0, &[if unit.write_cache { 0x04 } else { 0 }]);
+    body
+}
+
+/// Page 0Ah: a task set per nexus (TST 001b), unrestricted reordering, no command is refused for long.
+fn control_page() -> Vec<u8> {
+    let mut body = vec![0; 10];
+    wire::put(&mut body, 0, &[0x20, 0x10]);
+    wire::put(&mut body, 6, &[0xff, 0xff]);
+    body
+}
+
+fn block_descriptor(unit: &Unit, cdb: &[u8; 16], ten: bool) -> Vec<u8> {
+    // LLBAA: eight-byte number of blocks.
+    if ten && wire::u8_at(cdb, 1) & 0x10 != 0 {
+        let mut long = unit.blocks.to_be_bytes().to_vec();
+        long.extend_from_slice(&[0; 4]);
+        long.extend_from_slice(&unit.block_size.to_be_bytes());
+        return long;
+    }
+    let mut short = u32::try_from(unit.blocks).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+    short.extend_from_slice(&unit.block_size.to_be_bytes());
+    short
+}

@@ -1,0 +1,77 @@
+//! Sense data (SPC-4 section 4.5).
+
+/// Sense keys in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of SPC-4")]
+#[repr(u8)]
+pub enum SenseKey {
+    NoSense = 0x0,
+    MediumError = 0x3,
+    IllegalRequest = 0x5,
+    UnitAttention = 0x6,
+    DataProtect = 0x7,
+    AbortedCommand = 0xb,
+    Miscompare = 0xe,
+}
+
+/// Key, additional sense code and qualifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sense {
+    /// Key.
+    pub key: SenseKey,
+    /// Code and qualifier, as in `0x2400`.
+    pub code: u16,
+}
+
+impl Sense {
+    const fn new(key: SenseKey, code: u16) -> Self {
+        Self { key, code }
+    }
+
+    /// Nothing to report.
+    pub const NONE: Self = Self::new(SenseKey::NoSense, 0);
+    /// UNRECOVERED READ ERROR.
+    pub const UNRECOVERED_READ: Self = Self::new(SenseKey::MediumError, 0x1100);
+    /// WRITE ERROR.
+    pub const WRITE_ERROR: Self = Self::new(SenseKey::MediumError, 0x0c00);
+    /// PARAMETER LIST LENGTH ERROR.
+    pub const PARAMETER_LIST_LENGTH: Self = Self::new(SenseKey::IllegalRequest, 0x1a00);
+    /// INVALID COMMAND OPERATION CODE.
+    pub const INVALID_OPERATION_CODE: Self = Self::new(SenseKey::IllegalRequest, 0x2000);
+    /// LOGICAL BLOCK ADDRESS OUT OF RANGE.
+    pub const OUT_OF_RANGE: Self = Self::new(SenseKey::IllegalRequest, 0x2100);
+    /// INVALID FIELD IN CDB.
+    pub const INVALID_FIELD_IN_CDB: Self = Self::new(SenseKey::IllegalRequest, 0x2400);
+    /// LOGICAL UNIT NOT SUPPORTED.
+    pub const LUN_NOT_SUPPORTED: Self = Self::new(SenseKey::IllegalRequest, 0x2500);
+    /// INVALID FIELD IN PARAMETER LIST.
+    pub const INVALID_FIELD_IN_LIST: Self = Self::new(SenseKey::IllegalRequest, 0x2600);
+    /// SAVING PARAMETERS NOT SUPPORTED.
+    pub const NO_SAVED_PARAMETERS: Self = Self::new(SenseKey::IllegalRequest, 0x3900);
+    /// INVALID FIELD IN COMMAND INFORMATION UNIT: the data promised does not fit the command.
+    pub const INVALID_FIELD_IN_INFORMATION_UNIT: Self = Self::new(SenseKey::IllegalRequest, 0x0e03);
+    /// POWER ON, RESET, OR BUS DEVICE RESET OCCURRED.
+    pub const RESET: Self = Self::new(SenseKey::UnitAttention, 0x2900);
+    /// WRITE PROTECTED.
+    pub const WRITE_PROTECTED: Self = Self::new(SenseKey::DataProtect, 0x2700);
+    /// SPACE ALLOCATION FAILED WRITE PROTECT.
+    pub const SPACE_ALLOCATION_FAILED: Self = Self::new(SenseKey::DataProtect, 0x2707);
+    /// DATA PHASE ERROR.
+    pub const DATA_PHASE: Self = Self::new(SenseKey::AbortedCommand, 0x4b00);
+    /// MISCOMPARE DURING VERIFY OPERATION.
+    pub const MISCOMPARE: Self = Self::new(SenseKey::Miscompare, 0x1d00);
+
+    /// Fixed format, current error: 18 bytes (SPC-4 section 4.5.3).
+    #[must_use]
+    pub const fn fixed(self) -> [u8; 18] {
+        let [code, qualifier] = self.code.to_be_bytes();
+        [0x70, 0, self.key as u8, 0, 0, 0, 0, 10, 0, 0, 0, 0, code, qualifier, 0, 0, 0, 0]
+    }
+
+    /// Descriptor format, without descriptors: 8 bytes (SPC-4 section 4.5.2).
+    #[must_use]
+    pub const fn descriptor(self) -> [u8; 8] {
+        let [code, qualifier] = self.code.to_be_bytes();
+        [0x72, self.key as u8, code, qualifier, 0, 0, 0, 0]
+    }
+}

@@ -1,0 +1,22 @@
+//! VERIFY (10), (12), (16) (SBC-3 section 5.28): without data it reads, with BYTCHK 01b it compares.
+
+use super::read_write::{extent, transfer};
+use super::{Action, Range, Sense, Unit};
+
+pub fn decode(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
+    let extent = extent(cdb);
+    match extent.flags >> 1 & 0x03 {
+        0 => {
+            if extent.flags & 0xe0 != 0 {
+                return Err(Sense::INVALID_FIELD_IN_CDB);
+            }
+            // No data moves, but it is read: the same bound keeps other sessions waiting only so long.
+            Ok(match transfer(unit, &extent)? {
+                Range { length: 0, .. } => Action::Nothing,
+                range => Action::Check(range),
+            })
+        }
+        1 => Ok(Action::Compare(transfer(unit, &extent)?)),
+        _ => Err(Sense::INVALID_FIELD_IN_CDB),
+    }
+}
