@@ -1,2 +1,168 @@
-//! control-plane
-fn main() {}
+//! `bmi-control-plane`: reads its configuration, puts the drivers together, and serves until SIGTERM.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bmi_auth::{LocalAdmin, MasterKey};
+use bmi_control_plane::app::{App, Wake};
+use bmi_control_plane::config::{Config, Store};
+use bmi_control_plane::{http, workflows};
+use bmi_db::Db;
+use bmi_drivers::isolation::Unisolated;
+use bmi_drivers::power::Manual;
+use bmi_drivers::store::{DataStore, ImportDir, LocalStore, prepare_local_directory};
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// BMI's control plane: projects, networks, nodes, images, instances and operations over a REST API.
+///
+/// The first start makes a master key and a local admin token in the data directory (mode 0600). The first line on
+/// standard output is {"event":"listening","address":"IP:PORT"}; the log goes to standard error (RUST_LOG).
+///
+/// Exit status: 0 after SIGTERM, 1 when it cannot start, 2 for wrong usage or configuration.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE", global = true, default_value = "/etc/bmi/control-plane.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks the configuration file and exits.
+    CheckConfig,
+    /// Moves the database to another server (not supported yet).
+    Migrate,
+    /// Seals all secrets under a new master key (not supported yet).
+    Rekey,
+    /// Writes a backup (not supported yet).
+    Backup,
+    /// Restores a backup (not supported yet).
+    Restore,
+    /// Prints the OpenAPI document (not supported yet).
+    Openapi,
+}
+
+/// Why the server could not start.
+type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+#[expect(clippy::print_stdout, reason = "check-config answers on standard output")]
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, 2),
+    };
+    match arguments.command {
+        None => {}
+        Some(Command::CheckConfig) => {
+            println!("{} is valid", arguments.config.display());
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => return fail(&std::io::Error::other("this command is not supported yet"), 2),
+    }
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+        )
+        .init();
+    match actix_web::rt::System::new().block_on(serve(&config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&*error, 1),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a process that cannot go on")]
+fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
+    eprint!("bmi-control-plane: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
+    ExitCode::from(status)
+}
+
+#[expect(clippy::print_stdout, reason = "the first line on standard output says where the server listens")]
+async fn serve(config: &Config) -> Result<(), StartError> {
+    // The database and its log hold sealed secrets and everybody's names: nobody else reads what is made here.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    std::fs::create_dir_all(&config.data_dir)?;
+    // Others may pass through to what is theirs (the socket, a volume), and list nothing.
+    std::fs::set_permissions(&config.data_dir, PermissionsExt::from_mode(0o711))?;
+    let app = Arc::new(assemble(config)?);
+    app.db
+        .write(|connection| Ok::<_, bmi_db::DbError>(bmi_db::idempotency::forget_running(connection)?))
+        .await?;
+    let agent_socket = config.path(config.agent.socket.as_ref(), "agent.sock");
+    let agent = http::agent_server(Arc::clone(&app), bind_agent_socket(&agent_socket, config.agent.uid)?)?;
+    let listener = TcpListener::bind(config.listen).map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let address = listener.local_addr()?;
+    let api = http::api_server(Arc::clone(&app), listener)?;
+    let workers = workflows::start(&app, &format!("{address} pid {}", std::process::id()));
+    let (agent_handle, api_handle) = (agent.handle(), api.handle());
+    let (agent, api) = (tokio::spawn(agent), tokio::spawn(api));
+    println!("{}", serde_json::json!({"event": "listening", "address": address}));
+    tracing::info!(%address, agent_socket = %agent_socket.display(), "listening");
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    for worker in &workers {
+        worker.abort();
+    }
+    tokio::join!(api_handle.stop(true), agent_handle.stop(false));
+    tokio::join!(api, agent).0??;
+    std::fs::remove_file(agent_socket).ok();
+    Ok(())
+}
+
+/// Puts the configured drivers together.
+fn assemble(config: &Config) -> Result<App, StartError> {
+    let Store::Local { directory, size } = &config.store;
+    let directory = config.path(directory.as_ref(), "store");
+    prepare_local_directory(&directory, &config.data_dir.join("store.xfs"), size.parse()?)?;
+    let store: Arc<dyn DataStore> = Arc::new(LocalStore::open(directory)?);
+    let database = match &config.database {
+        Some(url) => url.clone(),
+        None => config.data_dir.join("bmi.sqlite").display().to_string(),
+    };
+    Ok(App {
+        master_key: MasterKey::load_or_create(&config.path(config.master_key_file.as_ref(), "master.key"))?,
+        local_admin: LocalAdmin::load_or_create(&config.path(config.admin_token_file.as_ref(), "admin.token"))?,
+        db: Db::open(&database)?,
+        store,
+        isolation: Arc::new(Unisolated),
+        power: Arc::new(Manual),
+        import_dir: config.import_dir.clone().map(ImportDir::new),
+        wake: Wake::default(),
+    })
+}
+
+/// Binds the agent's socket: mode 0600, owned by the agent's user.
+fn bind_agent_socket(path: &Path, uid: Option<u32>) -> Result<UnixListener, StartError> {
+    if path.exists() {
+        if UnixStream::connect(path).is_ok() {
+            return Err(format!("another control plane listens on {}", path.display()).into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path).map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))?;
+    if let Some(uid) = uid {
+        std::os::unix::fs::chown(path, Some(uid), None)?;
+    }
+    Ok(listener)
+}

@@ -3,12 +3,14 @@
 use async_trait::async_trait;
 use bmi_types::NodeId;
 
-/// What a power driver did when asked to switch a node on.
+/// What a power driver sees of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PoweredOn {
-    /// The node was told to boot from the network and is on.
-    Done,
-    /// A person has to do it.
+pub enum PowerState {
+    /// It is on.
+    On,
+    /// It is off.
+    Off,
+    /// Nobody can tell: a person is the driver. Counts as whatever was asked for.
     ByHand,
 }
 
@@ -25,8 +27,10 @@ pub struct PowerError {
 /// Switches nodes on and off. Verbs are idempotent.
 #[async_trait]
 pub trait PowerDriver: Send + Sync {
+    /// Looks whether the node is on.
+    async fn observe(&self, node: NodeId) -> Result<PowerState, PowerError>;
     /// Sets the next boot device to the network and switches the node on.
-    async fn ensure_on_from_network(&self, node: NodeId) -> Result<PoweredOn, PowerError>;
+    async fn ensure_on_from_network(&self, node: NodeId) -> Result<(), PowerError>;
     /// Switches the node off.
     async fn ensure_off(&self, node: NodeId) -> Result<(), PowerError>;
 }
@@ -37,8 +41,12 @@ pub struct Manual;
 
 #[async_trait]
 impl PowerDriver for Manual {
-    async fn ensure_on_from_network(&self, _node: NodeId) -> Result<PoweredOn, PowerError> {
-        Ok(PoweredOn::ByHand)
+    async fn observe(&self, _node: NodeId) -> Result<PowerState, PowerError> {
+        Ok(PowerState::ByHand)
+    }
+
+    async fn ensure_on_from_network(&self, _node: NodeId) -> Result<(), PowerError> {
+        Ok(())
     }
 
     async fn ensure_off(&self, _node: NodeId) -> Result<(), PowerError> {

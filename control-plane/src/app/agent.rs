@@ -1,0 +1,172 @@
+//! What agents report: the state of what they keep, and what happened.
+//!
+//! An agent speaks for its own network only. Nothing it says can do more than set the state of a target that is on
+//! that network, or add to a timeline.
+
+use std::collections::BTreeMap;
+
+use bmi_agent_api::event::{AgentEvent, EventSource, NetbootEvent, TargetEvent};
+use bmi_agent_api::status::{ServiceStatus, StatusReport};
+use bmi_api::{InstanceState, TargetState, Traffic};
+use bmi_db::AnyConnection;
+use bmi_db::agent::Report;
+use bmi_types::{ByteSize, InstanceId, MacAddr, NetworkId, Timestamp};
+
+use super::{App, network};
+use crate::error::AppError;
+
+/// The longest reason that is kept, in characters.
+const REASON_MAX: usize = 500;
+
+fn target_state(status: &ServiceStatus) -> (TargetState, Option<String>) {
+    match status {
+        ServiceStatus::Absent => (TargetState::Absent, None),
+        ServiceStatus::Starting => (TargetState::Starting, None),
+        ServiceStatus::Listening => (TargetState::Listening, None),
+        ServiceStatus::Failed { reason } => {
+            (TargetState::Failed, Some(reason.chars().take(REASON_MAX).collect()))
+        }
+    }
+}
+
+/// Takes a status report.
+pub async fn status(app: &App, name: &str, report: StatusReport) -> Result<(), AppError> {
+    let name = name.to_owned();
+    app.db
+        .write(move |connection| {
+            let network = network::find(connection, &name)?.id;
+            let (netboot, netboot_reason) = target_state(&report.netboot);
+            let own = Report {
+                version: report.version.chars().take(64).collect(),
+                generation_observed: i64::try_from(report.generation_observed).unwrap_or(i64::MAX),
+                netboot_state: netboot.as_str(),
+                netboot_reason,
+            };
+            bmi_db::agent::report(connection, network, &own, Timestamp::now())?;
+            let known: Vec<InstanceId> = report.instances.iter().map(|instance| instance.id).collect();
+            bmi_db::instance::targets_absent_except(connection, network, &known)?;
+            for instance in &report.instances {
+                let (state, reason) = target_state(&instance.target);
+                bmi_db::instance::target_report(connection, network, instance.id, state, reason.as_deref())?;
+            }
+            Ok::<_, AppError>(())
+        })
+        .await?;
+    app.wake.reported.ring();
+    Ok(())
+}
+
+/// Takes a batch of events.
+pub async fn events(app: &App, name: &str, events: Vec<AgentEvent>) -> Result<(), AppError> {
+    let name = name.to_owned();
+    app.db
+        .write(move |connection| {
+            let network = network::find(connection, &name)?.id;
+            for event in events {
+                match event.from {
+                    EventSource::Target { instance, said } => {
+                        target_event(connection, network, instance, event.at, said)?;
+                    }
+                    EventSource::Netboot { said } => netboot_event(connection, network, event.at, said)?,
+                }
+            }
+            Ok::<_, AppError>(())
+        })
+        .await
+}
+
+/// A stage's details, built up.
+#[derive(Default)]
+struct Detail(BTreeMap<String, String>);
+
+impl Detail {
+    fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.0.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    fn with_some(self, name: &str, value: Option<impl ToString>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+}
+
+fn target_event(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    instance: InstanceId,
+    at: Timestamp,
+    said: TargetEvent,
+) -> Result<(), AppError> {
+    let Some(found) = bmi_db::instance::by_id(connection, instance)? else { return Ok(()) };
+    if found.instance.network != network {
+        return Ok(());
+    }
+    let traffic = found.instance.traffic;
+    let detail = Detail::default();
+    let (stage, detail) = match said {
+        TargetEvent::Traffic { read_bytes, written_bytes } => {
+            let traffic =
+                Traffic { read: ByteSize::new(read_bytes), written: ByteSize::new(written_bytes) };
+            bmi_db::instance::traffic(connection, network, instance, traffic)?;
+            return Ok(());
+        }
+        TargetEvent::Listening { address } => ("target", detail.with("address", address)),
+        TargetEvent::Login { initiator, peer, boot } => {
+            let from = [InstanceState::Ready];
+            bmi_db::instance::state_change(connection, instance, &from, InstanceState::Running)?;
+            let detail = detail.with("initiator", initiator).with("peer", peer).with_some("boot", boot);
+            ("login", detail)
+        }
+        TargetEvent::LoginRefused { peer, reason } => {
+            ("login.refused", detail.with("peer", peer).with("reason", reason))
+        }
+        TargetEvent::FirstRead => ("read.first", detail),
+        TargetEvent::FirstWrite => ("write.first", detail),
+        TargetEvent::Logout { peer, reason } => ("logout", detail.with("peer", peer).with("reason", reason)),
+        TargetEvent::SessionConflict { peer, holder } => {
+            ("session.conflict", detail.with("peer", peer).with("holder", holder))
+        }
+        TargetEvent::SpaceExhausted => ("space.exhausted", detail),
+    };
+    let detail = detail.with("read_bytes", traffic.read.bytes()).with("written_bytes", traffic.written.bytes());
+    Ok(bmi_db::stage::insert(connection, instance, at, stage, &detail.0)?)
+}
+
+fn netboot_event(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    at: Timestamp,
+    said: NetbootEvent,
+) -> Result<(), AppError> {
+    let detail = Detail::default();
+    let (mac, stage, detail): (MacAddr, &str, Detail) = match said {
+        NetbootEvent::Dhcp { mac, answer, address, architecture, file } if answer == "ack" => {
+            let detail = detail
+                .with("mac", mac)
+                .with_some("address", address)
+                .with_some("architecture", architecture)
+                .with_some("file", file);
+            (mac, "dhcp", detail)
+        }
+        NetbootEvent::Loader { mac: Some(mac), file, bytes, protocol, .. } => {
+            let detail =
+                detail.with("mac", mac).with("file", file).with("bytes", bytes).with("protocol", protocol);
+            (mac, "loader", detail)
+        }
+        NetbootEvent::Script { mac, instance: Some(_), boot } => {
+            (mac, "script", detail.with("mac", mac).with_some("boot", boot))
+        }
+        NetbootEvent::Script { mac, instance: None, .. } => (mac, "script.wait", detail.with("mac", mac)),
+        NetbootEvent::Dhcp { .. }
+        | NetbootEvent::Loader { .. }
+        | NetbootEvent::Listening { .. }
+        | NetbootEvent::Refused { .. } => return Ok(()),
+    };
+    match bmi_db::instance::of_mac(connection, network, &mac.to_string())? {
+        Some(instance) => Ok(bmi_db::stage::insert(connection, instance, at, stage, &detail.0)?),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,103 @@
+//! What an agent is told: the whole desired state of its network.
+
+use std::time::Duration;
+
+use bmi_agent_api::desired::{Backing, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget};
+use bmi_auth::MasterKey;
+use bmi_db::instance::Record;
+use bmi_db::DbError;
+use bmi_drivers::store::{self, DataStore, Place};
+use bmi_types::{Architecture, BootKey, Iqn};
+use tokio::time::Instant;
+
+use super::instance::boot_key_purpose;
+use super::{App, network};
+use crate::error::AppError;
+
+/// The longest an agent may wait for a change.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// The desired state of a network, as soon as it is newer than `known`; nothing when `wait` passes without that.
+///
+/// # Errors
+/// When there is no such network, or the database fails.
+pub async fn desired_state(
+    app: &App,
+    name: &str,
+    known: u64,
+    wait: Duration,
+) -> Result<Option<DesiredState>, AppError> {
+    let deadline = Instant::now() + wait.min(WAIT_MAX);
+    let mut bell = app.wake.desired.listen();
+    loop {
+        let found = read(app, name, known).await?;
+        if found.is_some() || Instant::now() >= deadline {
+            return Ok(found);
+        }
+        bell.wait().await;
+    }
+}
+
+async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>, AppError> {
+    let (name, key, store) = (name.to_owned(), app.master_key.clone(), app.store.clone());
+    app.db
+        .read(move |connection| {
+            let network = network::find(connection, &name)?;
+            let generation = bmi_db::network::generation(connection, network.id)?;
+            let generation = u64::try_from(generation).unwrap_or(0);
+            if generation <= known {
+                return Ok(None);
+            }
+            let mut instances = Vec::new();
+            for (record, macs) in bmi_db::instance::desired(connection, network.id)? {
+                instances.push(instance(&key, &*store, &record, &macs)?);
+            }
+            Ok(Some(DesiredState {
+                generation,
+                network: DesiredNetwork {
+                    id: network.id,
+                    name: network.name,
+                    plan: network.plan,
+                    dhcp: network.dhcp,
+                    segment: network.segment,
+                },
+                instances,
+            }))
+        })
+        .await
+}
+
+fn instance(
+    key: &MasterKey,
+    store: &dyn DataStore,
+    record: &Record,
+    macs: &[String],
+) -> Result<DesiredInstance, AppError> {
+    let instance = &record.instance;
+    let hex = key.open(&boot_key_purpose(instance.id), &record.boot_key_sealed)?;
+    let unreadable =
+        |column, value: &str| DbError::Unreadable { table: "instances", column, value: value.to_owned() };
+    let boot_key = BootKey::from_hex(hex.expose()).ok_or_else(|| unreadable("boot_key_sealed", "(secret)"))?;
+    let macs = macs
+        .iter()
+        .map(|mac| mac.parse().map_err(|_| unreadable("mac", mac).into()))
+        .collect::<Result<_, AppError>>()?;
+    let lun = |lun, volume, read_only| {
+        let store::Backing::File(path) = store.backing(Place { project: instance.project, volume });
+        DesiredLun { lun, backing: Backing::File { path }, read_only }
+    };
+    Ok(DesiredInstance {
+        id: instance.id,
+        hostname: instance.name.clone(),
+        macs,
+        node_address: instance.node_address,
+        architecture: Architecture::X86_64,
+        initiator: Iqn::node_initiator(instance.node),
+        target: DesiredTarget {
+            iqn: instance.target.clone(),
+            address: instance.target_address,
+            luns: vec![lun(0, record.boot_volume, false), lun(1, record.config_volume, true)],
+        },
+        boot_key,
+    })
+}

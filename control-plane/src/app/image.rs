@@ -1,0 +1,282 @@
+//! Images.
+
+use bmi_api::{Code, Fault, Image, ImageState, NewImage, NewImageImport, Operation, OperationKind};
+use bmi_auth::Caller;
+use bmi_db::image::Beginning;
+use bmi_db::instance::Using;
+use bmi_db::operation::Subject;
+use bmi_db::{After, AnyConnection, Reference};
+use bmi_drivers::store::Place;
+use bmi_types::{ByteSize, ImageId, Name, ProjectId, Timestamp, VolumeId};
+use bytes::Bytes;
+
+use super::authorize::{Action, permit};
+use super::network::instance_blockers;
+use super::operation::{not_busy, present};
+use super::{App, if_match, project, reference};
+use crate::error::AppError;
+
+/// The smallest disk.
+const SIZE_MIN: u64 = 1 << 20;
+/// The largest: READ CAPACITY (16) and the file systems below could do more, nobody boots from it.
+const SIZE_MAX: u64 = 64 << 40;
+
+/// Where an image's content is: its place in the store is named by the image's own id.
+#[must_use]
+pub fn place(image: ImageId, project: ProjectId) -> Place {
+    Place { project, volume: VolumeId::from(image.uuid()) }
+}
+
+fn subject(image: &Image) -> Subject {
+    Subject { kind: "image", id: image.id.uuid(), name: image.name.clone() }
+}
+
+pub(crate) fn find(connection: &mut AnyConnection, project: &str, text: &str) -> Result<Image, AppError> {
+    let project = project::find(connection, project)?;
+    bmi_db::image::find(connection, project.id, &reference(text)?)?.ok_or_else(AppError::not_found)
+}
+
+fn name_is_free(connection: &mut AnyConnection, project: ProjectId, name: &Name) -> Result<(), AppError> {
+    match bmi_db::image::find(connection, project, &Reference::Name(name.clone()))? {
+        Some(_) => {
+            Err(AppError::refused(Code::Duplicate, format!("the project has an image called `{name}`")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Creates an open image to upload to.
+pub async fn image_create(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    new: NewImage,
+) -> Result<Image, AppError> {
+    permit(caller, Action::ImageWrite)?;
+    let size = new.virtual_size;
+    if !(SIZE_MIN..=SIZE_MAX).contains(&size.bytes()) || size.bytes() % 512 != 0 {
+        let detail = format!("must be a multiple of 512, from {SIZE_MIN} to {SIZE_MAX}; it is {}", size.bytes());
+        return Err(AppError::invalid(vec![Fault { field: "virtual_size".to_owned(), detail }]));
+    }
+    let usage = app.store.usage().await?;
+    if size > usage.capacity {
+        let detail = format!("the image has {size}, the whole store only {}", usage.capacity);
+        return Err(AppError::refused(Code::StoreFull, detail));
+    }
+    let image = app
+        .db
+        .write(move |connection| {
+            let project = project::find(connection, &project)?;
+            name_is_free(connection, project.id, &new.name)?;
+            let beginning = Beginning {
+                id: ImageId::generate(),
+                project: project.id,
+                name: new.name,
+                virtual_size: size,
+                state: ImageState::Open,
+                import_file: None,
+            };
+            Ok::<_, AppError>(bmi_db::image::insert(connection, &beginning, Timestamp::now())?)
+        })
+        .await?;
+    Ok(image)
+}
+
+/// Imports a raw file of the import directory, and seals it.
+pub async fn image_import(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    new: NewImageImport,
+) -> Result<Operation, AppError> {
+    permit(caller, Action::ImageImport)?;
+    let fault = |detail: String| AppError::invalid(vec![Fault { field: "import_file".to_owned(), detail }]);
+    let Some(import_dir) = &app.import_dir else {
+        return Err(fault("this server has no import_dir configured; upload the image instead".to_owned()));
+    };
+    let (_, size) = import_dir.open(&new.file).map_err(|error| fault(error.to_string()))?;
+    let requested_by = caller.subject().to_owned();
+    app.db
+        .write(move |connection| {
+            let project = project::find(connection, &project)?;
+            name_is_free(connection, project.id, &new.name)?;
+            let beginning = Beginning {
+                id: ImageId::generate(),
+                project: project.id,
+                name: new.name,
+                virtual_size: ByteSize::new(size),
+                state: ImageState::Sealing,
+                import_file: Some(new.file),
+            };
+            let now = Timestamp::now();
+            let image = bmi_db::image::insert(connection, &beginning, now)?;
+            begin(connection, OperationKind::ImageImport, &image, &requested_by, now)
+        })
+        .await
+        .inspect(|_| app.wake.operations.ring())
+}
+
+fn begin(
+    connection: &mut AnyConnection,
+    kind: OperationKind,
+    image: &Image,
+    requested_by: &str,
+    now: Timestamp,
+) -> Result<Operation, AppError> {
+    let subject = subject(image);
+    Ok(present(bmi_db::operation::insert(connection, kind, image.project, &subject, requested_by, now)?))
+}
+
+/// Shows an image.
+pub async fn image_show(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    image: String,
+) -> Result<Image, AppError> {
+    permit(caller, Action::ProjectRead)?;
+    app.db.read(move |connection| find(connection, &project, &image)).await
+}
+
+/// Lists a project's images.
+pub async fn image_list(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    after: After,
+) -> Result<Vec<Image>, AppError> {
+    permit(caller, Action::ProjectRead)?;
+    app.db
+        .read(move |connection| {
+            let project = project::find(connection, &project)?;
+            Ok(bmi_db::image::list(connection, project.id, after)?)
+        })
+        .await
+}
+
+/// An upload that may go on at an offset.
+#[derive(Debug)]
+pub struct Uploading {
+    image: Image,
+    offset: u64,
+}
+
+/// Begins to take bytes at an offset: it must be where the upload is.
+pub async fn upload_begin(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    image: String,
+    offset: u64,
+) -> Result<Uploading, AppError> {
+    permit(caller, Action::ImageWrite)?;
+    let image = app.db.read(move |connection| find(connection, &project, &image)).await?;
+    let Some(upload) = image.upload.as_ref() else {
+        let detail = format!("image `{}` is {} and takes no more bytes", image.name, image.state);
+        return Err(AppError::refused(Code::WrongState, detail));
+    };
+    if upload.offset.bytes() != offset {
+        return Err(wrong_offset(upload.offset, offset));
+    }
+    app.store.image_create(place(image.id, image.project), image.virtual_size).await?;
+    Ok(Uploading { image, offset })
+}
+
+fn wrong_offset(at: ByteSize, sent: u64) -> AppError {
+    let detail = format!("the upload is at byte {}, not {sent}; go on there", at.bytes());
+    AppError::refused(Code::WrongOffset, detail)
+}
+
+impl Uploading {
+    /// Where the next bytes go.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Writes bytes, makes them durable, and then moves the offset.
+    ///
+    /// # Errors
+    /// When they reach beyond the disk, the store fails, or somebody else moved the offset.
+    pub async fn write(&mut self, app: &App, bytes: Bytes) -> Result<(), AppError> {
+        let length = bytes.len() as u64;
+        let room = self.image.virtual_size.bytes().saturating_sub(self.offset);
+        if length > room {
+            let detail = format!("only {room} bytes are missing from the image's {}", self.image.virtual_size);
+            let fault = Fault { field: String::new(), detail };
+            return Err(AppError::invalid(vec![fault]));
+        }
+        app.store.image_write(place(self.image.id, self.image.project), self.offset, bytes).await?;
+        let (image, from, to) =
+            (self.image.clone(), ByteSize::new(self.offset), ByteSize::new(self.offset + length));
+        let moved = app
+            .db
+            .write(move |connection| {
+                Ok::<_, AppError>(bmi_db::image::upload_advance(connection, &image, from, to)?)
+            })
+            .await?;
+        if !moved {
+            return Err(AppError::refused(Code::WrongOffset, "another upload is moving the offset"));
+        }
+        self.offset += length;
+        Ok(())
+    }
+}
+
+/// Seals an image whose bytes are all there.
+pub async fn image_seal(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    image: String,
+    version: Option<i64>,
+) -> Result<Operation, AppError> {
+    permit(caller, Action::ImageWrite)?;
+    let requested_by = caller.subject().to_owned();
+    app.db
+        .write(move |connection| {
+            let found = find(connection, &project, &image)?;
+            if_match(version, found.version)?;
+            not_busy(connection, found.id.uuid())?;
+            let wrong = |detail: String| Err(AppError::refused(Code::WrongState, detail));
+            match &found.upload {
+                None => return wrong(format!("image `{}` is {} already", found.name, found.state)),
+                Some(upload) if upload.offset < found.virtual_size => {
+                    let missing = found.virtual_size.bytes() - upload.offset.bytes();
+                    return wrong(format!("{missing} bytes of image `{}` are missing", found.name));
+                }
+                Some(_) => {}
+            }
+            bmi_db::image::state_change(connection, found.id, ImageState::Open, ImageState::Sealing)?;
+            begin(connection, OperationKind::ImageSeal, &found, &requested_by, Timestamp::now())
+        })
+        .await
+        .inspect(|_| app.wake.operations.ring())
+}
+
+/// Deletes an image that nothing was cloned from.
+pub async fn image_delete(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    image: String,
+    version: Option<i64>,
+) -> Result<Operation, AppError> {
+    permit(caller, Action::ImageWrite)?;
+    let requested_by = caller.subject().to_owned();
+    app.db
+        .write(move |connection| {
+            let found = find(connection, &project, &image)?;
+            if_match(version, found.version)?;
+            not_busy(connection, found.id.uuid())?;
+            let clones = bmi_db::instance::using(connection, Using::Image(found.id))?;
+            if !clones.is_empty() {
+                let detail = format!("boot volumes were cloned from image `{}`", found.name);
+                return Err(AppError::blocked(detail, instance_blockers(&clones)));
+            }
+            bmi_db::image::state_change(connection, found.id, found.state, ImageState::Deleting)?;
+            begin(connection, OperationKind::ImageDelete, &found, &requested_by, Timestamp::now())
+        })
+        .await
+        .inspect(|_| app.wake.operations.ring())
+}

@@ -1,0 +1,276 @@
+//! Instances: provision and deprovision begin here, and are done by the workflows.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use bmi_api::{
+    Code, Fault, Image, ImageState, Instance, InstanceState, Network, NewInstance, Node, NodeState, Operation,
+    OperationKind, Timeline, UserData,
+};
+use bmi_auth::{Caller, MasterKey};
+use bmi_db::instance::{Beginning, Record};
+use bmi_db::operation::Subject;
+use bmi_db::{After, AnyConnection, Reference};
+use bmi_types::{BootKey, InstanceId, Ipv4Range, Name, ProjectId, Secret, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::authorize::{Action, permit};
+use super::operation::present;
+use super::{App, if_match, project, reference, timeline};
+use crate::error::AppError;
+
+/// The most SSH keys of an instance.
+const SSH_KEYS_MAX: usize = 64;
+/// The longest SSH key line: an RSA key of 16384 bits has about 2 800 characters.
+const SSH_KEY_LENGTH_MAX: usize = 8192;
+/// The most user data, in bytes.
+const USER_DATA_MAX: usize = 64 * 1024;
+
+/// SSH keys and user data, as they are sealed in the database.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct SealedUserData {
+    pub ssh_keys: Vec<String>,
+    pub user_data: Option<String>,
+}
+
+/// For what a boot key is sealed.
+pub(crate) fn boot_key_purpose(instance: InstanceId) -> String {
+    format!("instance.boot_key:{instance}")
+}
+
+/// For what user data is sealed.
+pub(crate) fn user_data_purpose(instance: InstanceId) -> String {
+    format!("instance.user_data:{instance}")
+}
+
+pub(crate) fn find(connection: &mut AnyConnection, project: &str, text: &str) -> Result<Record, AppError> {
+    let project = project::find(connection, project)?;
+    bmi_db::instance::find(connection, project.id, &reference(text)?)?.ok_or_else(AppError::not_found)
+}
+
+fn user_data_faults(user_data: &UserData) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut fault = |field: String, detail: String| faults.push(Fault { field, detail });
+    if user_data.ssh_keys.len() > SSH_KEYS_MAX {
+        fault("ssh_keys".to_owned(), format!("at most {SSH_KEYS_MAX} keys, not {}", user_data.ssh_keys.len()));
+    }
+    for (position, key) in user_data.ssh_keys.iter().enumerate() {
+        let kind = ["ssh-", "ecdsa-", "sk-"].iter().any(|kind| key.starts_with(kind));
+        if !kind || key.len() > SSH_KEY_LENGTH_MAX || key.chars().any(char::is_control) || !key.contains(' ') {
+            let detail = "is not one line of an OpenSSH public key, such as `ssh-ed25519 AAAA… name`".to_owned();
+            fault(format!("ssh_keys[{position}]"), detail);
+        }
+    }
+    if let Some(text) = user_data.user_data.as_ref().filter(|text| text.len() > USER_DATA_MAX) {
+        fault("user_data".to_owned(), format!("at most {USER_DATA_MAX} bytes, not {}", text.len()));
+    }
+    faults
+}
+
+/// What an instance is made of, once all references were found.
+struct Parts {
+    project: ProjectId,
+    node: Node,
+    image: Image,
+    network: Network,
+}
+
+/// Finds everything a request names; every name that leads nowhere is told.
+fn parts(connection: &mut AnyConnection, project: &str, new: &NewInstance) -> Result<Parts, AppError> {
+    let project = project::find(connection, project)?.id;
+    let mut faults = Vec::new();
+    let mut lost = |field: &str, text: &str| {
+        faults.push(Fault { field: field.to_owned(), detail: format!("there is no {field} `{text}`") });
+    };
+    let node = match Reference::parse(&new.node) {
+        Some(reference) => bmi_db::node::find(connection, &reference)?,
+        None => None,
+    };
+    let image = match Reference::parse(&new.image) {
+        Some(reference) => bmi_db::image::find(connection, project, &reference)?,
+        None => None,
+    };
+    let network = match Reference::parse(&new.network) {
+        Some(reference) => bmi_db::network::find(connection, &reference)?,
+        None => None,
+    };
+    if node.is_none() {
+        lost("node", &new.node);
+    }
+    if image.is_none() {
+        lost("image", &new.image);
+    }
+    if network.is_none() {
+        lost("network", &new.network);
+    }
+    match (node, image, network) {
+        (Some(node), Some(image), Some(network)) => Ok(Parts { project, node, image, network }),
+        _ => Err(AppError::invalid(faults)),
+    }
+}
+
+/// Refuses when one of the parts is not in the state it must be in.
+fn ready(connection: &mut AnyConnection, parts: &Parts, name: &Name) -> Result<(), AppError> {
+    if bmi_db::instance::find(connection, parts.project, &Reference::Name(name.clone()))?.is_some() {
+        let detail = format!("the project has an instance called `{name}`");
+        return Err(AppError::refused(Code::Duplicate, detail));
+    }
+    if parts.node.project != Some(parts.project) {
+        let detail = format!("node `{}` is not assigned to the project", parts.node.name);
+        return Err(AppError::refused(Code::NotAssigned, detail));
+    }
+    if parts.image.state != ImageState::Sealed {
+        let detail = format!("image `{}` is {}; only a sealed image can be cloned", parts.image.name, parts.image.state);
+        return Err(AppError::refused(Code::WrongState, detail));
+    }
+    if parts.node.state == NodeState::InUse {
+        return Err(in_use(connection, &parts.node)?);
+    }
+    Ok(())
+}
+
+fn in_use(connection: &mut AnyConnection, node: &Node) -> Result<AppError, AppError> {
+    let users = bmi_db::instance::using(connection, bmi_db::instance::Using::Node(node.id))?;
+    let blockers = super::network::instance_blockers(&users);
+    Ok(AppError::blocked(format!("an instance uses node `{}`", node.name), blockers))
+}
+
+/// The lowest free address of a range.
+fn free_address(range: Ipv4Range, taken: &BTreeSet<Ipv4Addr>, what: &str) -> Result<Ipv4Addr, AppError> {
+    range.addresses().find(|address| !taken.contains(address)).ok_or_else(|| {
+        let detail = format!("every address of the {what} range {range} is in use");
+        AppError::refused(Code::AddressesExhausted, detail)
+    })
+}
+
+struct Secrets {
+    boot_key: String,
+    user_data: String,
+}
+
+fn seal(key: &MasterKey, instance: InstanceId, user_data: UserData) -> Result<Secrets, AppError> {
+    let boot_key = BootKey::generate().map_err(|_| bmi_auth::SealError::Random)?;
+    let user_data = SealedUserData { ssh_keys: user_data.ssh_keys, user_data: user_data.user_data };
+    let text = serde_json::to_string(&user_data).map_err(|error| AppError::Defect(error.to_string()))?;
+    Ok(Secrets {
+        boot_key: key.seal(&boot_key_purpose(instance), &boot_key.to_hex())?,
+        user_data: key.seal(&user_data_purpose(instance), &Secret::new(text))?,
+    })
+}
+
+/// Begins to provision: claims the node, takes addresses and writes the intent in one transaction.
+pub async fn instance_provision(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    new: NewInstance,
+) -> Result<Operation, AppError> {
+    permit(caller, Action::InstanceWrite)?;
+    let faults = user_data_faults(&new.user_data);
+    if !faults.is_empty() {
+        return Err(AppError::invalid(faults));
+    }
+    let (key, requested_by) = (app.master_key.clone(), caller.subject().to_owned());
+    app.db
+        .write(move |connection| {
+            let parts = parts(connection, &project, &new)?;
+            ready(connection, &parts, &new.name)?;
+            if !bmi_db::node::claim(connection, parts.node.id, parts.project)? {
+                return Err(in_use(connection, &parts.node)?);
+            }
+            let taken = bmi_db::instance::addresses(connection, parts.network.id)?.into_iter().collect();
+            let id = InstanceId::generate();
+            let secrets = seal(&key, id, new.user_data)?;
+            let plan = &parts.network.plan;
+            let beginning = Beginning {
+                id,
+                project: parts.project,
+                name: new.name.clone(),
+                node: parts.node.id,
+                image: parts.image.id,
+                network: parts.network.id,
+                node_address: free_address(plan.node_range, &taken, "node")?,
+                target_address: free_address(plan.target_range, &taken, "target")?,
+                boot_key_sealed: secrets.boot_key,
+                user_data_sealed: secrets.user_data,
+            };
+            let now = Timestamp::now();
+            bmi_db::instance::insert(connection, &beginning, now)?;
+            let subject = Subject { kind: "instance", id: id.uuid(), name: new.name };
+            let kind = OperationKind::Provision;
+            Ok(present(bmi_db::operation::insert(connection, kind, parts.project, &subject, &requested_by, now)?))
+        })
+        .await
+        .inspect(|_| app.wake.operations.ring())
+}
+
+/// Shows an instance.
+pub async fn instance_show(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    instance: String,
+) -> Result<Instance, AppError> {
+    permit(caller, Action::ProjectRead)?;
+    app.db.read(move |connection| Ok(find(connection, &project, &instance)?.instance)).await
+}
+
+/// Lists a project's instances.
+pub async fn instance_list(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    after: After,
+) -> Result<Vec<Instance>, AppError> {
+    permit(caller, Action::ProjectRead)?;
+    app.db
+        .read(move |connection| {
+            let project = project::find(connection, &project)?;
+            Ok(bmi_db::instance::list(connection, project.id, after)?)
+        })
+        .await
+}
+
+/// Shows how an instance was made and booted.
+pub async fn instance_timeline(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    instance: String,
+) -> Result<Timeline, AppError> {
+    permit(caller, Action::ProjectRead)?;
+    app.db
+        .read(move |connection| {
+            let found = find(connection, &project, &instance)?;
+            timeline(connection, &found.instance)
+        })
+        .await
+}
+
+/// Begins to take an instance away.
+pub async fn instance_deprovision(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    instance: String,
+    version: Option<i64>,
+) -> Result<Operation, AppError> {
+    permit(caller, Action::InstanceWrite)?;
+    let requested_by = caller.subject().to_owned();
+    app.db
+        .write(move |connection| {
+            let found = find(connection, &project, &instance)?.instance;
+            if_match(version, found.version)?;
+            super::operation::not_busy(connection, found.id.uuid())?;
+            let from = [InstanceState::Ready, InstanceState::Running];
+            if !bmi_db::instance::state_change(connection, found.id, &from, InstanceState::Deprovisioning)? {
+                let detail = format!("instance `{}` is {}", found.name, found.state);
+                return Err(AppError::refused(Code::WrongState, detail));
+            }
+            let subject = Subject { kind: "instance", id: found.id.uuid(), name: found.name };
+            let (kind, now) = (OperationKind::Deprovision, Timestamp::now());
+            Ok(present(bmi_db::operation::insert(connection, kind, found.project, &subject, &requested_by, now)?))
+        })
+        .await
+        .inspect(|_| app.wake.operations.ring())
+}

@@ -1,0 +1,70 @@
+//! What requests do: one file per noun, named as in the API.
+//!
+//! Each function takes the caller and is authorized first; what it changes, it changes in one transaction.
+
+mod agent;
+mod authorize;
+mod desired;
+pub mod image;
+pub mod instance;
+pub mod network;
+pub mod node;
+pub mod operation;
+pub mod project;
+mod timeline;
+mod wake;
+pub mod whoami;
+
+use std::sync::Arc;
+
+use bmi_api::Code;
+use bmi_auth::{LocalAdmin, MasterKey};
+use bmi_db::{Db, Reference};
+use bmi_drivers::isolation::NetworkIsolation;
+use bmi_drivers::power::PowerDriver;
+use bmi_drivers::store::{DataStore, ImportDir};
+
+pub use agent::{events as agent_events, status as agent_status};
+pub use authorize::Action;
+pub use desired::desired_state;
+pub use timeline::timeline;
+pub use wake::Wake;
+
+use crate::error::AppError;
+
+/// Everything the application works with.
+pub struct App {
+    /// State.
+    pub db: Db,
+    /// Images and volumes.
+    pub store: Arc<dyn DataStore>,
+    /// Wires.
+    pub isolation: Arc<dyn NetworkIsolation>,
+    /// Power.
+    pub power: Arc<dyn PowerDriver>,
+    /// Seals what the database holds.
+    pub master_key: MasterKey,
+    /// Knows the local admin.
+    pub local_admin: LocalAdmin,
+    /// Files that may be imported.
+    pub import_dir: Option<ImportDir>,
+    /// Wakes who waits for a change.
+    pub wake: Wake,
+}
+
+/// Reads a `{name-or-id}` of a path.
+pub(crate) fn reference(text: &str) -> Result<Reference, AppError> {
+    Reference::parse(text).ok_or_else(AppError::not_found)
+}
+
+/// Refuses when the caller knows an older version than there is.
+pub(crate) fn if_match(expected: Option<i64>, version: i64) -> Result<(), AppError> {
+    match expected {
+        Some(expected) if expected != version => Err(stale(version)),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn stale(version: i64) -> AppError {
+    AppError::refused(Code::StaleVersion, format!("the current version is {version}; read it again"))
+}

@@ -1,0 +1,229 @@
+//! Nodes.
+
+use std::collections::BTreeSet;
+
+use bmi_api::{Code, Fault, NewNode, Nic, Node, NodePatch, NodeState};
+use bmi_auth::Caller;
+use bmi_db::instance::Using;
+use bmi_db::{After, AnyConnection, Reference};
+use bmi_types::{Architecture, Name, NodeId, Timestamp};
+
+use super::authorize::{Action, permit};
+use super::network::instance_blockers;
+use super::{App, if_match, project, reference, stale};
+use crate::error::AppError;
+
+/// The most NICs of a node.
+const NICS_MAX: usize = 8;
+
+/// Finds a node by a path's text.
+pub(crate) fn find(connection: &mut AnyConnection, text: &str) -> Result<Node, AppError> {
+    bmi_db::node::find(connection, &reference(text)?)?.ok_or_else(AppError::not_found)
+}
+
+fn nic_faults(nics: &[Nic]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if nics.is_empty() || nics.len() > NICS_MAX {
+        let detail = format!("a node has 1 to {NICS_MAX} NICs, not {}", nics.len());
+        faults.push(Fault { field: "nics".to_owned(), detail });
+    }
+    let mut seen = BTreeSet::new();
+    for (position, nic) in nics.iter().enumerate() {
+        if !seen.insert(nic.mac) {
+            let detail = format!("{} is named twice", nic.mac);
+            faults.push(Fault { field: format!("nics[{position}].mac"), detail });
+        }
+    }
+    faults
+}
+
+fn name_is_free(connection: &mut AnyConnection, name: &Name) -> Result<(), AppError> {
+    match bmi_db::node::find(connection, &Reference::Name(name.clone()))? {
+        Some(_) => Err(AppError::refused(Code::Duplicate, format!("a node called `{name}` exists"))),
+        None => Ok(()),
+    }
+}
+
+fn nics_are_free(connection: &mut AnyConnection, nics: &[Nic], own: Option<NodeId>) -> Result<(), AppError> {
+    for nic in nics {
+        if let Some((id, name)) = bmi_db::node::name_of_mac(connection, nic.mac)?
+            && Some(id) != own
+        {
+            return Err(AppError::refused(Code::Duplicate, format!("node `{name}` has the NIC {}", nic.mac)));
+        }
+    }
+    Ok(())
+}
+
+/// Registers a node.
+pub async fn node_create(app: &App, caller: &Caller, new: NewNode) -> Result<Node, AppError> {
+    permit(caller, Action::NodeWrite)?;
+    let mut faults = nic_faults(&new.nics);
+    if new.architecture != Architecture::X86_64 {
+        let detail = "only `x86_64` is supported yet".to_owned();
+        faults.push(Fault { field: "architecture".to_owned(), detail });
+    }
+    if !faults.is_empty() {
+        return Err(AppError::invalid(faults));
+    }
+    app.db
+        .write(move |connection| {
+            name_is_free(connection, &new.name)?;
+            nics_are_free(connection, &new.nics, None)?;
+            Ok(bmi_db::node::insert(connection, NodeId::generate(), &new, Timestamp::now())?)
+        })
+        .await
+}
+
+/// Shows a node.
+pub async fn node_show(app: &App, caller: &Caller, node: String) -> Result<Node, AppError> {
+    permit(caller, Action::NodeRead)?;
+    app.db.read(move |connection| find(connection, &node)).await
+}
+
+/// Lists nodes, of one project when given.
+pub async fn node_list(
+    app: &App,
+    caller: &Caller,
+    of: Option<String>,
+    after: After,
+) -> Result<Vec<Node>, AppError> {
+    permit(caller, Action::NodeRead)?;
+    app.db
+        .read(move |connection| {
+            let of = of.map(|text| project::find(connection, &text)).transpose()?.map(|project| project.id);
+            Ok(bmi_db::node::list(connection, of, after)?)
+        })
+        .await
+}
+
+/// Changes a node.
+pub async fn node_update(
+    app: &App,
+    caller: &Caller,
+    node: String,
+    patch: NodePatch,
+    version: Option<i64>,
+) -> Result<Node, AppError> {
+    permit(caller, Action::NodeWrite)?;
+    let faults = patch.nics.as_deref().map(nic_faults).unwrap_or_default();
+    if !faults.is_empty() {
+        return Err(AppError::invalid(faults));
+    }
+    change(app, node, version, move |connection, found| {
+        if let Some(name) = patch.name.filter(|name| *name != found.name) {
+            name_is_free(connection, &name)?;
+            found.name = name;
+        }
+        if let Some(nics) = patch.nics {
+            not_in_use(connection, found)?;
+            nics_are_free(connection, &nics, Some(found.id))?;
+            found.nics = nics;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Assigns a free node to a project. One that is assigned to it already stays so.
+pub async fn node_assign(
+    app: &App,
+    caller: &Caller,
+    node: String,
+    to: String,
+    version: Option<i64>,
+) -> Result<Node, AppError> {
+    permit(caller, Action::NodeWrite)?;
+    change(app, node, version, move |connection, found| {
+        let unknown = |_| {
+            let detail = format!("there is no project `{to}`");
+            AppError::invalid(vec![Fault { field: "project".to_owned(), detail }])
+        };
+        let project = project::find(connection, &to).map_err(unknown)?;
+        match found.project {
+            None => {
+                found.project = Some(project.id);
+                found.state = NodeState::Assigned;
+                Ok(())
+            }
+            Some(holder) if holder == project.id => Ok(()),
+            Some(_) => {
+                let detail = format!("node `{}` is assigned to another project; release it first", found.name);
+                Err(AppError::refused(Code::WrongState, detail))
+            }
+        }
+    })
+    .await
+}
+
+/// Releases a node from its project. A free one stays free.
+pub async fn node_release(
+    app: &App,
+    caller: &Caller,
+    node: String,
+    version: Option<i64>,
+) -> Result<Node, AppError> {
+    permit(caller, Action::NodeWrite)?;
+    change(app, node, version, |connection, found| {
+        not_in_use(connection, found)?;
+        found.project = None;
+        found.state = NodeState::Free;
+        Ok(())
+    })
+    .await
+}
+
+/// Removes a free node.
+pub async fn node_delete(
+    app: &App,
+    caller: &Caller,
+    node: String,
+    version: Option<i64>,
+) -> Result<(), AppError> {
+    permit(caller, Action::NodeWrite)?;
+    app.db
+        .write(move |connection| {
+            let found = find(connection, &node)?;
+            if_match(version, found.version)?;
+            not_in_use(connection, &found)?;
+            if found.state != NodeState::Free {
+                let detail = format!("node `{}` is assigned to a project; release it first", found.name);
+                return Err(AppError::refused(Code::WrongState, detail));
+            }
+            Ok(bmi_db::node::delete(connection, found.id)?)
+        })
+        .await
+}
+
+fn not_in_use(connection: &mut AnyConnection, node: &Node) -> Result<(), AppError> {
+    if node.state != NodeState::InUse {
+        return Ok(());
+    }
+    let users = bmi_db::instance::using(connection, Using::Node(node.id))?;
+    Err(AppError::blocked(format!("an instance uses node `{}`", node.name), instance_blockers(&users)))
+}
+
+/// Changes a node under its next version; nothing is written when nothing changed.
+async fn change(
+    app: &App,
+    node: String,
+    version: Option<i64>,
+    change: impl FnOnce(&mut AnyConnection, &mut Node) -> Result<(), AppError> + Send + 'static,
+) -> Result<Node, AppError> {
+    app.db
+        .write(move |connection| {
+            let before = find(connection, &node)?;
+            if_match(version, before.version)?;
+            let mut found = before.clone();
+            change(connection, &mut found)?;
+            if found == before {
+                return Ok(found);
+            }
+            if !bmi_db::node::update(connection, &found)? {
+                return Err(stale(found.version));
+            }
+            found.version += 1;
+            Ok(found)
+        })
+        .await
+}

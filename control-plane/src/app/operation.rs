@@ -1,0 +1,113 @@
+//! Operations: how they are shown.
+
+use bmi_api::{Operation, OperationState, Step, StepState, Subject};
+use bmi_auth::Caller;
+use bmi_db::operation::Stored;
+use bmi_db::{After, AnyConnection};
+use bmi_types::OperationId;
+use bmi_workflow::{Entry, State, StepView};
+
+use super::authorize::{Action, permit};
+use super::{App, project};
+use crate::error::AppError;
+use crate::workflows;
+
+/// Shows an operation.
+pub async fn operation_show(app: &App, caller: &Caller, operation: String) -> Result<Operation, AppError> {
+    permit(caller, Action::OperationRead)?;
+    let id: OperationId = operation.parse().map_err(|_| AppError::not_found())?;
+    app.db
+        .read(move |connection| {
+            let stored = bmi_db::operation::find(connection, id)?.ok_or_else(AppError::not_found)?;
+            Ok(present(stored))
+        })
+        .await
+}
+
+/// Lists operations, of one project when given.
+pub async fn operation_list(
+    app: &App,
+    caller: &Caller,
+    of: Option<String>,
+    after: After,
+) -> Result<Vec<Operation>, AppError> {
+    permit(caller, Action::OperationRead)?;
+    app.db
+        .read(move |connection| {
+            let of = of.map(|text| project::find(connection, &text)).transpose()?.map(|project| project.id);
+            Ok(bmi_db::operation::list(connection, of, after)?.into_iter().map(present).collect())
+        })
+        .await
+}
+
+/// Refuses when an operation works on something.
+pub(crate) fn not_busy(connection: &mut AnyConnection, subject: uuid::Uuid) -> Result<(), AppError> {
+    match bmi_db::operation::unfinished_of(connection, subject)? {
+        Some(operation) => Err(AppError::refused(
+            bmi_api::Code::Busy,
+            format!("operation {operation} is working on it; wait until it has ended"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What the API shows of a stored operation.
+pub(crate) fn present(stored: Stored) -> Operation {
+    let (names, on_failure) = workflows::outline(stored.kind);
+    let state = State::fold(names.len(), on_failure, &stored.records);
+    let steps = names
+        .iter()
+        .zip(state.steps())
+        .enumerate()
+        .map(|(index, (name, view))| Step {
+            name: (*name).to_owned(),
+            state: step_state(view, stored.state),
+            attempts: view.attempts,
+            error: last_error(&stored, index),
+            started_at: view.started_at,
+            ended_at: view.ended_at,
+        })
+        .collect();
+    Operation {
+        id: stored.id,
+        kind: stored.kind,
+        state: stored.state,
+        project: stored.project,
+        subject: Subject {
+            kind: stored.subject_kind,
+            id: stored.subject_id.to_string(),
+            name: stored.subject_name,
+        },
+        steps,
+        error: stored.error,
+        progress: stored.progress.map(|(done, total)| serde_json::json!({"done": done, "total": total})),
+        requested_by: stored.requested_by,
+        created_at: stored.created_at,
+        updated_at: stored.updated_at,
+    }
+}
+
+fn step_state(view: &StepView, operation: OperationState) -> StepState {
+    if view.failed {
+        StepState::Failed
+    } else if view.undone {
+        StepState::Undone
+    } else if view.done {
+        StepState::Done
+    } else if view.attempts > 0 {
+        StepState::Running
+    } else if operation == OperationState::Failed {
+        StepState::Undone
+    } else {
+        StepState::Waiting
+    }
+}
+
+fn last_error(stored: &Stored, index: usize) -> Option<String> {
+    stored.records.iter().rev().find_map(|record| match &record.entry {
+        Entry::StepFailed { step, error, .. } | Entry::UndoFailed { step, error } if *step == index => {
+            Some(error.clone())
+        }
+        _ => None,
+    })
+}

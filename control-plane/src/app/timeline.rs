@@ -1,0 +1,51 @@
+//! The timeline of an instance: its operations' steps and its boot's stages, in order of time.
+
+use std::collections::BTreeMap;
+
+use bmi_api::{Instance, Stage, Timeline};
+use bmi_db::AnyConnection;
+use bmi_types::{OperationId, Timestamp};
+use bmi_workflow::Entry;
+
+use crate::error::AppError;
+use crate::workflows;
+
+/// Gathers the timeline of an instance.
+///
+/// # Errors
+/// When the database fails.
+pub fn timeline(connection: &mut AnyConnection, instance: &Instance) -> Result<Timeline, AppError> {
+    let mut found: Vec<(Timestamp, String, Option<OperationId>, BTreeMap<String, String>)> = Vec::new();
+    for operation in bmi_db::operation::of_subject(connection, instance.id.uuid())? {
+        let (names, _) = workflows::outline(operation.kind);
+        let requested = format!("{}.requested", operation.kind);
+        found.push((operation.created_at, requested, Some(operation.id), BTreeMap::new()));
+        for record in &operation.records {
+            let (step, detail) = match &record.entry {
+                Entry::StepDone { step } => (*step, BTreeMap::new()),
+                Entry::StepFailed { step, error, .. } => {
+                    (*step, BTreeMap::from([("error".to_owned(), error.clone())]))
+                }
+                _ => continue,
+            };
+            let name = names.get(step).copied().unwrap_or("step");
+            found.push((record.at, name.to_owned(), Some(operation.id), detail));
+        }
+    }
+    for (at, stage, detail) in bmi_db::stage::list(connection, instance.id)? {
+        found.push((at, stage, None, detail));
+    }
+    found.sort_by_key(|(at, ..)| *at);
+    let first = found.first().map_or(Timestamp::from_micros(0), |(at, ..)| *at);
+    let stages = found
+        .into_iter()
+        .map(|(at, stage, operation, detail)| Stage {
+            at,
+            offset_us: u64::try_from(at.since(first).as_micros()).unwrap_or(u64::MAX),
+            stage,
+            operation,
+            detail,
+        })
+        .collect();
+    Ok(Timeline { instance: instance.id, stages })
+}

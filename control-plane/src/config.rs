@@ -1,0 +1,124 @@
+//! The configuration file: TOML, unknown keys refused with file and line.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use bmi_types::ByteSize;
+use serde::Deserialize;
+
+/// The configuration of `bmi-control-plane`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the REST API listens. Port 0 takes a free one; the first line on standard output names it.
+    #[serde(default = "listen")]
+    pub listen: SocketAddr,
+    /// Where everything is kept that is not configured elsewhere.
+    pub data_dir: PathBuf,
+    /// `postgres://…`, or the path of a SQLite file. Default: `bmi.sqlite` in `data_dir`.
+    pub database: Option<String>,
+    /// The key that seals secrets. Default: `master.key` in `data_dir`.
+    pub master_key_file: Option<PathBuf>,
+    /// The local admin's token. Default: `admin.token` in `data_dir`.
+    pub admin_token_file: Option<PathBuf>,
+    /// Files below it may be imported as images by a platform admin. Default: importing is off.
+    pub import_dir: Option<PathBuf>,
+    /// Where the local agent connects.
+    #[serde(default)]
+    pub agent: AgentSocket,
+    /// The data store.
+    pub store: Store,
+}
+
+/// The unix socket of the local agent.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSocket {
+    /// Its path. Default: `agent.sock` in `data_dir`.
+    pub socket: Option<PathBuf>,
+    /// The user that may connect, besides root.
+    pub uid: Option<u32>,
+}
+
+/// The data store.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Store {
+    /// Raw files on a filesystem with reflink.
+    Local {
+        /// Its directory. Default: `store` in `data_dir`.
+        directory: Option<PathBuf>,
+        /// Size of the XFS image that is made where the directory has no reflink: `20G`.
+        #[serde(default = "image_size")]
+        size: String,
+    },
+}
+
+fn listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8440))
+}
+
+fn image_size() -> String {
+    "20G".to_owned()
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not what it should be; the text has the line.
+    #[error("{path}: {detail}")]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        detail: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let wrong = |detail: String| ConfigError::Content { path: path.to_owned(), detail };
+        let config: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        if !config.data_dir.is_absolute() {
+            return Err(wrong(format!("data_dir must be an absolute path, not {}", config.data_dir.display())));
+        }
+        let Store::Local { size, .. } = &config.store;
+        size.parse::<ByteSize>().map_err(|error| wrong(format!("store.size: {error}")))?;
+        Ok(config)
+    }
+
+    /// A path in the data directory, unless configured otherwise.
+    #[must_use]
+    pub fn path(&self, configured: Option<&PathBuf>, name: &str) -> PathBuf {
+        configured.cloned().unwrap_or_else(|| self.data_dir.join(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bmi.toml");
+        std::fs::write(&path, "data_dir = '/x'\nlisten_on = '127.0.0.1:1'\n[store]\nkind = 'local'\n").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("listen_on"), "{error}");
+    }
+}

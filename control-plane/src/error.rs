@@ -1,0 +1,96 @@
+//! Why the application refused or failed, as the API says it.
+
+use bmi_api::{Blocker, Code, Fault, Problem};
+use bmi_auth::SealError;
+use bmi_db::DbError;
+use bmi_drivers::store::StoreError;
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The caller can do something about it; this is what it is told.
+    #[error("{}", .0.detail)]
+    Refused(Box<Problem>),
+    /// The database failed.
+    #[error("the database failed")]
+    Db(#[source] DbError),
+    /// The data store failed.
+    #[error("the data store failed")]
+    Store(#[source] StoreError),
+    /// A secret could not be sealed or opened.
+    #[error("a secret could not be sealed or opened")]
+    Seal(#[from] SealError),
+    /// Something that cannot happen did.
+    #[error("{0}")]
+    Defect(String),
+}
+
+impl From<DbError> for AppError {
+    fn from(error: DbError) -> Self {
+        Self::Db(error)
+    }
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl AppError {
+    /// A refusal.
+    pub fn refused(code: Code, detail: impl Into<String>) -> Self {
+        Self::Refused(Box::new(Problem::new(code, detail)))
+    }
+
+    /// A refusal because of other things, which are listed.
+    pub fn blocked(detail: impl Into<String>, blockers: Vec<Blocker>) -> Self {
+        Self::Refused(Box::new(Problem { blockers, ..Problem::new(Code::InUse, detail) }))
+    }
+
+    /// A refusal of a request with faults. They are all told.
+    #[must_use]
+    pub fn invalid(errors: Vec<Fault>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] => format!("{}: {}", one.field, one.detail),
+            many => format!("{} faults", many.len()),
+        };
+        Self::Refused(Box::new(Problem { errors, ..Problem::new(Code::Invalid, detail) }))
+    }
+
+    /// The refusal of everything that is absent, or another project's: always the same.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::refused(Code::NotFound, "there is no such resource")
+    }
+
+    /// What the caller is told. What is the server's own fault is logged here, once, and not told.
+    #[must_use]
+    pub fn into_problem(self) -> Problem {
+        match self {
+            Self::Refused(problem) => *problem,
+            Self::Db(DbError::Conflict(_)) => {
+                Problem::new(Code::Duplicate, "something of that name or address was created at the same time")
+            }
+            Self::Db(DbError::Unavailable(reason)) => {
+                tracing::error!(reason, "the database is not available");
+                Problem::new(Code::Unavailable, "the database is not available")
+            }
+            Self::Store(StoreError::Full { action }) => {
+                tracing::error!(action, "the store is full");
+                Problem::new(Code::StoreFull, "the data store has no space left")
+            }
+            error => {
+                let mut causes = error.to_string();
+                let mut source = std::error::Error::source(&error);
+                while let Some(cause) = source {
+                    causes.push_str(": ");
+                    causes.push_str(&cause.to_string());
+                    source = cause.source();
+                }
+                tracing::error!(error = causes, "a request failed");
+                Problem::new(Code::Internal, "the server failed; its log has the request id")
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Answers: a status, headers and a JSON body, kept in a form that can be stored and given again.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use bmi_api::{Code, Problem};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::AppError;
+
+/// Media type of errors (RFC 9457).
+const PROBLEM: &str = "application/problem+json";
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Answer {
+    status: u16,
+    body: Option<Value>,
+    #[serde(default)]
+    location: Option<String>,
+    #[serde(default)]
+    etag: Option<i64>,
+}
+
+/// What a handler answers.
+pub(super) type Outcome = Result<Answer, ApiError>;
+
+impl Answer {
+    fn with(status: StatusCode, body: impl Serialize) -> Outcome {
+        let body = serde_json::to_value(body)
+            .map_err(|error| AppError::Defect(format!("an answer cannot be written: {error}")))?;
+        Ok(Self { status: status.as_u16(), body: Some(body), location: None, etag: None })
+    }
+
+    /// 200.
+    pub(super) fn ok(body: impl Serialize) -> Outcome {
+        Self::with(StatusCode::OK, body)
+    }
+
+    /// 200 with the version as `ETag`.
+    pub(super) fn versioned(body: impl Serialize, version: i64) -> Outcome {
+        Ok(Self { etag: Some(version), ..Self::with(StatusCode::OK, body)? })
+    }
+
+    /// 201 with the place of what was created.
+    pub(super) fn created(body: impl Serialize, location: String, version: i64) -> Outcome {
+        Ok(Self { location: Some(location), etag: Some(version), ..Self::with(StatusCode::CREATED, body)? })
+    }
+
+    /// 202 with the operation.
+    pub(super) fn accepted(operation: &bmi_api::Operation) -> Outcome {
+        let location = format!("/v1/operations/{}", operation.id);
+        Ok(Self { location: Some(location), ..Self::with(StatusCode::ACCEPTED, operation)? })
+    }
+
+    /// 204.
+    pub(super) const fn nothing() -> Outcome {
+        Ok(Self { status: 204, body: None, location: None, etag: None })
+    }
+
+    /// The HTTP response.
+    pub(super) fn respond(&self) -> HttpResponse {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = HttpResponseBuilder::new(status);
+        if let Some(location) = &self.location {
+            response.insert_header((header::LOCATION, location.as_str()));
+        }
+        if let Some(version) = self.etag {
+            response.insert_header((header::ETAG, format!("\"{version}\"")));
+        }
+        match &self.body {
+            Some(body) => response.json(body),
+            None => response.finish(),
+        }
+    }
+}
+
+/// An error, on its way to the caller.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    pub(super) problem: Box<Problem>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Problem::new(code, detail).into()
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        let mut headers = Vec::new();
+        if problem.code == Code::Unauthenticated {
+            headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        }
+        if matches!(problem.code, Code::Unavailable | Code::RequestInProgress) {
+            headers.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
+        }
+        Self { problem: Box::new(problem), headers }
+    }
+}
+
+impl From<AppError> for ApiError {
+    fn from(error: AppError) -> Self {
+        error.into_problem().into()
+    }
+}
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.problem.detail)
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        for header in &self.headers {
+            response.append_header(header.clone());
+        }
+        let body = serde_json::to_string(&self.problem).unwrap_or_default();
+        response.content_type(PROBLEM).body(body)
+    }
+}
+
+/// The answer to a path that does not exist: the same as for an absent resource.
+pub(super) async fn no_such_route() -> Result<HttpResponse, ApiError> {
+    Err(AppError::not_found().into())
+}
+
+/// The answer to a method that a path does not take.
+pub(super) async fn no_such_method() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::new(Code::MethodNotAllowed, "this path does not take that method"))
+}

@@ -1,0 +1,93 @@
+//! `Idempotency-Key`: the same request twice has one effect and one answer.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::HeaderName;
+use bmi_api::Code;
+use bmi_db::idempotency::{self, Scope, Seen};
+use bmi_types::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::answer::{Answer, ApiError, Outcome};
+use super::request::Request;
+use crate::error::AppError;
+
+/// How long answers are kept.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest key, in characters.
+const KEY_MAX: usize = 255;
+
+static HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Runs a POST. With a key, a second run of the same request is answered as the first was.
+pub(super) async fn once<F>(request: Request, run: impl FnOnce(Request) -> F) -> Result<HttpResponse, ApiError>
+where
+    F: Future<Output = Outcome>,
+{
+    let Some(key) = request.header(&HEADER).map(str::to_owned) else {
+        return run(request).await.map(|answer| answer.respond());
+    };
+    if key.is_empty() || key.len() > KEY_MAX {
+        let detail = format!("Idempotency-Key must have 1 to {KEY_MAX} characters");
+        return Err(ApiError::new(Code::BadRequest, detail));
+    }
+    let scope = Scope {
+        caller: request.caller.subject().to_owned(),
+        method: request.http.method().to_string(),
+        path: request.http.path().to_owned(),
+        key,
+    };
+    let hash: String = Sha256::digest(&request.body).iter().map(|byte| format!("{byte:02x}")).collect();
+    let app = std::sync::Arc::clone(&request.app);
+    let (now, mine) = (Timestamp::now(), hash.clone());
+    let forget = Timestamp::from_micros(now.micros() - i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX));
+    let seen = app
+        .db
+        .write(move |connection| {
+            Ok::<_, AppError>(idempotency::begin(connection, &scope, &mine, now, forget)?)
+        })
+        .await?;
+    let other_body = || ApiError::new(Code::IdempotencyKeyReused, "this Idempotency-Key came with another body before");
+    let id = match seen {
+        Seen::First(id) => id,
+        Seen::Done { body_sha256, .. } | Seen::Running { body_sha256 } if body_sha256 != hash => {
+            return Err(other_body());
+        }
+        Seen::Running { .. } => {
+            return Err(ApiError::new(Code::RequestInProgress, "the first request with this key is still running"));
+        }
+        Seen::Done { answer, .. } => {
+            return match serde_json::from_str::<Kept>(&answer) {
+                Ok(Kept::Answer(answer)) => Ok(answer.respond()),
+                Ok(Kept::Problem(problem)) => Err(problem.into()),
+                Err(error) => Err(AppError::Defect(format!("a kept answer cannot be read: {error}")).into()),
+            };
+        }
+    };
+    let outcome = run(request).await;
+    let kept = match &outcome {
+        Ok(answer) => Some(Kept::Answer(answer.clone())),
+        Err(error) if matches!(error.problem.status, 401 | 403 | 429 | 500..) => None,
+        Err(error) => Some(Kept::Problem((*error.problem).clone())),
+    };
+    let kept = kept.and_then(|kept| serde_json::to_string(&kept).ok());
+    app.db
+        .write(move |connection| {
+            let written = match kept {
+                Some(text) => idempotency::finish(connection, id, &text),
+                None => idempotency::forget(connection, id),
+            };
+            Ok::<_, AppError>(written?)
+        })
+        .await?;
+    outcome.map(|answer| answer.respond())
+}
+
+/// An answer as it is kept.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kept {
+    Answer(Answer),
+    Problem(bmi_api::Problem),
+}

@@ -1,0 +1,139 @@
+//! `/v1/projects/{project}/images`, and the bytes of an upload.
+//!
+//! An upload is a series of `PATCH …/content` with `Upload-Offset: N` and a body of any length. Each answer has the
+//! new offset. After a break, `HEAD …/content` tells where to go on.
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bmi_api::{Code, NewImage, NewImageImport};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+
+use super::answer::{Answer, ApiError, no_such_method};
+use super::cursor::Query;
+use super::idempotency::once;
+use super::request::{Request, principal};
+use crate::app::image as app;
+
+/// Bytes that are written to the store at once.
+const CHUNK: usize = 4 << 20;
+
+static UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    const ALL: &str = "/v1/projects/{project}/images";
+    const ONE: &str = "/v1/projects/{project}/images/{image}";
+    let all = web::resource(ALL).get(list).post(create).default_service(web::to(no_such_method));
+    let one = web::resource(ONE).get(show).delete(delete).default_service(web::to(no_such_method));
+    let seal = web::resource(format!("{ONE}/seal")).post(seal).default_service(web::to(no_such_method));
+    let content = web::resource(format!("{ONE}/content"))
+        .patch(upload)
+        .route(web::head().to(offset))
+        .default_service(web::to(no_such_method));
+    config.service(all).service(one).service(seal).service(content);
+}
+
+async fn create(request: Request) -> Result<HttpResponse, ApiError> {
+    once(request, |request| async move {
+        let mut fields = request.fields()?;
+        let name = fields.required("name");
+        let project = request.path("project");
+        if fields.has("import_file") {
+            if fields.has("virtual_size") {
+                fields.fault("virtual_size", "is read from the file when `import_file` is given");
+            }
+            let file: Option<String> = fields.required("import_file");
+            let new = fields.finish(|| Some(NewImageImport { name: name?, file: file? }))?;
+            let operation = app::image_import(&request.app, &request.caller, project, new).await?;
+            return Answer::accepted(&operation);
+        }
+        let virtual_size = fields.required("virtual_size");
+        let new = fields.finish(|| Some(NewImage { name: name?, virtual_size: virtual_size? }))?;
+        let image = app::image_create(&request.app, &request.caller, project, new).await?;
+        let location = format!("/v1/projects/{}/images/{}", image.project, image.id);
+        let version = image.version;
+        Answer::created(image, location, version)
+    })
+    .await
+}
+
+async fn list(request: Request) -> Result<HttpResponse, ApiError> {
+    let query = Query::read(&request, "images", &[])?;
+    let project = request.path("project");
+    let items = app::image_list(&request.app, &request.caller, project, query.after()).await?;
+    Ok(query.page(items, |image| image.id.uuid())?.respond())
+}
+
+async fn show(request: Request) -> Result<HttpResponse, ApiError> {
+    let (project, image) = (request.path("project"), request.path("image"));
+    let image = app::image_show(&request.app, &request.caller, project, image).await?;
+    let version = image.version;
+    Ok(Answer::versioned(image, version)?.respond())
+}
+
+async fn seal(request: Request) -> Result<HttpResponse, ApiError> {
+    once(request, |request| async move {
+        request.no_fields()?;
+        let (project, image) = (request.path("project"), request.path("image"));
+        let operation =
+            app::image_seal(&request.app, &request.caller, project, image, request.if_match).await?;
+        Answer::accepted(&operation)
+    })
+    .await
+}
+
+async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
+    request.no_fields()?;
+    let (project, image) = (request.path("project"), request.path("image"));
+    let operation = app::image_delete(&request.app, &request.caller, project, image, request.if_match).await?;
+    Ok(Answer::accepted(&operation)?.respond())
+}
+
+fn at(response: &mut actix_web::HttpResponseBuilder, offset: u64) -> &mut actix_web::HttpResponseBuilder {
+    response.insert_header((UPLOAD_OFFSET.clone(), offset.to_string()))
+}
+
+async fn offset(request: Request) -> Result<HttpResponse, ApiError> {
+    let (project, image) = (request.path("project"), request.path("image"));
+    let image = app::image_show(&request.app, &request.caller, project, image).await?;
+    let sealed = || ApiError::new(Code::WrongState, "the image takes no more bytes");
+    let upload = image.upload.ok_or_else(sealed)?;
+    Ok(at(&mut HttpResponse::Ok(), upload.offset.bytes()).finish())
+}
+
+/// Takes bytes as they come, in chunks that are durable before the offset moves.
+async fn upload(http: HttpRequest, mut payload: web::Payload) -> Result<HttpResponse, ApiError> {
+    let (app, caller) = principal(&http)?;
+    let part = |name: &str| http.match_info().get(name).unwrap_or_default().to_owned();
+    let sent = http.headers().get(&UPLOAD_OFFSET).and_then(|value| value.to_str().ok()?.parse().ok());
+    let missing = || ApiError::new(Code::BadRequest, "Upload-Offset must say at which byte the body begins");
+    let sent = sent.ok_or_else(missing)?;
+    let begun = app::upload_begin(&app, &caller, part("project"), part("image"), sent).await;
+    let mut uploading = match begun {
+        Ok(uploading) => uploading,
+        Err(error) => {
+            // The caller is told where to go on: the header is what a client resumes by.
+            let error = ApiError::from(error);
+            if error.problem.code != Code::WrongOffset {
+                return Err(error);
+            }
+            let image = app::image_show(&app, &caller, part("project"), part("image")).await?;
+            let offset = image.upload.map_or(0, |upload| upload.offset.bytes());
+            return Err(error.with_header(UPLOAD_OFFSET.clone(), HeaderValue::from(offset)));
+        }
+    };
+    let mut buffer = BytesMut::with_capacity(CHUNK);
+    while let Some(bytes) = payload.next().await {
+        // What was received before a break is kept; the client asks where to go on.
+        let Ok(bytes) = bytes else { break };
+        buffer.extend_from_slice(&bytes);
+        while buffer.len() >= CHUNK {
+            let chunk: Bytes = buffer.split_to(CHUNK).freeze();
+            uploading.write(&app, chunk).await?;
+        }
+    }
+    if !buffer.is_empty() {
+        uploading.write(&app, buffer.freeze()).await?;
+    }
+    Ok(at(&mut HttpResponse::NoContent(), uploading.offset()).finish())
+}

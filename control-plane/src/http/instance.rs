@@ -1,0 +1,73 @@
+//! `/v1/projects/{project}/instances`.
+
+use actix_web::{HttpResponse, web};
+use bmi_api::{NewInstance, UserData};
+
+use super::answer::{Answer, ApiError, no_such_method};
+use super::cursor::Query;
+use super::idempotency::once;
+use super::request::Request;
+use crate::app::instance as app;
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    const ALL: &str = "/v1/projects/{project}/instances";
+    const ONE: &str = "/v1/projects/{project}/instances/{instance}";
+    let all = web::resource(ALL).get(list).post(provision).default_service(web::to(no_such_method));
+    let one = web::resource(ONE).get(show).delete(deprovision).default_service(web::to(no_such_method));
+    let timeline =
+        web::resource(format!("{ONE}/timeline")).get(timeline).default_service(web::to(no_such_method));
+    config.service(all).service(one).service(timeline);
+}
+
+async fn provision(request: Request) -> Result<HttpResponse, ApiError> {
+    once(request, |request| async move {
+        let mut fields = request.fields()?;
+        let name = fields.required("name");
+        let node = fields.required("node");
+        let image = fields.required("image");
+        let network = fields.required("network");
+        let ssh_keys = fields.list("ssh_keys").unwrap_or_default();
+        let user_data = fields.optional("user_data");
+        let new = fields.finish(|| {
+            Some(NewInstance {
+                name: name?,
+                node: node?,
+                image: image?,
+                network: network?,
+                user_data: UserData { ssh_keys, user_data },
+            })
+        })?;
+        let project = request.path("project");
+        let operation = app::instance_provision(&request.app, &request.caller, project, new).await?;
+        Answer::accepted(&operation)
+    })
+    .await
+}
+
+async fn list(request: Request) -> Result<HttpResponse, ApiError> {
+    let query = Query::read(&request, "instances", &[])?;
+    let project = request.path("project");
+    let items = app::instance_list(&request.app, &request.caller, project, query.after()).await?;
+    Ok(query.page(items, |instance| instance.id.uuid())?.respond())
+}
+
+async fn show(request: Request) -> Result<HttpResponse, ApiError> {
+    let (project, instance) = (request.path("project"), request.path("instance"));
+    let instance = app::instance_show(&request.app, &request.caller, project, instance).await?;
+    let version = instance.version;
+    Ok(Answer::versioned(instance, version)?.respond())
+}
+
+async fn timeline(request: Request) -> Result<HttpResponse, ApiError> {
+    let (project, instance) = (request.path("project"), request.path("instance"));
+    let timeline = app::instance_timeline(&request.app, &request.caller, project, instance).await?;
+    Ok(Answer::ok(timeline)?.respond())
+}
+
+async fn deprovision(request: Request) -> Result<HttpResponse, ApiError> {
+    request.no_fields()?;
+    let (project, instance) = (request.path("project"), request.path("instance"));
+    let operation =
+        app::instance_deprovision(&request.app, &request.caller, project, instance, request.if_match).await?;
+    Ok(Answer::accepted(&operation)?.respond())
+}

@@ -1,0 +1,90 @@
+//! The REST API and the agents' API: routes, and what holds for every request.
+//!
+//! Deliberately absent: decisions. A handler reads a request field by field, calls one function of the application,
+//! and answers.
+//!
+//! Invariants: no route but health answers without a token; every answer of 400 and above is a problem document;
+//! every POST may carry an `Idempotency-Key`.
+
+mod agent;
+mod answer;
+mod cursor;
+mod fields;
+mod guard;
+mod health;
+mod idempotency;
+mod image;
+mod instance;
+mod network;
+mod node;
+mod operation;
+mod project;
+mod request;
+mod whoami;
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::{App as ActixApp, HttpServer, web};
+
+use crate::app::App;
+
+/// Threads of the REST API.
+const API_WORKERS: usize = 2;
+/// The longest an idle connection is kept, in seconds.
+const KEEP_ALIVE_S: u64 = 75;
+/// Seconds that running requests get when the server stops.
+const SHUTDOWN_S: u64 = 5;
+
+/// The REST API on a listener.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn api_server(app: Arc<App>, listener: TcpListener) -> std::io::Result<Server> {
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(web::Data::from(Arc::clone(&app)))
+            .wrap(from_fn(guard::guard))
+            .configure(routes)
+            .default_service(web::to(answer::no_such_route))
+    })
+    .workers(API_WORKERS)
+    .keep_alive(std::time::Duration::from_secs(KEEP_ALIVE_S))
+    .shutdown_timeout(SHUTDOWN_S)
+    .disable_signals()
+    .listen(listener)?;
+    Ok(server.run())
+}
+
+/// The agents' API on the local agent's unix socket. Who may connect is decided by the socket's owner and mode.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn agent_server(app: Arc<App>, listener: UnixListener) -> std::io::Result<Server> {
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(web::Data::from(Arc::clone(&app)))
+            .app_data(web::JsonConfig::default().limit(agent::BODY_MAX))
+            .configure(agent::routes)
+            .default_service(web::to(answer::no_such_route))
+    })
+    .workers(1)
+    .shutdown_timeout(SHUTDOWN_S)
+    .disable_signals()
+    .listen_uds(listener)?;
+    Ok(server.run())
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    health::routes(config);
+    whoami::routes(config);
+    project::routes(config);
+    network::routes(config);
+    node::routes(config);
+    operation::routes(config);
+    image::routes(config);
+    instance::routes(config);
+}

@@ -1,0 +1,68 @@
+//! `/v1/networks`.
+
+use actix_web::{HttpResponse, web};
+use bmi_api::NewNetwork;
+
+use super::answer::{Answer, ApiError, no_such_method};
+use super::cursor::Query;
+use super::idempotency::once;
+use super::request::Request;
+use crate::app::network as app;
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    let all = web::resource("/v1/networks").get(list).post(create).default_service(web::to(no_such_method));
+    let one = web::resource("/v1/networks/{network}")
+        .get(show)
+        .delete(delete)
+        .default_service(web::to(no_such_method));
+    config.service(all).service(one);
+}
+
+async fn create(request: Request) -> Result<HttpResponse, ApiError> {
+    once(request, |request| async move {
+        let mut fields = request.fields()?;
+        let name = fields.required("name");
+        let cidr = fields.required("cidr");
+        let netboot_address = fields.optional("netboot_address");
+        let target_range = fields.optional("target_range");
+        let node_range = fields.optional("node_range");
+        let discovery_range = fields.optional("discovery_range");
+        let dhcp = fields.optional("dhcp").unwrap_or_default();
+        let segment = fields.optional("segment").unwrap_or_default();
+        let new = fields.finish(|| {
+            Some(NewNetwork {
+                name: name?,
+                cidr: cidr?,
+                netboot_address,
+                target_range,
+                node_range,
+                discovery_range,
+                dhcp,
+                segment,
+            })
+        })?;
+        let network = app::network_create(&request.app, &request.caller, new).await?;
+        let location = format!("/v1/networks/{}", network.id);
+        let version = network.version;
+        Answer::created(network, location, version)
+    })
+    .await
+}
+
+async fn list(request: Request) -> Result<HttpResponse, ApiError> {
+    let query = Query::read(&request, "networks", &[])?;
+    let items = app::network_list(&request.app, &request.caller, query.after()).await?;
+    Ok(query.page(items, |network| network.id.uuid())?.respond())
+}
+
+async fn show(request: Request) -> Result<HttpResponse, ApiError> {
+    let network = app::network_show(&request.app, &request.caller, request.path("network")).await?;
+    let version = network.version;
+    Ok(Answer::versioned(network, version)?.respond())
+}
+
+async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
+    request.no_fields()?;
+    app::network_delete(&request.app, &request.caller, request.path("network"), request.if_match).await?;
+    Ok(Answer::nothing()?.respond())
+}

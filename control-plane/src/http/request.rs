@@ -1,0 +1,107 @@
+//! A request, as handlers see it: the application, the caller, the headers that matter, and a bounded body.
+
+use std::sync::Arc;
+
+use actix_web::http::header::{self, HeaderName};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, dev, web};
+use bmi_api::Code;
+use bmi_auth::Caller;
+use bytes::BytesMut;
+use futures::StreamExt;
+use futures::future::LocalBoxFuture;
+
+use super::answer::ApiError;
+use super::fields::Fields;
+use crate::app::App;
+
+/// The largest body, uploads apart.
+const BODY_MAX: usize = 1024 * 1024;
+
+/// A request.
+pub(super) struct Request {
+    pub(super) app: Arc<App>,
+    pub(super) caller: Caller,
+    pub(super) http: HttpRequest,
+    pub(super) body: bytes::Bytes,
+    /// The version named by `If-Match`.
+    pub(super) if_match: Option<i64>,
+}
+
+impl Request {
+    /// A part of the path.
+    pub(super) fn path(&self, name: &str) -> String {
+        self.http.match_info().get(name).unwrap_or_default().to_owned()
+    }
+
+    /// A header, when it is there and readable.
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.http.headers().get(name)?.to_str().ok()
+    }
+
+    /// The body's fields.
+    pub(super) fn fields(&self) -> Result<Fields, ApiError> {
+        Fields::read(&self.body)
+    }
+
+    /// Refuses a body where none is expected.
+    pub(super) fn no_fields(&self) -> Result<(), ApiError> {
+        if self.body.is_empty() { Ok(()) } else { self.fields()?.finish(|| Some(())) }
+    }
+}
+
+/// Reads `If-Match`: one version in quotes, or `*`.
+fn if_match(http: &HttpRequest) -> Result<Option<i64>, ApiError> {
+    let Some(value) = http.headers().get(header::IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    if text == "*" {
+        return Ok(None);
+    }
+    let version = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|v| v.parse().ok());
+    let wrong = || ApiError::new(Code::BadRequest, "If-Match must be one ETag such as \"3\"");
+    version.map(Some).ok_or_else(wrong)
+}
+
+/// Reads a body of at most [`BODY_MAX`].
+async fn read_body(http: &HttpRequest, mut payload: web::Payload) -> Result<bytes::Bytes, ApiError> {
+    let too_large = || ApiError::new(Code::TooLarge, format!("a body has at most {BODY_MAX} bytes"));
+    let announced = http.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > BODY_MAX) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| ApiError::new(Code::BadRequest, "the body ended early"))?;
+        if body.len() + chunk.len() > BODY_MAX {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if !body.is_empty() && http.mime_type().ok().flatten().is_none_or(|kind| kind.essence_str() != "application/json") {
+        return Err(ApiError::new(Code::UnsupportedMediaType, "a body must have Content-Type: application/json"));
+    }
+    Ok(body.freeze())
+}
+
+/// The application and the caller of a request.
+pub(super) fn principal(http: &HttpRequest) -> Result<(Arc<App>, Caller), ApiError> {
+    let app = http.app_data::<web::Data<App>>().map(|data| Arc::clone(data));
+    let caller = http.extensions().get::<Caller>().cloned();
+    app.zip(caller).ok_or_else(|| ApiError::new(Code::Unauthenticated, "a valid token is needed"))
+}
+
+impl FromRequest for Request {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(http: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let payload = web::Payload::from_request(http, payload).into_inner();
+        let http = http.clone();
+        Box::pin(async move {
+            let (app, caller) = principal(&http)?;
+            let payload = payload.map_err(|_| ApiError::new(Code::BadRequest, "the body cannot be read"))?;
+            let body = read_body(&http, payload).await?;
+            let if_match = if_match(&http)?;
+            Ok(Self { app, caller, http, body, if_match })
+        })
+    }
+}

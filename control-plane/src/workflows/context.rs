@@ -1,0 +1,116 @@
+//! What steps work with: the application, and the operation's subject as it is now in the database.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bmi_api::Image;
+use bmi_db::instance::Record;
+use bmi_drivers::store::StoreError;
+use bmi_types::{ImageId, InstanceId, OperationId};
+use bmi_workflow::StepError;
+
+use crate::app::App;
+use crate::error::AppError;
+
+/// How often progress is written.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// The context of one operation's steps.
+pub struct Context {
+    /// The application.
+    pub app: Arc<App>,
+    operation: OperationId,
+}
+
+impl Context {
+    /// The context of an operation.
+    #[must_use]
+    pub const fn new(app: Arc<App>, operation: OperationId) -> Self {
+        Self { app, operation }
+    }
+
+    /// The instance the operation works on; nothing when it is gone.
+    pub(super) async fn instance(&self) -> Result<Option<Record>, StepError> {
+        let operation = self.operation;
+        self.app
+            .db
+            .read(move |connection| {
+                let Some(stored) = bmi_db::operation::find(connection, operation)? else { return Ok(None) };
+                Ok::<_, AppError>(bmi_db::instance::by_id(connection, InstanceId::from(stored.subject_id))?)
+            })
+            .await
+            .map_err(app_error)
+    }
+
+    /// The instance, where it must be there.
+    pub(super) async fn instance_there(&self) -> Result<Record, StepError> {
+        self.instance().await?.ok_or_else(|| StepError::never("the instance is gone from the database"))
+    }
+
+    /// The image the operation works on and the file it imports; nothing when it is gone.
+    pub(super) async fn image(&self) -> Result<Option<(Image, Option<String>)>, StepError> {
+        let operation = self.operation;
+        self.app
+            .db
+            .read(move |connection| {
+                let Some(stored) = bmi_db::operation::find(connection, operation)? else { return Ok(None) };
+                let id = ImageId::from(stored.subject_id);
+                Ok::<_, AppError>(bmi_db::image::of_operation(connection, stored.project, id)?)
+            })
+            .await
+            .map_err(app_error)
+    }
+
+    /// Runs a long copy and writes its progress to the operation.
+    pub(super) async fn with_progress<T, F>(
+        &self,
+        work: impl FnOnce(Arc<dyn Fn(u64, u64) + Send + Sync>) -> F,
+    ) -> Result<T, StepError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let counters = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
+        let heard = Arc::clone(&counters);
+        let mut work = std::pin::pin!(work(Arc::new(move |done, total| {
+            heard.0.store(done, Ordering::Relaxed);
+            heard.1.store(total, Ordering::Relaxed);
+        })));
+        let mut written = 0;
+        loop {
+            let ended = tokio::time::timeout(PROGRESS_EVERY, work.as_mut()).await;
+            let (done, total) = (counters.0.load(Ordering::Relaxed), counters.1.load(Ordering::Relaxed));
+            if done != written {
+                written = done;
+                let operation = self.operation;
+                self.app
+                    .db
+                    .write(move |connection| {
+                        Ok::<_, AppError>(bmi_db::operation::progress(connection, operation, done, total)?)
+                    })
+                    .await
+                    .map_err(app_error)?;
+            }
+            if let Ok(result) = ended {
+                return result.map_err(|error| store_error(&error));
+            }
+        }
+    }
+}
+
+/// A failure of the application inside a step: it may pass.
+pub(super) fn app_error(error: AppError) -> StepError {
+    StepError::later(error.into_problem().detail)
+}
+
+/// A failure of the store inside a step.
+pub(super) fn store_error(error: &StoreError) -> StepError {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    let message = format!("{error}{cause}");
+    match error {
+        StoreError::Absent(_) | StoreError::WrongState { .. } | StoreError::OutOfRange { .. } => {
+            StepError::never(message)
+        }
+        StoreError::Full { .. } | StoreError::Io { .. } | StoreError::Unusable(_) => StepError::later(message),
+    }
+}

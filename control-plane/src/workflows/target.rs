@@ -1,0 +1,127 @@
+//! The target of an instance: published to the agent and withdrawn from it, and what the agent made of that.
+
+use std::time::Duration;
+
+use bmi_api::TargetState;
+use bmi_db::AnyConnection;
+use bmi_db::instance::Record;
+use bmi_types::InstanceId;
+use bmi_workflow::{Observed, StepError};
+use tokio::time::Instant;
+
+use super::context::{Context, app_error};
+use crate::error::AppError;
+
+/// How long one attempt waits for the agent. The engine tries again.
+const AGENT_WAIT: Duration = Duration::from_secs(10);
+
+/// What the agent has made of an instance's target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    /// The agent works on the newest state, and the target listens.
+    Exposed,
+    /// The agent works on the newest state, and nothing of the target exists.
+    Withdrawn,
+    /// Not yet, and why.
+    Waiting(String),
+}
+
+fn look(connection: &mut AnyConnection, id: InstanceId) -> Result<Seen, AppError> {
+    let Some(record) = bmi_db::instance::by_id(connection, id)? else { return Ok(Seen::Withdrawn) };
+    let Some(wanted) = record.withdrawn_generation.or(record.published_generation) else {
+        return Ok(Seen::Withdrawn);
+    };
+    let observed = bmi_db::agent::generation_observed(connection, record.instance.network)?;
+    let waiting = |reason: String| Ok(Seen::Waiting(reason));
+    let Some(observed) = observed else {
+        // An agent that never was has made nothing.
+        return match record.withdrawn_generation {
+            Some(_) => Ok(Seen::Withdrawn),
+            None => waiting("no agent of the network has ever reported; start bmi-agent for it".to_owned()),
+        };
+    };
+    if observed < wanted {
+        return waiting(format!("the network's agent is at generation {observed}, not yet at {wanted}"));
+    }
+    let state = record.instance.target_state;
+    match (record.withdrawn_generation, state) {
+        (None, TargetState::Listening) => Ok(Seen::Exposed),
+        (Some(_), TargetState::Absent) => Ok(Seen::Withdrawn),
+        _ => {
+            let reason = record.target_reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            waiting(format!("the agent says that the target is {state}{reason}"))
+        }
+    }
+}
+
+async fn seen(context: &Context, id: InstanceId) -> Result<Seen, StepError> {
+    context.app.db.read(move |connection| look(connection, id)).await.map_err(app_error)
+}
+
+/// Whether the target can be logged in to.
+pub(super) async fn is_exposed(context: &Context, record: &Record) -> Result<Observed, StepError> {
+    Ok(match seen(context, record.instance.id).await? {
+        Seen::Exposed => Observed::Done,
+        Seen::Withdrawn | Seen::Waiting(_) => Observed::NotDone,
+    })
+}
+
+/// Whether nothing of the target exists.
+pub(super) async fn is_withdrawn(context: &Context, record: &Record) -> Result<Observed, StepError> {
+    Ok(match seen(context, record.instance.id).await? {
+        Seen::Withdrawn => Observed::Done,
+        Seen::Exposed | Seen::Waiting(_) => Observed::NotDone,
+    })
+}
+
+/// Publishes the target and waits until it can be logged in to.
+pub(super) async fn expose(context: &Context, record: &Record) -> Result<(), StepError> {
+    let (id, network) = (record.instance.id, record.instance.network);
+    context
+        .app
+        .db
+        .write(move |connection| {
+            let found = bmi_db::instance::by_id(connection, id)?;
+            if found.is_some_and(|found| found.published_generation.is_none()) {
+                let generation = bmi_db::network::bump_generation(connection, network)?;
+                bmi_db::instance::publish(connection, id, Some(generation), None)?;
+            }
+            Ok::<_, AppError>(())
+        })
+        .await
+        .map_err(app_error)?;
+    wait(context, id, &Seen::Exposed).await
+}
+
+/// Withdraws the target and waits until nothing of it exists. Nothing happens when it was never published.
+pub(super) async fn withdraw(context: &Context, record: &Record) -> Result<(), StepError> {
+    let (id, network) = (record.instance.id, record.instance.network);
+    context
+        .app
+        .db
+        .write(move |connection| {
+            let Some(found) = bmi_db::instance::by_id(connection, id)? else { return Ok(()) };
+            if found.published_generation.is_some() && found.withdrawn_generation.is_none() {
+                let generation = bmi_db::network::bump_generation(connection, network)?;
+                bmi_db::instance::publish(connection, id, found.published_generation, Some(generation))?;
+            }
+            Ok::<_, AppError>(())
+        })
+        .await
+        .map_err(app_error)?;
+    wait(context, id, &Seen::Withdrawn).await
+}
+
+async fn wait(context: &Context, id: InstanceId, wanted: &Seen) -> Result<(), StepError> {
+    let deadline = Instant::now() + AGENT_WAIT;
+    let mut bell = context.app.wake.reported.listen();
+    context.app.wake.desired.ring();
+    loop {
+        match seen(context, id).await? {
+            seen if seen == *wanted => return Ok(()),
+            Seen::Waiting(reason) if Instant::now() >= deadline => return Err(StepError::later(reason)),
+            _ if Instant::now() >= deadline => return Err(StepError::later("the agent did not answer in time")),
+            _ => bell.wait().await,
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Boot volume and config volume of an instance: made and removed.
+
+use bmi_db::instance::Record;
+use bmi_drivers::config_volume::ConfigVolume;
+use bmi_drivers::store::Place;
+use bmi_workflow::{Observed, StepError};
+
+use super::context::{Context, store_error};
+use crate::app::image::place as image_place;
+use crate::app::instance::{SealedUserData, user_data_purpose};
+
+fn places(record: &Record) -> [Place; 2] {
+    let project = record.instance.project;
+    [record.boot_volume, record.config_volume].map(|volume| Place { project, volume })
+}
+
+/// Whether both volumes are there, whole.
+pub(super) async fn both_exist(context: &Context, record: &Record) -> Result<Observed, StepError> {
+    for place in places(record) {
+        if !context.app.store.volume_exists(place).await.map_err(|error| store_error(&error))? {
+            return Ok(Observed::NotDone);
+        }
+    }
+    Ok(Observed::Done)
+}
+
+/// Whether neither volume is there.
+pub(super) async fn none_exists(context: &Context, record: &Record) -> Result<Observed, StepError> {
+    for place in places(record) {
+        if context.app.store.volume_exists(place).await.map_err(|error| store_error(&error))? {
+            return Ok(Observed::NotDone);
+        }
+    }
+    Ok(Observed::Done)
+}
+
+/// Clones the image and writes the config volume.
+pub(super) async fn make(context: &Context, record: &Record) -> Result<(), StepError> {
+    let (store, instance) = (&context.app.store, &record.instance);
+    let [boot, config] = places(record);
+    let golden = image_place(instance.image, instance.project);
+    store.volume_clone(golden, boot).await.map_err(|error| store_error(&error))?;
+    let sealed = context
+        .app
+        .master_key
+        .open(&user_data_purpose(instance.id), &record.user_data_sealed)
+        .map_err(|error| StepError::never(error.to_string()))?;
+    let user_data: SealedUserData = serde_json::from_str(sealed.expose())
+        .map_err(|_| StepError::never("the sealed user data cannot be read"))?;
+    let content = ConfigVolume {
+        instance: instance.id,
+        hostname: &instance.name,
+        ssh_keys: &user_data.ssh_keys,
+        user_data: user_data.user_data.as_deref(),
+    }
+    .build()
+    .map_err(|error| StepError::never(format!("the config volume cannot be made: {error}")))?;
+    store.volume_put(config, content.into()).await.map_err(|error| store_error(&error))
+}
+
+/// Removes both volumes.
+pub(super) async fn remove(context: &Context, record: &Record) -> Result<(), StepError> {
+    for place in places(record) {
+        context.app.store.volume_remove(place).await.map_err(|error| store_error(&error))?;
+    }
+    Ok(())
+}
