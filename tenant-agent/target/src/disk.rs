@@ -1,0 +1,157 @@
+//! Logical units and the work done on them.
+
+use std::path::PathBuf;
+
+use bmi_block::{Access, BlockDevice, BlockError, File, Memory, Operation};
+use bmi_iscsi::{Fault, Outcome, Range, Unit, UnitKind, Work};
+
+use crate::arguments::{Backing, Lun};
+
+/// Bytes in a logical block.
+const BLOCK: u32 = 512;
+
+/// Comparing and repeating go in pieces of about this many bytes.
+const PIECE: u64 = 1024 * 1024;
+
+/// Why a unit could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("LUN {number}: {}", path.display())]
+    File {
+        number: u16,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("LUN {number} has {size} bytes, which is not a positive multiple of {BLOCK}")]
+    Size { number: u16, size: u64 },
+    #[error("LUN {number} is of a kind that is not supported yet")]
+    Unsupported { number: u16 },
+}
+
+/// A logical unit and its device.
+pub struct Disk {
+    pub unit: Unit,
+    device: Box<dyn BlockDevice>,
+}
+
+/// What work moved, for the counters.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Moved {
+    pub read: u64,
+    pub written: u64,
+}
+
+impl Disk {
+    pub fn open(lun: &Lun) -> Result<Self, OpenError> {
+        let number = lun.number;
+        let access = if lun.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let device: Box<dyn BlockDevice> = match &lun.backing {
+            Backing::File(path) => Box::new(
+                File::open(path, access)
+                    .map_err(|source| OpenError::File { number, path: path.clone(), source })?,
+            ),
+            Backing::Memory(size) => Box::new(Memory::new(size.bytes())),
+            Backing::Nbd(_) => return Err(OpenError::Unsupported { number }),
+        };
+        let size = device.size();
+        if size == 0 || !size.is_multiple_of(u64::from(BLOCK)) {
+            return Err(OpenError::Size { number, size });
+        }
+        let unit = Unit {
+            number,
+            kind: if number != 0 && lun.read_only { UnitKind::Config } else { UnitKind::Disk },
+            block_size: BLOCK,
+            blocks: size / u64::from(BLOCK),
+            read_only: lun.read_only,
+            write_cache: device.has_volatile_cache(),
+        };
+        Ok(Self { unit, device })
+    }
+
+    /// Everything to stable storage.
+    pub fn flush(&self) -> Result<(), BlockError> {
+        self.device.flush()
+    }
+
+    /// Does the work, now.
+    pub fn execute(&self, work: Work, moved: &mut Moved) -> Outcome {
+        match self.attempt(work, moved) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                if !matches!(error, BlockError::NoSpace { .. }) {
+                    tracing::error!(lun = self.unit.number, cause = ?std::error::Error::source(&error), "{error}");
+                }
+                Outcome::Failed(match error {
+                    BlockError::NoSpace { .. } => Fault::NoSpace,
+                    BlockError::ReadOnly { .. } => Fault::ReadOnly,
+                    BlockError::OutOfRange { operation: Operation::Read, .. }
+                    | BlockError::Io { operation: Operation::Read, .. } => Fault::Read,
+                    BlockError::OutOfRange { .. } | BlockError::Io { .. } => Fault::Write,
+                })
+            }
+        }
+    }
+
+    fn attempt(&self, work: Work, moved: &mut Moved) -> Result<Outcome, BlockError> {
+        match work {
+            Work::Read(range) => {
+                let mut data = vec![0; usize::try_from(range.length).unwrap_or(0)];
+                self.device.read(range.offset, &mut data)?;
+                moved.read += range.length;
+                return Ok(Outcome::Data(data.into()));
+            }
+            Work::Write { offset, data, durable } => {
+                self.device.write(offset, &data)?;
+                moved.written += data.len() as u64;
+                if durable {
+                    self.device.flush()?;
+                }
+            }
+            Work::Compare { offset, data } => {
+                let mut held = vec![0; data.len()];
+                self.device.read(offset, &mut held)?;
+                if held != data {
+                    return Ok(Outcome::Differs);
+                }
+            }
+            Work::Check(range) => {
+                let mut piece = vec![0; usize::try_from(range.length.min(PIECE)).unwrap_or(0)];
+                for_pieces(range, PIECE, |offset, length| {
+                    let length = usize::try_from(length).unwrap_or(0);
+                    self.device.read(offset, piece.get_mut(..length).unwrap_or(&mut []))
+                })?;
+            }
+            Work::Flush => self.device.flush()?,
+            Work::Repeat { range, block } => {
+                let blocks = (PIECE / u64::from(BLOCK)).min(range.length / u64::from(BLOCK));
+                let many = block.repeat(usize::try_from(blocks).unwrap_or(1));
+                for_pieces(range, many.len() as u64, |offset, length| {
+                    let length = usize::try_from(length).unwrap_or(0);
+                    self.device.write(offset, many.get(..length).unwrap_or(&many))
+                })?;
+                moved.written += range.length;
+            }
+            Work::Zero { range, unmap: true } => self.device.discard(range.offset, range.length)?,
+            Work::Zero { range, unmap: false } => self.device.write_zeroes(range.offset, range.length)?,
+            Work::Discard(ranges) => {
+                ranges.iter().try_for_each(|range| self.device.discard(range.offset, range.length))?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn for_pieces(
+    range: Range,
+    size: u64,
+    mut each: impl FnMut(u64, u64) -> Result<(), BlockError>,
+) -> Result<(), BlockError> {
+    let mut done = 0;
+    while done < range.length {
+        let length = (range.length - done).min(size.max(1));
+        each(range.offset + done, length)?;
+        done += length;
+    }
+    Ok(())
+}

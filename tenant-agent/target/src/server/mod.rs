@@ -1,0 +1,325 @@
+//! The server loop: poll, take what arrived, do the disk work, send, decide about sessions.
+//!
+//! Invariant: a peer is only touched here, in one thread; what it asks about others (sessions, resets) is collected
+//! while it is served and done afterwards.
+
+mod peer;
+mod shared;
+mod takeover;
+
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bmi_agent_api::event::TargetEvent;
+use bmi_iscsi::{LoginStatus, TargetConfig};
+use nix::sys::signalfd::SignalFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::arguments::{Arguments, Sessions};
+use crate::credentials::Credentials;
+use crate::disk::Disk;
+use crate::events::Events;
+use crate::listener;
+use peer::{Ended, Holding, Peer};
+use shared::{Request, Shared};
+use takeover::{Decision, Held};
+
+/// Logins in progress. One more ends the oldest, so that a newcomer always gets its chance.
+const LOGINS_MAX: usize = 8;
+
+/// Sessions with `--sessions many`.
+const SESSIONS_MAX: usize = 8;
+
+/// How long the holder of the one session has to give a sign of life.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// A login that waits for the holder of the session to prove dead or alive.
+struct Contender {
+    peer: u64,
+    holder: u64,
+    deadline: Instant,
+}
+
+/// The target.
+pub struct Server {
+    shared: Shared,
+    sessions: Sessions,
+    listeners: Vec<TcpListener>,
+    peers: Vec<Peer>,
+    contender: Option<Contender>,
+    next_peer: u64,
+    next_tsih: u16,
+}
+
+impl Server {
+    pub fn new(
+        arguments: &Arguments,
+        disks: Vec<Disk>,
+        credentials: Credentials,
+        listeners: Vec<TcpListener>,
+        events: Events,
+    ) -> Self {
+        let config = TargetConfig {
+            name: arguments.target.to_string(),
+            initiators: arguments.initiator.iter().map(ToString::to_string).collect(),
+            chap: credentials.required(),
+            units: disks.iter().map(|disk| disk.unit.clone()).collect(),
+        };
+        Self {
+            shared: Shared::new(Arc::new(config), disks, credentials, events),
+            sessions: arguments.sessions,
+            listeners,
+            peers: Vec::new(),
+            contender: None,
+            next_peer: 0,
+            next_tsih: 0,
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT; then flushes.
+    pub fn run(mut self, signals: &SignalFd) {
+        loop {
+            match self.wait(signals) {
+                Ok(Ready { ending: true, .. }) => break,
+                Ok(ready) => self.serve(&ready, Instant::now()),
+                Err(error) => {
+                    tracing::error!(%error, "cannot poll");
+                    break;
+                }
+            }
+        }
+        for peer in std::mem::take(&mut self.peers) {
+            self.farewell(peer, Ended::Disconnected);
+        }
+        self.shared.end();
+    }
+
+    fn wait(&self, signals: &SignalFd) -> rustix::io::Result<Ready> {
+        let now = Instant::now();
+        let until = self.deadline(now).map(|deadline| {
+            let left = deadline.saturating_duration_since(now) + Duration::from_millis(1);
+            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(60), tv_nsec: left.subsec_nanos().into() }
+        });
+        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+        fds.extend(self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
+        fds.extend(self.peers.iter().map(|peer| {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, peer.wants_input());
+            flags.set(PollFlags::OUT, peer.connection.outgoing_bytes() > 0);
+            PollFd::from_borrowed_fd(peer.stream.as_fd(), flags)
+        }));
+        match poll(&mut fds, until.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+        let mut events = fds.iter().map(|fd| !fd.revents().is_empty());
+        Ok(Ready {
+            ending: events.next().unwrap_or(false),
+            listeners: events.by_ref().take(self.listeners.len()).collect(),
+            peers: self.peers.iter().map(|peer| peer.id).zip(events).filter(|(_, ready)| *ready).map(|(id, _)| id).collect(),
+        })
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let peers = self.peers.iter().filter_map(Peer::deadline).min();
+        let contender = self.contender.as_ref().map(|contender| contender.deadline);
+        [peers, contender, self.shared.traffic_deadline(now)].into_iter().flatten().min()
+    }
+
+    fn serve(&mut self, ready: &Ready, now: Instant) {
+        for peer in self.peers.iter_mut().filter(|peer| ready.peers.contains(&peer.id)) {
+            peer.receive(&mut self.shared);
+        }
+        for peer in &mut self.peers {
+            peer.connection_timeout(now);
+            peer.drive(&mut self.shared);
+        }
+        self.settle(now);
+        let ready_listeners: Vec<usize> =
+            ready.listeners.iter().enumerate().filter(|(_, ready)| **ready).map(|(at, _)| at).collect();
+        for at in ready_listeners {
+            self.accept(at, now);
+        }
+        self.shared.report_traffic(now);
+    }
+
+    /// Does what peers asked for until nothing is left to do.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            let requests = std::mem::take(&mut self.shared.requests);
+            let idle = requests.is_empty();
+            for request in requests {
+                match request {
+                    Request::Admit(peer) => self.admit(peer, now),
+                    Request::Reset { by, lun } => {
+                        self.peers.iter_mut().filter(|peer| peer.id != by).for_each(|peer| peer.connection.reset(lun));
+                    }
+                }
+            }
+            self.decide_contender(now);
+            let gone = self.remove_ended(now);
+            for peer in &mut self.peers {
+                peer.drive(&mut self.shared);
+            }
+            if idle && !gone && self.shared.requests.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn remove_ended(&mut self, now: Instant) -> bool {
+        let mut gone = false;
+        while let Some(at) = self.peers.iter().position(|peer| peer.ended(now).is_some()) {
+            let peer = self.peers.swap_remove(at);
+            let why = peer.ended(now).unwrap_or(Ended::Disconnected);
+            self.farewell(peer, why);
+            gone = true;
+        }
+        gone
+    }
+
+    /// Closes a peer. Its writes are finished: they are done inline, or never begun.
+    fn farewell(&mut self, peer: Peer, why: Ended) {
+        if let Some(holding) = &peer.holding
+            && !holding.discovery
+        {
+            tracing::info!(peer = %peer.address, reason = why.as_str(), "session ended");
+            self.shared.say(&TargetEvent::Logout { peer: peer.address, reason: why.as_str().to_owned() });
+        }
+        if self.contender.as_ref().is_some_and(|contender| contender.peer == peer.id) {
+            self.contender = None;
+        }
+    }
+
+    fn accept(&mut self, at: usize, now: Instant) {
+        let Some(listener) = self.listeners.get(at) else { return };
+        let (stream, address) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if error.kind() != std::io::ErrorKind::WouldBlock {
+                    tracing::warn!(%error, "cannot accept a connection");
+                }
+                return;
+            }
+        };
+        if let Err(error) = listener::prepare(&stream) {
+            tracing::warn!(%error, peer = %address, "cannot set up a connection");
+            return;
+        }
+        let logins = self.peers.iter().filter(|peer| peer.holding.is_none());
+        if logins.clone().count() >= LOGINS_MAX
+            && let Some(oldest) = logins.map(|peer| peer.id).min()
+        {
+            self.end(oldest, Ended::Disconnected);
+        }
+        self.next_peer += 1;
+        match Peer::new(self.next_peer, stream, address, &self.shared, now) {
+            Ok(peer) => self.peers.push(peer),
+            Err(error) => tracing::error!(%error, "no randomness"),
+        }
+    }
+
+    fn end(&mut self, id: u64, why: Ended) {
+        if let Some(at) = self.peers.iter().position(|peer| peer.id == id) {
+            let peer = self.peers.swap_remove(at);
+            self.farewell(peer, why);
+        }
+    }
+
+    fn peer(&mut self, id: u64) -> Option<&mut Peer> {
+        self.peers.iter_mut().find(|peer| peer.id == id)
+    }
+
+    /// A login has come to its end: may it have a session?
+    fn admit(&mut self, id: u64, now: Instant) {
+        let held: Vec<Held> = self.peers.iter().filter_map(Peer::held).collect();
+        let (sessions, contended) = (self.sessions, self.contender.is_some());
+        let Some(peer) = self.peer(id) else { return };
+        let Some(candidate) = peer.candidate.clone() else { return };
+        match takeover::decide(sessions, SESSIONS_MAX, &candidate, &held) {
+            Decision::Admit { replaces } => {
+                if let Some(old) = replaces {
+                    self.end(old, Ended::Reinstated);
+                }
+                self.begin_session(id);
+            }
+            Decision::Refuse(status, reason) => peer.connection.admit(Err((status, reason))),
+            Decision::Probe { .. } if contended => {
+                peer.connection.admit(Err((LoginStatus::OUT_OF_RESOURCES, "another login is waiting")));
+            }
+            Decision::Probe { holder } => {
+                self.contender = Some(Contender { peer: id, holder, deadline: now + PROBE });
+                if let Some(holder) = self.peer(holder) {
+                    holder.probe();
+                }
+            }
+        }
+    }
+
+    /// The holder is gone, has answered, or has had its time.
+    fn decide_contender(&mut self, now: Instant) {
+        let Some(Contender { peer: id, holder, deadline }) = &self.contender else { return };
+        let (id, holder, expired) = (*id, *holder, *deadline <= now);
+        match self.peers.iter().find(|peer| peer.id == holder).map(|peer| (peer.heard, peer.address)) {
+            Some((true, address)) => {
+                self.contender = None;
+                let Some(peer) = self.peer(id) else { return };
+                let newcomer = peer.address;
+                // Not "service unavailable": the one session there is, is taken. Initiators may retry (class 03).
+                peer.connection.admit(Err((LoginStatus::OUT_OF_RESOURCES, "the session is held by a living node")));
+                tracing::warn!(peer = %newcomer, holder = %address, "a second login beside a living session");
+                self.shared.say(&TargetEvent::SessionConflict { peer: newcomer, holder: address });
+            }
+            Some((false, _)) if !expired => {}
+            Some((false, _)) => {
+                self.contender = None;
+                self.end(holder, Ended::Fenced);
+                self.begin_session(id);
+            }
+            None => {
+                self.contender = None;
+                self.admit(id, now);
+            }
+        }
+    }
+
+    fn begin_session(&mut self, id: u64) {
+        let tsih = self.fresh_tsih();
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) else { return };
+        let Some(candidate) = peer.candidate.take() else { return };
+        // Again, since the floor may have risen while this login waited.
+        let Ok(boot) = self.shared.credentials.boot(candidate.user.as_deref()) else {
+            peer.connection.admit(Err((LoginStatus::AUTHENTICATION_FAILED, "a later boot has logged in")));
+            return;
+        };
+        peer.connection.admit(Ok(tsih));
+        if !candidate.discovery {
+            if let Some(boot) = boot {
+                self.shared.credentials.raise_floor(boot);
+            }
+            tracing::info!(peer = %peer.address, initiator = %candidate.initiator, "session begun");
+            self.shared.say(&TargetEvent::Login { initiator: candidate.initiator.clone(), peer: peer.address, boot });
+        }
+        peer.holding = Some(Holding::new(&candidate, tsih));
+    }
+
+    fn fresh_tsih(&mut self) -> u16 {
+        loop {
+            self.next_tsih = self.next_tsih.wrapping_add(1);
+            let tsih = self.next_tsih;
+            let taken = self.peers.iter().any(|peer| peer.holding.as_ref().is_some_and(|held| held.tsih == tsih));
+            if tsih != 0 && !taken {
+                return tsih;
+            }
+        }
+    }
+}
+
+/// What poll found.
+struct Ready {
+    ending: bool,
+    listeners: Vec<bool>,
+    peers: Vec<u64>,
+}

@@ -1,0 +1,259 @@
+//! One connection: its socket and its protocol state.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bmi_agent_api::event::TargetEvent;
+use bmi_iscsi::{Candidate, CloseReason, Connection, Event, Isid, Seed, Work};
+
+use super::shared::{Request, Shared};
+use super::takeover::Held;
+
+/// Disk work and reading stop while this many bytes wait to be sent.
+const OUTGOING_MAX: usize = 8 * 1024 * 1024;
+
+/// Pieces in one write.
+const PIECES: usize = 128;
+
+/// How long a peer may take to fetch the last answer.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Why a peer is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Logout,
+    Reinstated,
+    Fenced,
+    Disconnected,
+    Protocol,
+}
+
+impl Ended {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::Reinstated => "reinstated",
+            Self::Fenced => "fenced",
+            Self::Disconnected => "disconnected",
+            Self::Protocol => "protocol error",
+        }
+    }
+}
+
+/// The session a peer has.
+#[derive(Debug)]
+pub struct Holding {
+    pub initiator: String,
+    pub isid: Isid,
+    pub tsih: u16,
+    pub discovery: bool,
+    has_read: bool,
+    has_written: bool,
+}
+
+impl Holding {
+    pub fn new(candidate: &Candidate, tsih: u16) -> Self {
+        Self {
+            initiator: candidate.initiator.clone(),
+            isid: candidate.isid,
+            tsih,
+            discovery: candidate.discovery,
+            has_read: false,
+            has_written: false,
+        }
+    }
+}
+
+/// A connection.
+pub struct Peer {
+    pub id: u64,
+    pub stream: TcpStream,
+    pub address: SocketAddr,
+    pub connection: Connection,
+    /// Waits for the server's decision.
+    pub candidate: Option<Candidate>,
+    pub holding: Option<Holding>,
+    /// Something has arrived since the last probe.
+    pub heard: bool,
+    broken: bool,
+    close_by: Option<Instant>,
+}
+
+impl Peer {
+    pub fn new(
+        id: u64,
+        stream: TcpStream,
+        address: SocketAddr,
+        shared: &Shared,
+        now: Instant,
+    ) -> Result<Self, getrandom::Error> {
+        let mut challenge = [0; 16];
+        let mut identifier = [0; 1];
+        getrandom::fill(&mut challenge)?;
+        getrandom::fill(&mut identifier)?;
+        let [chap_identifier] = identifier;
+        let portal = stream.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
+        let seed = Seed { chap_identifier, chap_challenge: challenge, portal };
+        Ok(Self {
+            id,
+            stream,
+            address,
+            connection: Connection::new(Arc::clone(&shared.config), seed, now),
+            candidate: None,
+            holding: None,
+            heard: false,
+            broken: false,
+            close_by: None,
+        })
+    }
+
+    /// The normal session it has.
+    pub fn held(&self) -> Option<Held> {
+        let holding = self.holding.as_ref().filter(|holding| !holding.discovery)?;
+        Some(Held {
+            peer: self.id,
+            initiator: holding.initiator.clone(),
+            isid: holding.isid,
+            tsih: holding.tsih,
+        })
+    }
+
+    pub fn wants_input(&self) -> bool {
+        self.connection.closing().is_none() && self.connection.outgoing_bytes() < OUTGOING_MAX
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        [self.connection.deadline(), self.close_by].into_iter().flatten().min()
+    }
+
+    pub fn connection_timeout(&mut self, now: Instant) {
+        self.connection.handle_timeout(now);
+        if self.connection.closing().is_some() && self.close_by.is_none() {
+            self.close_by = Some(now + GRACE);
+        }
+    }
+
+    /// Whether it is gone, and why.
+    pub fn ended(&self, now: Instant) -> Option<Ended> {
+        let over = self.connection.outgoing_bytes() == 0 || self.close_by.is_some_and(|by| by <= now);
+        match self.connection.closing() {
+            Some(reason) if over || self.broken => Some(match reason {
+                CloseReason::Logout => Ended::Logout,
+                CloseReason::Protocol(_) => Ended::Protocol,
+                CloseReason::LoginFailed | CloseReason::Reset => Ended::Disconnected,
+            }),
+            None if self.broken => Some(Ended::Disconnected),
+            _ => None,
+        }
+    }
+
+    /// Asks for a sign of life.
+    pub fn probe(&mut self) {
+        self.heard = false;
+        self.connection.ping();
+        self.send();
+    }
+
+    /// Takes what arrived, once.
+    pub fn receive(&mut self, shared: &mut Shared) {
+        if !self.wants_input() {
+            return;
+        }
+        match self.stream.read(&mut shared.buffer) {
+            Ok(0) => self.broken = true,
+            Ok(count) => {
+                self.heard = true;
+                self.connection.recv(shared.buffer.get(..count).unwrap_or(&[]));
+                if let Some(CloseReason::Protocol(what)) = self.connection.closing() {
+                    tracing::warn!(peer = %self.address, "protocol error: {what}");
+                }
+            }
+            Err(error) if retry(&error) => {}
+            Err(error) => {
+                tracing::debug!(%error, peer = %self.address, "connection lost");
+                self.broken = true;
+            }
+        }
+    }
+
+    /// Answers events, does disk work, sends.
+    pub fn drive(&mut self, shared: &mut Shared) {
+        if self.broken {
+            return;
+        }
+        loop {
+            let mut idle = true;
+            while let Some(event) = self.connection.poll_event() {
+                idle = false;
+                self.event(event, shared);
+            }
+            while self.connection.outgoing_bytes() < OUTGOING_MAX
+                && let Some(task) = self.connection.poll_task()
+            {
+                idle = false;
+                self.note_first(task.lun, &task.work, shared);
+                let outcome = shared.execute(task.lun, task.work);
+                self.connection.complete(task.id, outcome);
+            }
+            if idle {
+                break;
+            }
+        }
+        self.send();
+    }
+
+    fn event(&mut self, event: Event, shared: &mut Shared) {
+        match event {
+            Event::Secret { user } => {
+                let secret = shared.credentials.secret(&user);
+                self.connection.secret(secret.as_ref().map(|secret| secret.expose().as_bytes()));
+            }
+            Event::Admit(candidate) => {
+                self.candidate = Some(candidate);
+                shared.requests.push(Request::Admit(self.id));
+            }
+            Event::Refused { status, reason } => {
+                tracing::warn!(peer = %self.address, ?status, reason, "login refused");
+                shared.say(&TargetEvent::LoginRefused { peer: self.address, reason: reason.to_owned() });
+            }
+            Event::Reset { lun } => shared.requests.push(Request::Reset { by: self.id, lun }),
+            Event::Alive => {}
+        }
+    }
+
+    /// Says so when a session reads and writes the disk for the first time.
+    fn note_first(&mut self, lun: u16, work: &Work, shared: &Shared) {
+        let Some(holding) = self.holding.as_mut().filter(|_| lun == 0) else { return };
+        match work {
+            Work::Read(_) if !holding.has_read => {
+                holding.has_read = true;
+                shared.say(&TargetEvent::FirstRead);
+            }
+            Work::Write { .. } | Work::Repeat { .. } | Work::Zero { .. } if !holding.has_written => {
+                holding.has_written = true;
+                shared.say(&TargetEvent::FirstWrite);
+            }
+            _ => {}
+        }
+    }
+
+    fn send(&mut self) {
+        while self.connection.outgoing_bytes() > 0 && !self.broken {
+            let pieces: Vec<IoSlice<'_>> =
+                self.connection.outgoing().filter(|piece| !piece.is_empty()).take(PIECES).map(IoSlice::new).collect();
+            match (&self.stream).write_vectored(&pieces) {
+                Ok(0) => self.broken = true,
+                Ok(count) => self.connection.sent(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if retry(&error) => return,
+                Err(_) => self.broken = true,
+            }
+        }
+    }
+}
+
+fn retry(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,111 @@
+//! What all peers use: disks, secrets, counters, the event queue.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bmi_agent_api::event::TargetEvent;
+use bmi_iscsi::{Fault, Outcome, TargetConfig, Work};
+
+use crate::credentials::Credentials;
+use crate::disk::{Disk, Moved};
+use crate::events::Events;
+
+/// The least time between two traffic events.
+const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
+
+/// The size of the buffer all peers receive into, in bytes.
+const RECEIVE: usize = 256 * 1024;
+
+/// What a peer wants from the server.
+pub enum Request {
+    /// Decide about its candidate.
+    Admit(u64),
+    /// Tell the others that a unit, or all, were reset.
+    Reset { by: u64, lun: Option<u16> },
+}
+
+pub struct Shared {
+    pub config: Arc<TargetConfig>,
+    pub credentials: Credentials,
+    pub requests: Vec<Request>,
+    pub buffer: Vec<u8>,
+    disks: Vec<Disk>,
+    events: Events,
+    moved: Moved,
+    reported: Moved,
+    reported_at: Option<Instant>,
+    full: bool,
+}
+
+impl Shared {
+    pub fn new(
+        config: Arc<TargetConfig>,
+        disks: Vec<Disk>,
+        credentials: Credentials,
+        events: Events,
+    ) -> Self {
+        Self {
+            config,
+            credentials,
+            requests: Vec::new(),
+            buffer: vec![0; RECEIVE],
+            disks,
+            events,
+            moved: Moved::default(),
+            reported: Moved::default(),
+            reported_at: None,
+            full: false,
+        }
+    }
+
+    pub fn say(&self, event: &TargetEvent) {
+        self.events.send(event);
+    }
+
+    /// Does work on a logical unit.
+    pub fn execute(&mut self, lun: u16, work: Work) -> Outcome {
+        let Some(disk) = self.disks.iter().find(|disk| disk.unit.number == lun) else {
+            return Outcome::Failed(Fault::Read);
+        };
+        let writes = matches!(work, Work::Write { .. } | Work::Repeat { .. });
+        let outcome = disk.execute(work, &mut self.moved);
+        if outcome == Outcome::Failed(Fault::NoSpace) {
+            if !std::mem::replace(&mut self.full, true) {
+                tracing::error!(lun, "the store has no space left; writes fail until it has");
+                self.say(&TargetEvent::SpaceExhausted);
+            }
+        } else if writes && outcome == Outcome::Done {
+            self.full = false;
+        }
+        outcome
+    }
+
+    fn changed(&self) -> bool {
+        (self.moved.read, self.moved.written) != (self.reported.read, self.reported.written)
+    }
+
+    pub fn traffic_deadline(&self, now: Instant) -> Option<Instant> {
+        self.changed().then(|| self.reported_at.map_or(now, |at| at + TRAFFIC_EVERY))
+    }
+
+    pub fn report_traffic(&mut self, now: Instant) {
+        if self.traffic_deadline(now).is_some_and(|deadline| deadline <= now) {
+            self.reported = self.moved;
+            self.reported_at = Some(now);
+            let Moved { read, written } = self.moved;
+            self.say(&TargetEvent::Traffic { read_bytes: read, written_bytes: written });
+        }
+    }
+
+    /// Flushes every disk and the event queue.
+    pub fn end(mut self) {
+        for disk in &self.disks {
+            if let Err(error) = disk.flush() {
+                tracing::error!(lun = disk.unit.number, %error, "cannot flush at the end");
+            }
+        }
+        self.reported_at = None;
+        self.report_traffic(Instant::now());
+        self.events.finish();
+    }
+}
