@@ -1,0 +1,333 @@
+//! The unprivileged half: one loop that observes, plans, executes and reports.
+//!
+//! Everything that changes the agent's memory happens here, between two waits: a new desired state, a line a process
+//! printed, a process that ended, a timer. Each leads to the same reconciliation, so a lost or repeated one does no harm.
+//!
+//! Invariants: slots are in the ledger before a process has one; a floor is in the ledger before it is in a gate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bmi_agent_api::config::BootGate;
+use bmi_agent_api::desired::DesiredState;
+use bmi_agent_api::event::{AgentEvent, EventSource, TargetEvent};
+use bmi_agent_api::status::{InstanceStatus, ServiceStatus, StatusReport};
+use bmi_types::{BootNumber, InstanceId, Timestamp};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::events;
+use crate::execute::execute;
+use crate::fault::chain;
+use crate::helper::client::{Helper, HelperError, News};
+use crate::helper::verbs::{Found, Verb};
+use crate::ledger::Ledger;
+use crate::plan::names::ProcessId;
+use crate::plan::spec::Wanted;
+use crate::plan::{Health, Observed, ObservedProcess, plan};
+
+/// How often the world is looked at without any news.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// How long a process may take to say `listening`; it is milliseconds when all is well.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pauses before a failed process is started again: doubled each time, up to the longest.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+
+/// A process that listened this long after a failure is forgiven.
+const FORGIVEN: Duration = Duration::from_secs(60);
+
+/// Plans in a row before waiting for news: stop, start, entry is the longest real chain.
+const ROUNDS_MAX: usize = 4;
+
+/// Lines taken in before the world is looked at.
+const LINES_AT_ONCE: usize = 256;
+
+/// Why the agent ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The other half has gone. Whoever supervises the agent starts both again.
+    #[error("the root helper ended")]
+    HelperGone,
+    /// Memory that cannot be kept: going on could give one user id to two targets.
+    #[error("keeping the ledger")]
+    Ledger(#[from] crate::ledger::LedgerError),
+}
+
+/// The last failure of a process.
+#[derive(Debug, Clone)]
+struct Failure {
+    reason: String,
+    count: u32,
+    until: Instant,
+}
+
+/// The agent's memory.
+pub struct Agent {
+    config: Config,
+    directory: PathBuf,
+    ledger: Ledger,
+    helper: Helper,
+    failures: BTreeMap<ProcessId, Failure>,
+    /// Since when a run has been starting.
+    starting: BTreeMap<ProcessId, (String, Instant)>,
+    observed: Observed,
+    generation_observed: u64,
+    events: mpsc::Sender<AgentEvent>,
+    events_dropped: u64,
+    status: watch::Sender<Option<StatusReport>>,
+}
+
+impl Agent {
+    /// An agent with what the ledger remembers.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        directory: &Path,
+        ledger: Ledger,
+        helper: Helper,
+        events: mpsc::Sender<AgentEvent>,
+        status: watch::Sender<Option<StatusReport>>,
+    ) -> Self {
+        Self {
+            config,
+            directory: directory.to_owned(),
+            ledger,
+            helper,
+            failures: BTreeMap::new(),
+            starting: BTreeMap::new(),
+            observed: Observed::default(),
+            generation_observed: 0,
+            events,
+            events_dropped: 0,
+            status,
+        }
+    }
+
+    /// Works until the helper ends.
+    ///
+    /// # Errors
+    /// Always: it ends only then.
+    pub async fn run(
+        mut self,
+        mut desired: watch::Receiver<Option<DesiredState>>,
+        mut news: mpsc::Receiver<News>,
+    ) -> Result<(), AgentError> {
+        loop {
+            self.reconcile().await?;
+            let pause = self.next_look(Instant::now());
+            let mut lines = Vec::new();
+            tokio::select! {
+                changed = desired.changed() => {
+                    if changed.is_err() {
+                        // Its task never ends by itself; without it the timer still does the work.
+                        tokio::time::sleep(pause).await;
+                    }
+                    if let Some(desired) = desired.borrow_and_update().clone() {
+                        self.ledger.desired = Some(desired);
+                    }
+                }
+                count = news.recv_many(&mut lines, LINES_AT_ONCE) => {
+                    if count == 0 {
+                        return Err(AgentError::HelperGone);
+                    }
+                    self.hear(lines).await?;
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// When something is due, if nothing happens.
+    fn next_look(&self, now: Instant) -> Duration {
+        let retries = self.failures.values().map(|failure| failure.until);
+        let deadlines = self.starting.values().map(|(_, since)| *since + LISTEN_TIMEOUT);
+        let due = retries.chain(deadlines).filter(|at| *at > now).map(|at| at - now).min();
+        due.unwrap_or(LOOK).min(LOOK) + Duration::from_millis(10)
+    }
+
+    async fn hear(&mut self, news: Vec<News>) -> Result<(), AgentError> {
+        let mut floors: BTreeMap<InstanceId, BootNumber> = BTreeMap::new();
+        for item in news {
+            match item {
+                News::Exited(id, run, how) => {
+                    tracing::warn!(process = %id, run, how, "a process ended by itself");
+                    self.fail(id, format!("it ended by itself: {how}"));
+                }
+                News::Line(id, run, line) => match events::read(id, &line, Timestamp::now()) {
+                    Err(error) => tracing::debug!(process = %id, %error, "a line is no event"),
+                    Ok(event) => {
+                        if events::is_listening(&event) {
+                            self.ledger.kept.listening.insert(id, run);
+                        }
+                        if let EventSource::Target {
+                            instance,
+                            said: TargetEvent::Login { boot: Some(boot), .. },
+                        } = &event.from
+                        {
+                            floors.insert(*instance, *boot);
+                        }
+                        self.pass_on(event);
+                    }
+                },
+            }
+        }
+        for (instance, boot) in floors {
+            self.floor_raise(instance, boot).await?;
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self, event: AgentEvent) {
+        if self.events.try_send(event).is_err() {
+            self.events_dropped += 1;
+            if self.events_dropped.is_power_of_two() {
+                tracing::warn!(dropped = self.events_dropped, "events were dropped: the control plane is away");
+            }
+        }
+    }
+
+    /// Remembers that boot number `boot` has logged in, and tells the next run of the target.
+    async fn floor_raise(&mut self, instance: InstanceId, boot: BootNumber) -> Result<(), AgentError> {
+        let floor = self.ledger.kept.floors.entry(instance).or_default();
+        if boot <= *floor {
+            return Ok(());
+        }
+        *floor = boot;
+        self.ledger.save(&self.directory)?;
+        let wanted = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
+        let Some(key) = wanted.filter(|wanted| wanted.id == instance).map(|it| it.boot_key.clone()).next() else {
+            return Ok(());
+        };
+        let gate = BootGate { instance, boot_key: key, floor: boot };
+        if let Err(error) = self.helper.order(Verb::GateWrite { gate }).await {
+            tracing::warn!(instance.id = %instance, error = chain(&error), "the gate's floor was not written");
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, id: ProcessId, reason: String) {
+        let count = self.failures.get(&id).map_or(0, |failure| failure.count);
+        let pause = RETRY_FIRST.saturating_mul(2_u32.saturating_pow(count)).min(RETRY_LONGEST);
+        let until = Instant::now() + pause;
+        self.failures.insert(id, Failure { reason, count: count.saturating_add(1), until });
+    }
+
+    /// Observes, plans and executes until there is nothing to do, and reports.
+    async fn reconcile(&mut self) -> Result<(), AgentError> {
+        for _ in 0..ROUNDS_MAX {
+            let found = match self.helper.observe().await {
+                Ok(found) => found,
+                Err(HelperError::Gone) => return Err(AgentError::HelperGone),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "the world could not be observed");
+                    break;
+                }
+            };
+            self.judge(found, Instant::now());
+            let Some(desired) = self.ledger.desired.clone() else { break };
+            let present: BTreeSet<ProcessId> = self.observed.processes.keys().copied().collect();
+            self.ledger.kept.settle(&desired, &present);
+            self.ledger.save(&self.directory)?;
+            let wanted = Wanted::from_desired(&desired, &self.ledger.kept, self.config.loaders.clone());
+            self.failures.retain(|id, _| wanted.processes.contains_key(id) || present.contains(id));
+            let actions = plan(&wanted, &self.observed);
+            let done = actions.is_empty();
+            for fault in execute(&self.helper, actions).await {
+                let reason = chain(&fault.error);
+                let process = fault.process.map(String::from).unwrap_or_default();
+                tracing::warn!(process, reason, "an action failed");
+                match fault.process {
+                    Some(id) => self.fail(id, reason),
+                    None => wanted.processes.keys().for_each(|id| self.fail(*id, reason.clone())),
+                }
+            }
+            self.generation_observed = desired.generation;
+            if done {
+                break;
+            }
+        }
+        let report = self.report();
+        self.status.send_if_modified(|last| {
+            let changed = last.as_ref() != Some(&report);
+            *last = Some(report);
+            changed
+        });
+        Ok(())
+    }
+
+    /// What was found, and how healthy it is.
+    fn judge(&mut self, found: Found, now: Instant) {
+        let mut starting = BTreeMap::new();
+        let mut processes = BTreeMap::new();
+        let mut late = Vec::new();
+        for (id, process) in found.processes {
+            let said = self.ledger.kept.listening.get(&id);
+            let health = match &process.run {
+                Some(run) if process.wired && said == Some(run) => Health::Listening,
+                Some(run) if process.wired => {
+                    let known = self.starting.get(&id).filter(|(known, _)| known == run);
+                    let since = known.map_or(now, |(_, since)| *since);
+                    if now.saturating_duration_since(since) > LISTEN_TIMEOUT {
+                        late.push(id);
+                        Health::Broken
+                    } else {
+                        starting.insert(id, (run.clone(), since));
+                        Health::Starting
+                    }
+                }
+                _ => Health::Broken,
+            };
+            processes.insert(id, ObservedProcess { spec: process.spec, health });
+        }
+        self.starting = starting;
+        for id in late {
+            self.fail(id, format!("it did not say `listening` within {} s", LISTEN_TIMEOUT.as_secs()));
+        }
+        let listening = |id: &ProcessId| {
+            processes.get(id).is_some_and(|process: &ObservedProcess| process.health == Health::Listening)
+        };
+        self.failures.retain(|id, failure| !(listening(id) && now > failure.until + FORGIVEN));
+        let held = self.failures.iter().filter(|(_, failure)| failure.until > now).map(|(id, _)| *id);
+        self.observed =
+            Observed { network: found.network, held: held.collect(), netboot: found.netboot, processes };
+    }
+
+    fn service(&self, id: ProcessId, wanted: bool) -> ServiceStatus {
+        match self.observed.processes.get(&id).map(|process| process.health) {
+            Some(Health::Listening) => ServiceStatus::Listening,
+            found => match self.failures.get(&id) {
+                Some(failure) => ServiceStatus::Failed { reason: failure.reason.clone() },
+                None if found.is_none() && !wanted => ServiceStatus::Absent,
+                None => ServiceStatus::Starting,
+            },
+        }
+    }
+
+    fn report(&self) -> StatusReport {
+        let desired = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
+        let wanted: BTreeSet<InstanceId> = desired.map(|instance| instance.id).collect();
+        let found = self.observed.processes.keys().filter_map(|id| match id {
+            ProcessId::Target(instance) => Some(*instance),
+            ProcessId::Netboot => None,
+        });
+        let all: BTreeSet<InstanceId> = wanted.iter().copied().chain(found).collect();
+        let instances = all.into_iter().map(|id| {
+            let target = if wanted.contains(&id) && !self.ledger.kept.slots.contains_key(&id) {
+                ServiceStatus::Failed { reason: "no user id is free for its target".to_owned() }
+            } else {
+                self.service(ProcessId::Target(id), wanted.contains(&id))
+            };
+            InstanceStatus { id, target }
+        });
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            generation_observed: self.generation_observed,
+            netboot: self.service(ProcessId::Netboot, self.ledger.desired.is_some()),
+            instances: instances.collect(),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `bmi-agent check`: whether this host can serve a network. All faults at once, and what would be right.
+//!
+//! What the kernel can do is tried, not guessed: in a namespace that ends with the thread that made it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::geteuid;
+
+use crate::config::Config;
+use crate::drivers::firewall;
+use crate::drivers::links::Links;
+use crate::fault::chain;
+use crate::plan::spec::{NetbootSpec, NetworkSpec};
+
+/// Files below which mean that bridged frames are also put through the host's IP rules.
+const BRIDGE_SETTINGS: [&str; 3] =
+    ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"];
+
+/// Everything that is wrong. Empty when the host is fit.
+#[must_use]
+pub fn faults(config: &Config) -> Vec<String> {
+    let mut faults = Vec::new();
+    if !geteuid().is_root() {
+        faults.push("the agent must be started as root: its other half makes interfaces and rules".to_owned());
+    }
+    let nft = Command::new("nft").arg("--version").stdin(Stdio::null()).output();
+    if !nft.is_ok_and(|output| output.status.success()) {
+        faults.push("`nft` does not run: install nftables".to_owned());
+    }
+    for (name, path) in
+        [("target_program", config.target_program()), ("netboot_program", config.netboot_program())]
+    {
+        let usable = fs::metadata(&path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 == 0o111);
+        if !usable {
+            faults.push(format!("{name}: {} is not a program that anyone may run", path.display()));
+        }
+    }
+    for loader in ["undionly.kpxe", "snponly.efi"] {
+        let path = config.loaders.join(loader);
+        if !fs::metadata(&path).is_ok_and(|it| it.is_file() && it.len() > 0) {
+            faults.push(format!("loaders: {} is missing: install ipxe", path.display()));
+        }
+    }
+    if !config.volume_dir.is_dir() {
+        faults.push(format!("volume_dir: {} is not a directory", config.volume_dir.display()));
+    }
+    if let Some(socket) = config.socket() {
+        if !fs::metadata(socket).is_ok_and(|it| it.file_type().is_socket()) {
+            faults.push(format!("control_plane: nothing listens at {} yet", socket.display()));
+        }
+    }
+    for name in BRIDGE_SETTINGS {
+        let path = Path::new("/proc/sys/net/bridge").join(name);
+        if fs::read_to_string(&path).is_ok_and(|value| value.trim() != "0") {
+            faults.push(format!("{} must be 0: the host's own rules would drop nodes' frames", path.display()));
+        }
+    }
+    if geteuid().is_root() {
+        let tried = std::thread::spawn(try_kernel).join();
+        match tried {
+            Ok(Ok(())) => {}
+            Ok(Err(what)) => faults.push(format!("the kernel cannot do what is needed: {what}")),
+            Err(_) => faults.push("trying the kernel ended early".to_owned()),
+        }
+    }
+    faults
+}
+
+/// Makes a bridge and every kind of table in a namespace of its own.
+fn try_kernel() -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("network namespaces: {error}"))?;
+    let bridge = "bmicheck".parse().map_err(|error| format!("{error}"))?;
+    let cidr = "10.0.0.0/24".parse().map_err(|error| format!("{error}"))?;
+    let plan = bmi_types::NetworkPlan::lay_out(cidr, None, None, None, None)
+        .map_err(|_| "laying out a network".to_owned())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let links = Links::open().map_err(|error| chain(&error))?;
+        links.bridge_ensure(&bridge, "bmi:check").await.map(|_| ()).map_err(|error| chain(&error))
+    })?;
+    let network = NetworkSpec { plan, targets: Vec::new() };
+    let netboot = NetbootSpec { plan, dhcp: bmi_types::DhcpMode::Authoritative };
+    let tables = [
+        firewall::bridge_table(&bridge, &network, &BTreeSet::new()),
+        firewall::netboot_table(&netboot),
+    ];
+    tables.into_iter().try_for_each(|table| table.install().map_err(|error| chain(&error)))
+}

@@ -1,0 +1,213 @@
+//! The configuration file, TOML. Unknown keys are refused, and every fault is named at once.
+//!
+//! Both halves of the agent read it themselves: the root helper takes no path, user or interface from anyone else.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bmi_types::Name;
+use serde::Deserialize;
+
+use crate::plan::names::InterfaceName;
+
+/// Where the configuration is when the command line does not say.
+pub const DEFAULT_PATH: &str = "/etc/bmi/agent.toml";
+
+/// First user id when the configuration names none: above what distributions give to people and services.
+const DEFAULT_UID_BASE: u32 = 210_000;
+
+/// User ids are taken from the base upwards, one per process; the range must end below this (`nobody` of old is
+/// 65534, and 2^31 is where some tools stop).
+const UID_END: u32 = 2_000_000_000;
+
+/// The configuration of one agent.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The network this agent serves.
+    pub network: Name,
+    /// Where the control plane is: `unix:/…/agent.sock`.
+    pub control_plane: String,
+    /// Ledger and process directories. Made when absent.
+    pub state_dir: PathBuf,
+    /// Only files below it may be somebody's disk.
+    pub volume_dir: PathBuf,
+    /// The network's bridge. Made when absent, without an address.
+    pub bridge: InterfaceName,
+    /// An interface put into the bridge when it exists.
+    pub uplink: Option<InterfaceName>,
+    /// Directory with `undionly.kpxe` and `snponly.efi`.
+    pub loaders: PathBuf,
+    /// `bmi-target`; beside the agent's own executable when not given.
+    pub target_program: Option<PathBuf>,
+    /// `bmi-netboot`; beside the agent's own executable when not given.
+    pub netboot_program: Option<PathBuf>,
+    /// First of the unprivileged user ids, one per process.
+    #[serde(default = "default_uid_base")]
+    pub uid_base: u32,
+    /// The user of the agent's unprivileged half; `uid_base` when not given. It must be able to connect to the
+    /// control plane's socket.
+    pub agent_uid: Option<u32>,
+    /// How targets are run.
+    #[serde(default)]
+    pub driver: Driver,
+}
+
+/// How targets are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// As sandboxed processes of this host.
+    #[default]
+    Process,
+}
+
+const fn default_uid_base() -> u32 {
+    DEFAULT_UID_BASE
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file system said no.
+    #[error("reading {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong kind; the message has the line.
+    #[error("in {path}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        message: String,
+    },
+    /// Values that cannot work, all of them.
+    #[error("in {path}: {}", faults.join("; "))]
+    Faults {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        faults: Vec<String>,
+    },
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// When it is absent or wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let config: Self = toml::from_str(&text)
+            .map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })?;
+        let faults = config.faults();
+        if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults { path: path.to_owned(), faults }) }
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.socket().is_none() {
+            faults.push("control_plane must be unix: and an absolute path".to_owned());
+        }
+        let paths = [
+            ("state_dir", Some(&self.state_dir)),
+            ("volume_dir", Some(&self.volume_dir)),
+            ("loaders", Some(&self.loaders)),
+            ("target_program", self.target_program.as_ref()),
+            ("netboot_program", self.netboot_program.as_ref()),
+        ];
+        for (key, path) in paths {
+            if path.is_some_and(|path| !path.is_absolute()) {
+                faults.push(format!("{key} must be an absolute path"));
+            }
+        }
+        if !(1000..UID_END).contains(&self.uid_base) || !(1..UID_END).contains(&self.agent_uid()) {
+            faults.push(format!("uid_base must be 1000 to {UID_END}, and agent_uid not root"));
+        }
+        faults
+    }
+
+    /// The control plane's socket.
+    #[must_use]
+    pub fn socket(&self) -> Option<&Path> {
+        self.control_plane.strip_prefix("unix:").map(Path::new).filter(|path| path.is_absolute())
+    }
+
+    /// The user of the unprivileged half.
+    #[must_use]
+    pub fn agent_uid(&self) -> u32 {
+        self.agent_uid.unwrap_or(self.uid_base)
+    }
+
+    /// The target program.
+    #[must_use]
+    pub fn target_program(&self) -> PathBuf {
+        self.target_program.clone().unwrap_or_else(|| beside("bmi-target"))
+    }
+
+    /// The boot services program.
+    #[must_use]
+    pub fn netboot_program(&self) -> PathBuf {
+        self.netboot_program.clone().unwrap_or_else(|| beside("bmi-netboot"))
+    }
+
+    /// Where the processes' directories are.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.state_dir.join("run")
+    }
+
+    /// The unprivileged half's own directory, with the ledger.
+    #[must_use]
+    pub fn agent_dir(&self) -> PathBuf {
+        self.state_dir.join("agent")
+    }
+}
+
+fn beside(name: &str) -> PathBuf {
+    std::env::current_exe().unwrap_or_default().with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        Config::load(file.path())
+    }
+
+    const GOOD: &str = "network = \"lab\"\ncontrol_plane = \"unix:/run/bmi/agent.sock\"\nstate_dir = \"/s\"\n\
+        volume_dir = \"/v\"\nbridge = \"bmi0\"\nloaders = \"/usr/lib/ipxe\"\n";
+
+    #[test]
+    fn the_short_form_has_defaults() {
+        let config = load(GOOD).unwrap();
+        assert_eq!((config.uid_base, config.agent_uid()), (210_000, 210_000));
+        assert_eq!(config.socket(), Some(Path::new("/run/bmi/agent.sock")));
+        assert!(config.target_program().ends_with("bmi-target"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let error = load(&format!("{GOOD}uplnik = \"eth1\"\n")).unwrap_err().to_string();
+        assert!(error.contains("uplnik") && error.contains("line 7"), "{error}");
+    }
+
+    #[test]
+    fn all_faults_are_named_at_once() {
+        let text = GOOD.replace("unix:", "http:").replace("\"/s\"", "\"s\"");
+        let error = load(&format!("{text}uid_base = 0\n")).unwrap_err().to_string();
+        for part in ["control_plane", "state_dir", "uid_base"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! nftables rules. Built here as pure values, compared with `tests/golden/nftables/`, and installed whole: each table
+//! is replaced in one transaction, so that there is no instant without it.
+//!
+//! Deliberately absent: rules as text. Addresses and names reach `nft` as JSON values of checked types.
+
+mod bridge;
+mod netboot;
+mod target;
+#[cfg(test)]
+pub mod testing;
+
+use std::borrow::Cow;
+
+use nftables::schema::Nftables;
+use serde_json::{Value, json};
+
+pub use bridge::{bridge_remove, bridge_table};
+pub use netboot::{TRANSFER_PORTS, netboot_table};
+pub use target::target_table;
+
+/// The table inside a process's namespace.
+pub const TABLE: &str = "bmi";
+
+/// Why rules are not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    /// They cannot be said in nftables' JSON.
+    #[error("building the rules")]
+    Build(#[source] serde_json::Error),
+    /// The kernel or `nft` refused.
+    #[error("installing the rules: {detail}")]
+    Install {
+        /// What `nft` says.
+        detail: String,
+        /// Why.
+        #[source]
+        source: nftables::helper::NftablesError,
+    },
+}
+
+/// A whole table, ready to install.
+#[derive(Debug, Clone)]
+pub struct Ruleset(Value);
+
+impl Ruleset {
+    /// A table that takes the place of the one with its name.
+    fn table(family: &str, name: &str, objects: Vec<Value>) -> Self {
+        let table = json!({"table": {"family": family, "name": name}});
+        // Adding first makes the deletion work when there is none.
+        let mut all = vec![json!({"add": table}), json!({"delete": table}), json!({"add": table})];
+        all.extend(objects);
+        Self(json!({"nftables": all}))
+    }
+
+    /// The rules as a person reviews them.
+    #[cfg(test)]
+    pub fn to_text(&self) -> String {
+        let mut lines = String::from("{\"nftables\": [\n");
+        let objects = self.0["nftables"].as_array().unwrap();
+        for (at, object) in objects.iter().enumerate() {
+            lines.push_str("  ");
+            lines.push_str(&object.to_string());
+            lines.push_str(if at + 1 == objects.len() { "\n" } else { ",\n" });
+        }
+        lines.push_str("]}\n");
+        lines
+    }
+
+    /// Puts the table in force in the namespace of the calling thread. Blocks.
+    ///
+    /// # Errors
+    /// When nothing was changed.
+    pub fn install(self) -> Result<(), FirewallError> {
+        let rules: Nftables<'static> = serde_json::from_value(self.0).map_err(FirewallError::Build)?;
+        nftables::helper::apply_ruleset(&rules).map_err(|source| {
+            let detail = match &source {
+                nftables::helper::NftablesError::NftFailed { stderr, .. } => stderr.trim().to_owned(),
+                _ => String::new(),
+            };
+            FirewallError::Install { detail, source }
+        })
+    }
+}
+
+/// Builds the objects of one table.
+struct Table {
+    family: &'static str,
+    name: Cow<'static, str>,
+    objects: Vec<Value>,
+}
+
+impl Table {
+    const fn new(family: &'static str, name: Cow<'static, str>) -> Self {
+        Self { family, name, objects: Vec::new() }
+    }
+
+    fn set(&mut self, name: &str, types: &Value, elements: Vec<Value>) {
+        let mut set = json!({"family": self.family, "table": self.name, "name": name, "type": types});
+        if let (false, Some(set)) = (elements.is_empty(), set.as_object_mut()) {
+            set.insert("elem".to_owned(), Value::Array(elements));
+        }
+        self.objects.push(json!({"add": {"set": set}}));
+    }
+
+    fn base_chain(&mut self, name: &str, policy: &str) {
+        self.objects.push(json!({"add": {"chain": {
+            "family": self.family, "table": self.name, "name": name,
+            "type": "filter", "hook": name, "prio": 0, "policy": policy,
+        }}}));
+    }
+
+    fn rule(&mut self, chain: &str, expressions: &[Value]) {
+        self.objects.push(json!({"add": {"rule": {
+            "family": self.family, "table": self.name, "chain": chain, "expr": expressions,
+        }}}));
+    }
+
+    fn finish(self) -> Ruleset {
+        Ruleset::table(self.family, &self.name, self.objects)
+    }
+}
+
+fn field(protocol: &str, name: &str) -> Value {
+    json!({"payload": {"protocol": protocol, "field": name}})
+}
+
+fn meta(key: &str) -> Value {
+    json!({"meta": {"key": key}})
+}
+
+fn concat(parts: &[Value]) -> Value {
+    json!({"concat": parts})
+}
+
+fn is(left: Value, right: impl Into<Value>) -> Value {
+    json!({"match": {"op": "==", "left": left, "right": right.into()}})
+}
+
+fn is_not(left: Value, right: impl Into<Value>) -> Value {
+    json!({"match": {"op": "!=", "left": left, "right": right.into()}})
+}
+
+fn one_of(items: Vec<Value>) -> Value {
+    json!({"set": items})
+}
+
+fn range(range: bmi_types::Ipv4Range) -> Value {
+    json!({"range": [range.first().to_string(), range.last().to_string()]})
+}
+
+fn state(states: &[&str]) -> Value {
+    json!({"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": states}})
+}
+
+fn limit(per_second: u32, burst: u32) -> Value {
+    json!({"limit": {"rate": per_second, "per": "second", "burst": burst}})
+}
+
+fn accept() -> Value {
+    json!({"accept": null})
+}
+
+/// Dropped, and counted: the counters are how an operator sees that somebody tries.
+fn drop_counted() -> [Value; 2] {
+    [json!({"counter": null}), json!({"drop": null})]
+}

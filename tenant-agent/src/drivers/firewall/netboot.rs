@@ -1,0 +1,86 @@
+//! The rules inside the boot services' namespace.
+
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
+
+use super::{Ruleset, TABLE, Table, accept, drop_counted, field, is, limit, one_of, range, state};
+use crate::plan::spec::NetbootSpec;
+
+/// Ports from which TFTP data is sent. The launcher makes them the namespace's `ip_local_port_range`, so that the rule
+/// can name them: the first data packet comes from a new port and belongs to no established flow.
+pub const TRANSFER_PORTS: (u16, u16) = (50_000, 51_023);
+
+/// Packets a second for DHCP: from one NIC, and in all. A rack of 40 that starts at once sends 4 each.
+const DHCP_PER_MAC: (u32, u32) = (10, 20);
+const DHCP_ALL: (u32, u32) = (500, 1000);
+
+/// New TFTP transfers and HTTP connections a second, from all nodes.
+const REQUESTS_ALL: (u32, u32) = (500, 1000);
+
+/// The table of the boot services.
+#[must_use]
+pub fn netboot_table(netboot: &NetbootSpec) -> Ruleset {
+    let plan = &netboot.plan;
+    let clients = || one_of(vec![range(plan.node_range), range(plan.discovery_range)]);
+    let own = || is(field("ip", "daddr"), plan.netboot_address.to_string());
+    let everyone = || is(field("ip", "daddr"), "255.255.255.255");
+    let each_mac = || {
+        json!({"meter": {
+            "name": "dhcp", "key": field("ether", "saddr"), "stmt": limit(DHCP_PER_MAC.0, DHCP_PER_MAC.1),
+        }})
+    };
+    let all = |(rate, burst): (u32, u32)| limit(rate, burst);
+    let udp = |port: u16| is(field("udp", "dport"), port);
+    let mut table = Table::new("inet", Cow::Borrowed(TABLE));
+
+    table.base_chain("input", "drop");
+    table.rule("input", &[state(&["established"]), accept()]);
+    // Before a client has an address; and one that has one, renewing or asking everybody.
+    let unaddressed = is(field("ip", "saddr"), "0.0.0.0");
+    table.rule("input", &[unaddressed, everyone(), udp(67), each_mac(), all(DHCP_ALL), accept()]);
+    let addressed = is(field("ip", "saddr"), clients());
+    table.rule("input", &[addressed.clone(), udp(67), all(DHCP_ALL), accept()]);
+    let transfers: Vec<Value> = vec![json!(69), json!(4011)];
+    table.rule("input", &[
+        addressed.clone(),
+        own(),
+        is(field("udp", "dport"), one_of(transfers)),
+        all(REQUESTS_ALL),
+        accept(),
+    ]);
+    table.rule("input", &[addressed, own(), is(field("tcp", "dport"), 80), all(REQUESTS_ALL), accept()]);
+    table.rule("input", &drop_counted());
+
+    table.base_chain("output", "drop");
+    table.rule("output", &[state(&["established"]), accept()]);
+    let from = is(field("ip", "saddr"), plan.netboot_address.to_string());
+    table.rule("output", &[
+        from.clone(),
+        everyone(),
+        is(field("udp", "sport"), 67),
+        udp(68),
+        accept(),
+    ]);
+    let ports = json!({"range": [TRANSFER_PORTS.0, TRANSFER_PORTS.1]});
+    table.rule("output", &[
+        from,
+        is(field("ip", "daddr"), clients()),
+        is(field("udp", "sport"), ports),
+        accept(),
+    ]);
+    table.rule("output", &drop_counted());
+    table.base_chain("forward", "drop");
+    table.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    #[test]
+    fn the_rules_are_as_reviewed() {
+        testing::golden("netboot.json", &netboot_table(&testing::netboot()));
+    }
+}

@@ -1,0 +1,59 @@
+//! A network with a few targets, and comparing rules with those a person reviewed.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use bmi_types::{DhcpMode, InstanceId, Iqn, MacAddr, NetworkPlan};
+
+use super::Ruleset;
+use crate::plan::spec::{LunSpec, NetbootSpec, NetworkSpec, TargetPort, TargetSpec};
+
+/// 10.20.0.0/24 in its default layout.
+pub fn plan() -> NetworkPlan {
+    NetworkPlan::lay_out("10.20.0.0/24".parse().unwrap(), None, None, None, None).unwrap()
+}
+
+/// The target of instance `number`.
+pub fn target(number: u8) -> TargetSpec {
+    let instance: InstanceId = format!("0190163d-8694-739b-aea5-0000000000{number:02x}").parse().unwrap();
+    TargetSpec {
+        instance,
+        slot: u32::from(number),
+        plan: plan(),
+        address: Ipv4Addr::new(10, 20, 0, 8 + number),
+        iqn: Iqn::instance_target(instance),
+        initiator: "iqn.2026-11.internal.bmi:node:1".parse().unwrap(),
+        macs: vec![MacAddr::from_octets([0x52, 0x54, 0, 0, 0, number]).unwrap()],
+        node_address: Ipv4Addr::new(10, 20, 0, 70 + number),
+        luns: vec![LunSpec { lun: 0, path: format!("/volumes/{number}.raw").into(), read_only: false }],
+    }
+}
+
+/// The boot services.
+pub fn netboot() -> NetbootSpec {
+    NetbootSpec { plan: plan(), dhcp: DhcpMode::Authoritative }
+}
+
+/// A network with that many targets.
+pub fn network(targets: u8) -> NetworkSpec {
+    let ports = (1..=targets).map(target).map(|target| TargetPort {
+        instance: target.instance,
+        address: target.address,
+        macs: target.macs,
+        node_address: target.node_address,
+    });
+    NetworkSpec { plan: plan(), targets: ports.collect() }
+}
+
+/// Compares with `tests/golden/nftables/`; `UPDATE_GOLDEN=1` rewrites it.
+pub fn golden(name: &str, rules: &Ruleset) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/nftables").join(name);
+    let text = rules.to_text();
+    serde_json::from_str::<nftables::schema::Nftables<'_>>(&text).expect("nftables' own schema");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; make it with UPDATE_GOLDEN=1", path.display()));
+    assert_eq!(text, expected, "{}: if this is meant, run with UPDATE_GOLDEN=1", path.display());
+}

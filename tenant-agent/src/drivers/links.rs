@@ -1,0 +1,207 @@
+//! Bridges, veth pairs, addresses and neighbours, by netlink.
+//!
+//! Ownership is in the alias, `bmi:<process>` or `bmi:<network>`: nothing without it is ever removed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsRawFd;
+
+use bmi_types::MacAddr;
+use futures::TryStreamExt;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::neighbour::NeighbourState;
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth};
+
+use crate::plan::names::InterfaceName;
+
+/// The process's interface inside its namespace.
+pub const INSIDE: &str = "eth0";
+
+/// What could not be done to a link.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No netlink.
+    #[error("opening netlink")]
+    Open(#[source] std::io::Error),
+    /// A request was refused.
+    #[error("{doing} {link}")]
+    Request {
+        /// What was being done.
+        doing: &'static str,
+        /// To which link.
+        link: String,
+        /// Why.
+        #[source]
+        source: rtnetlink::Error,
+    },
+    /// It should be there.
+    #[error("there is no link {0}")]
+    Absent(String),
+    /// It is somebody else's.
+    #[error("link {0} exists and is not ours")]
+    Foreign(String),
+}
+
+/// One link as found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: u32,
+    /// Whose it is.
+    pub alias: Option<String>,
+    /// The bridge it is in.
+    pub controller: Option<u32>,
+}
+
+/// The links of the namespace the calling thread is in.
+#[derive(Debug, Clone)]
+pub struct Links(Handle);
+
+impl Links {
+    /// Opens netlink. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn open() -> Result<Self, LinkError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Open)?;
+        tokio::spawn(connection);
+        Ok(Self(handle))
+    }
+
+    /// Every link by name.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn all(&self) -> Result<BTreeMap<String, Link>, LinkError> {
+        let request = |source| LinkError::Request { doing: "listing", link: "all links".to_owned(), source };
+        let links: Vec<LinkMessage> = self.0.link().get().execute().try_collect().await.map_err(request)?;
+        Ok(links.into_iter().filter_map(read).collect())
+    }
+
+    async fn find(&self, name: &str) -> Result<Link, LinkError> {
+        self.all().await?.remove(name).ok_or_else(|| LinkError::Absent(name.to_owned()))
+    }
+
+    /// Makes the bridge when it is absent, without an address, and sets it up. Gives its number.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn bridge_ensure(&self, bridge: &InterfaceName, alias: &str) -> Result<u32, LinkError> {
+        let name = bridge.as_str();
+        let request = |source| LinkError::Request { doing: "making the bridge", link: name.to_owned(), source };
+        if let Some(link) = self.all().await?.get(name) {
+            let up = LinkUnspec::new_with_index(link.index).up().build();
+            self.0.link().set(up).execute().await.map_err(request)?;
+            return Ok(link.index);
+        }
+        let made = LinkBridge::new(name).build();
+        self.0.link().add(made).execute().await.map_err(request)?;
+        let index = self.find(name).await?.index;
+        let ready = LinkUnspec::new_with_index(index).alias(alias).up().build();
+        self.0.link().set(ready).execute().await.map_err(request)?;
+        Ok(index)
+    }
+
+    /// Puts a link into a bridge and sets it up, when it exists.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn port_ensure(&self, name: &InterfaceName, bridge: u32) -> Result<(), LinkError> {
+        let Some(link) = self.all().await?.remove(name.as_str()) else { return Ok(()) };
+        let message = LinkUnspec::new_with_index(link.index).controller(bridge).up().build();
+        self.0.link().set(message).execute().await.map_err(|source| LinkError::Request {
+            doing: "putting into the bridge",
+            link: name.to_string(),
+            source,
+        })
+    }
+
+    /// Makes a veth pair and moves its far end into a namespace. A pair of the same owner is replaced.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the name is somebody else's.
+    pub async fn veth_make(
+        &self,
+        port: &InterfaceName,
+        peer: &InterfaceName,
+        alias: &str,
+        mac: [u8; 6],
+        namespace: &File,
+    ) -> Result<(), LinkError> {
+        self.remove(port, alias).await?;
+        let request = |doing| move |source| LinkError::Request { doing, link: port.to_string(), source };
+        let pair = LinkVeth::new(port.as_str(), peer.as_str()).build();
+        self.0.link().add(pair).execute().await.map_err(request("making the veth pair"))?;
+        let owned = LinkUnspec::new_with_index(self.find(port.as_str()).await?.index).alias(alias).build();
+        self.0.link().set(owned).execute().await.map_err(request("naming the owner of"))?;
+        let far = self.find(peer.as_str()).await?.index;
+        let moved = LinkUnspec::new_with_index(far)
+            .name(INSIDE)
+            .address(mac.to_vec())
+            .setns_by_fd(namespace.as_raw_fd())
+            .build();
+        self.0.link().set(moved).execute().await.map_err(request("moving the far end of"))
+    }
+
+    /// Removes a link of this owner, when it exists.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or it is somebody else's.
+    pub async fn remove(&self, name: &InterfaceName, alias: &str) -> Result<(), LinkError> {
+        let Some(link) = self.all().await?.remove(name.as_str()) else { return Ok(()) };
+        if link.alias.as_deref() != Some(alias) {
+            return Err(LinkError::Foreign(name.to_string()));
+        }
+        let request = |source| LinkError::Request { doing: "removing", link: name.to_string(), source };
+        self.0.link().del(link.index).execute().await.map_err(request)
+    }
+
+    /// Inside a process's namespace: its address, its neighbour for good, and then up.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn inside_ready(
+        &self,
+        address: Ipv4Addr,
+        prefix: u8,
+        neighbour: Option<(Ipv4Addr, MacAddr)>,
+    ) -> Result<(), LinkError> {
+        let request = |doing| move |source| LinkError::Request { doing, link: INSIDE.to_owned(), source };
+        let index = self.find(INSIDE).await?.index;
+        self.0
+            .address()
+            .add(index, IpAddr::V4(address), prefix)
+            .execute()
+            .await
+            .map_err(request("giving an address to"))?;
+        let up = LinkUnspec::new_with_index(index).up().build();
+        self.0.link().set(up).execute().await.map_err(request("setting up"))?;
+        if let Some((node, mac)) = neighbour {
+            self.0
+                .neighbours()
+                .add(index, IpAddr::V4(node))
+                .link_layer_address(&mac.octets())
+                .state(NeighbourState::Permanent)
+                .replace()
+                .execute()
+                .await
+                .map_err(request("entering the node as a neighbour of"))?;
+        }
+        Ok(())
+    }
+}
+
+fn read(message: LinkMessage) -> Option<(String, Link)> {
+    let mut name = None;
+    let mut link = Link { index: message.header.index, alias: None, controller: None };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = Some(text),
+            LinkAttribute::IfAlias(text) => link.alias = Some(text),
+            LinkAttribute::Controller(index) => link.controller = Some(index),
+            _ => {}
+        }
+    }
+    Some((name?, link))
+}

@@ -1,0 +1,270 @@
+//! The launcher: `bmi-agent launch`, which becomes the target or the boot services.
+//!
+//! It enters a network namespace of its own with nothing in it, says so, and waits while the helper puts the firewall
+//! and then the interface there. On the order to go it opens the volumes, gives up every right and becomes the program.
+//! It has one thread all the time. When the helper ends while it waits, it ends too, and the kernel removes the
+//! namespace with everything in it.
+//!
+//! Volumes are opened here, beneath the volume directory and without following any link, and are handed over as open
+//! files: the program needs no right to any directory on the way, and a path that changes later changes nothing.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{close, dup2_stdin, setsid};
+use rustix::fs::{Mode as OpenMode, OFlags, ResolveFlags, openat2};
+use rustix::io::{FdFlags, fcntl_setfd};
+use serde::{Deserialize, Serialize};
+
+use super::super::firewall::TRANSFER_PORTS;
+use super::super::privileges;
+use crate::helper::frame;
+
+/// Said when the namespace is there.
+pub const READY: u8 = b'R';
+
+/// Open files a process may have: the boot services serve 1024 connections and 128 transfers.
+const OPEN_FILES: u64 = 4096;
+
+/// Processes and threads its user may have.
+const TASKS: u64 = 64;
+
+/// Settings of the new namespace: low ports without rights, TFTP's source ports, no IPv6.
+const SETTINGS: [(&str, &str); 3] = [
+    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+    ("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1"),
+    ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
+];
+
+/// The order to go.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// What to become.
+    pub program: PathBuf,
+    /// With which arguments.
+    pub arguments: Vec<String>,
+    /// As whom; the group has the same number.
+    pub uid: u32,
+    /// In which directory.
+    pub directory: PathBuf,
+    /// Where volumes are.
+    pub volume_dir: PathBuf,
+    /// Which of them to open. Each adds a `--lun` argument.
+    pub luns: Vec<OrderLun>,
+}
+
+/// One volume.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderLun {
+    /// Its number.
+    pub lun: u16,
+    /// Its file, relative to the volume directory.
+    pub path: PathBuf,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// What went wrong on the way; sent to the helper.
+#[derive(Debug, thiserror::Error)]
+enum LaunchError {
+    #[error("talking to the helper")]
+    Channel(#[source] io::Error),
+    #[error("entering a new network namespace")]
+    Namespace(#[source] nix::Error),
+    #[error("setting {path}")]
+    Setting {
+        path: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("opening the volume {path}")]
+    Volume {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the volume {0} is not an ordinary file with one name")]
+    NotAFile(PathBuf),
+    #[error("preparing the process")]
+    Prepare(#[source] io::Error),
+    #[error("giving up rights")]
+    Rights(#[source] privileges::PrivilegeError),
+    #[error("starting {program}")]
+    Program {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Runs the launcher. It returns only when something went wrong.
+pub fn run() -> ExitCode {
+    let Ok(channel) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
+    let mut channel = UnixStream::from(channel);
+    match launch(&mut channel) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = channel.write_all(crate::fault::chain(&error).as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn launch(channel: &mut UnixStream) -> Result<(), LaunchError> {
+    setsid().map_err(|error| LaunchError::Prepare(error.into()))?;
+    let own = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    unshare(own).map_err(LaunchError::Namespace)?;
+    let (first, last) = TRANSFER_PORTS;
+    let range = ("/proc/sys/net/ipv4/ip_local_port_range", &*format!("{first} {last}"));
+    for (path, value) in SETTINGS.into_iter().chain([range]) {
+        match fs::write(path, value) {
+            // A kernel without IPv6 needs none of its settings.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            written => written.map_err(|source| LaunchError::Setting { path, source })?,
+        }
+    }
+    channel.write_all(&[READY]).map_err(LaunchError::Channel)?;
+    // The end of the stream: the helper has gone or gave up. There is nothing to undo.
+    let Some(order) = frame::read_blocking::<Order>(channel).map_err(LaunchError::Channel)? else {
+        return Ok(());
+    };
+    become_program(order, channel)
+}
+
+fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError> {
+    let prepare = LaunchError::Prepare;
+    let program = File::open(&order.program)
+        .map_err(|source| LaunchError::Program { program: order.program.clone(), source })?;
+    let volumes = order
+        .luns
+        .iter()
+        .map(|lun| volume_open(&order.volume_dir, lun, order.uid))
+        .collect::<Result<Vec<_>, _>>()?;
+    std::env::set_current_dir(&order.directory).map_err(prepare)?;
+    let null = OpenOptions::new().read(true).open("/dev/null").map_err(prepare)?;
+
+    let mut arguments: Vec<OsString> = order.arguments.iter().map(OsString::from).collect();
+    let mut kept = vec![channel.as_raw_fd(), program.as_raw_fd(), null.as_raw_fd()];
+    for (lun, volume) in order.luns.iter().zip(volumes) {
+        fcntl_setfd(&volume, FdFlags::empty()).map_err(|error| prepare(error.into()))?;
+        let descriptor = volume.into_raw_fd();
+        kept.push(descriptor);
+        let read_only = if lun.read_only { ",ro" } else { "" };
+        arguments.push("--lun".into());
+        arguments.push(format!("{}=file:/proc/self/fd/{descriptor}{read_only}", lun.lun).into());
+    }
+    close_others(&kept).map_err(prepare)?;
+    dup2_stdin(&null).map_err(|error| prepare(error.into()))?;
+
+    umask(Mode::from_bits_truncate(0o077));
+    for (resource, most) in
+        [(Resource::RLIMIT_NOFILE, OPEN_FILES), (Resource::RLIMIT_CORE, 0), (Resource::RLIMIT_NPROC, TASKS)]
+    {
+        setrlimit(resource, most, most).map_err(|error| prepare(error.into()))?;
+    }
+    privileges::drop_all(order.uid).map_err(LaunchError::Rights)?;
+    // By its open file: the directories on the way may be closed to this user.
+    let source = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+        .arg0(order.program.file_name().unwrap_or_default())
+        .args(arguments)
+        .env_clear()
+        .exec();
+    Err(LaunchError::Program { program: order.program, source })
+}
+
+/// Opens a volume for a process of `uid`: it may then read it, and write it unless it is read-only.
+fn volume_open(directory: &Path, lun: &OrderLun, uid: u32) -> Result<File, LaunchError> {
+    let fault = |source| LaunchError::Volume { path: lun.path.clone(), source };
+    let base = File::open(directory).map_err(fault)?;
+    let file = beneath(&base, &lun.path, !lun.read_only).map_err(fault)?;
+    let meta = file.metadata().map_err(fault)?;
+    if !meta.is_file() || meta.nlink() != 1 {
+        return Err(LaunchError::NotAFile(lun.path.clone()));
+    }
+    // Read-only is root's file that the group may read: not even its own user can make it writable.
+    let (owner, mode) = if lun.read_only { (0, 0o640) } else { (uid, 0o600) };
+    fchown(&file, Some(owner), Some(uid)).map_err(fault)?;
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(fault)?;
+    Ok(file)
+}
+
+/// Opens a file beneath a directory without following any link on the way (openat2).
+fn beneath(base: &File, path: &Path, write: bool) -> io::Result<File> {
+    let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
+    let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(File::from(openat2(base, path, flags, OpenMode::empty(), resolve)?))
+}
+
+/// Gives a volume back to root, so that the next process with this user id cannot open it. An absent one is fine.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn volume_take_back(directory: &Path, path: &Path) -> io::Result<()> {
+    let file = match beneath(&File::open(directory)?, path, false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    fchown(&file, Some(0), Some(0))?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))
+}
+
+/// Closes every descriptor but the standard three and those to keep: whoever started the agent may have left some open.
+fn close_others(kept: &[i32]) -> io::Result<()> {
+    let open: Vec<i32> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2 && !kept.contains(descriptor)) {
+        // The descriptor of the listing itself is closed already.
+        let _ = close(descriptor);
+    }
+    Ok(())
+}
+
+/// The helper's side: waits until the namespace is there.
+///
+/// # Errors
+/// When the launcher ended instead; with its reason.
+pub fn await_ready(channel: &mut impl Read) -> io::Result<()> {
+    let mut first = [0];
+    channel.read_exact(&mut first)?;
+    if first == [READY] {
+        return Ok(());
+    }
+    let mut reason = vec![first[0]];
+    channel.take(1024).read_to_end(&mut reason)?;
+    Err(io::Error::other(String::from_utf8_lossy(&reason).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_outside_the_volume_directory_is_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let outside = tempfile::NamedTempFile::new().unwrap();
+        let base = File::open(directory.path()).unwrap();
+        fs::create_dir(directory.path().join("p")).unwrap();
+        fs::write(directory.path().join("p/v.raw"), b"x").unwrap();
+        assert!(beneath(&base, Path::new("p/v.raw"), true).is_ok());
+        std::os::unix::fs::symlink(outside.path(), directory.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("v.raw", directory.path().join("p/inner")).unwrap();
+        let absolute = outside.path().to_str().unwrap();
+        for bad in ["link", "p/inner", "../etc/passwd", "p/../../x", absolute, "absent"] {
+            assert!(beneath(&base, Path::new(bad), false).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,575 @@
+//! Targets and boot services as sandboxed processes of this host: no engine needed.
+//!
+//! Each has a user id, a network namespace and a directory of its own: `run/<process>/` with its configuration, its
+//! record, its output FIFO and its log. Starting order: directory → launcher in an empty namespace → veth moved in →
+//! firewall → address, link, neighbour → into the bridge → go.
+//!
+//! Processes are not children that die with the helper: they run on while it is away, and are found again by their
+//! records. Deliberately absent: restarting one that ended (the agent plans that), and seccomp (the container driver's).
+
+pub mod launcher;
+mod output;
+mod record;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bmi_agent_api::config::{BOOT_GATE_FILE, NETBOOT_FILE, NetbootConfig};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
+
+use super::firewall::{self, FirewallError, Ruleset};
+use super::links::{LinkError, Links};
+use super::namespace::within;
+use super::{Diskless, NewsSink, ProcessConfig};
+use crate::config::Config;
+use crate::fault::chain;
+use crate::helper::frame;
+use crate::helper::validate::{self, Refusal};
+use crate::helper::verbs::{Found, FoundProcess, Said};
+use crate::ledger::write_whole;
+use crate::plan::names::{ProcessId, alias, mac, peer, port};
+use crate::plan::spec::{NETBOOT_SLOT, NetworkSpec, ProcessSpec, TargetSpec};
+use launcher::{Order, OrderLun};
+use record::{Record, Run};
+
+/// How long a launcher may take to enter its namespace, and to become its program: both are milliseconds.
+const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a process may take to flush and end after SIGTERM, and to vanish after SIGKILL.
+const TERM_TIMEOUT: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A process's log is emptied when it is larger: it is for looking at a fault, not a history.
+const LOG_LARGEST: u64 = 1024 * 1024;
+
+/// File name of the log in a process's directory.
+const LOG_FILE: &str = "log";
+
+/// What could not be done to a process or the bridge.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The verb contradicts itself.
+    #[error("refused")]
+    Refused(#[from] Refusal),
+    /// Another verb for the same process is not done yet.
+    #[error("{0} is being worked on")]
+    Busy(ProcessId),
+    /// Its user id belongs to another process.
+    #[error("slot {0} is in use by {1}")]
+    SlotTaken(u32, ProcessId),
+    /// It is there already.
+    #[error("{0} is there already")]
+    Exists(ProcessId),
+    /// A file or directory.
+    #[error("{doing} of {id}")]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// Of which process.
+        id: ProcessId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The launcher.
+    #[error("launching {id}")]
+    Launch {
+        /// Which.
+        id: ProcessId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It does not end.
+    #[error("{0} does not end")]
+    Immortal(ProcessId),
+    /// Links.
+    #[error("wiring")]
+    Link(#[from] LinkError),
+    /// Rules.
+    #[error("fencing in")]
+    Firewall(#[from] FirewallError),
+    /// A namespace.
+    #[error("entering the namespace")]
+    Namespace(#[source] io::Error),
+}
+
+/// A process this helper looks after.
+struct Kept {
+    run: Run,
+    child: Rc<RefCell<Option<Child>>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The driver. One per helper, on one thread.
+pub struct ProcessDriver {
+    config: Config,
+    links: Links,
+    news: NewsSink,
+    kept: RefCell<BTreeMap<ProcessId, Kept>>,
+    busy: RefCell<BTreeSet<ProcessId>>,
+    network: RefCell<Option<NetworkSpec>>,
+    node_ports: RefCell<BTreeSet<String>>,
+    /// One at a time puts rules in force, so that older ones never win.
+    rules: tokio::sync::Mutex<()>,
+}
+
+/// Keeps a process for one verb.
+struct Busy<'a>(&'a ProcessDriver, ProcessId);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy.borrow_mut().remove(&self.1);
+    }
+}
+
+impl ProcessDriver {
+    /// Starts: makes the directories and looks after the processes that are already there.
+    ///
+    /// # Errors
+    /// When there is no netlink or no directory.
+    pub fn start(config: Config, news: NewsSink) -> Result<Self, ProcessError> {
+        let links = Links::open()?;
+        let driver = Self {
+            config,
+            links,
+            news,
+            kept: RefCell::default(),
+            busy: RefCell::default(),
+            network: RefCell::default(),
+            node_ports: RefCell::default(),
+            rules: tokio::sync::Mutex::default(),
+        };
+        for id in driver.directories() {
+            let Some(record) = Record::load(&driver.directory(id)).filter(|record| record.run.lives()) else {
+                continue;
+            };
+            match driver.look_after(id, record.run, None) {
+                Ok(()) => tracing::info!(process = %id, "found running"),
+                Err(error) => tracing::warn!(process = %id, error = chain(&error), "found, but not to be watched"),
+            }
+        }
+        Ok(driver)
+    }
+
+    fn directory(&self, id: ProcessId) -> PathBuf {
+        self.config.run_dir().join(id.to_string())
+    }
+
+    fn uid(&self, slot: u32) -> u32 {
+        self.config.uid_base.saturating_add(1).saturating_add(slot)
+    }
+
+    /// Every process of which there is a directory.
+    fn directories(&self) -> Vec<ProcessId> {
+        let entries = fs::read_dir(self.config.run_dir()).into_iter().flatten();
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    fn occupy(&self, id: ProcessId) -> Result<Busy<'_>, ProcessError> {
+        if self.busy.borrow_mut().insert(id) { Ok(Busy(self, id)) } else { Err(ProcessError::Busy(id)) }
+    }
+
+    /// Watches a run: passes on what it prints, and says when it ends by itself.
+    fn look_after(&self, id: ProcessId, run: Run, child: Option<Child>) -> Result<(), ProcessError> {
+        let fault = |doing| move |source| ProcessError::File { doing, id, source };
+        let lines = output::open_for_helper(&self.directory(id)).map_err(fault("opening the output"))?;
+        let ended = watch(&run).map_err(fault("watching the process"))?;
+        let child = Rc::new(RefCell::new(child));
+        let (news, reaped, name) = (self.news.clone(), Rc::clone(&child), run.name());
+        let waiter = spawn_local(async move {
+            if ended.readable().await.is_err() {
+                return;
+            }
+            let how = match reaped.borrow_mut().as_mut().map(Child::wait) {
+                Some(Ok(status)) => status.to_string(),
+                _ => "ended".to_owned(),
+            };
+            let _ = news.send(Said::Exited { id, run: name, how }).await;
+        });
+        let reader = spawn_local(output::pass_on(id, run.name(), lines, self.news.clone()));
+        self.kept.borrow_mut().insert(id, Kept { run, child, tasks: vec![waiter, reader] });
+        Ok(())
+    }
+
+    fn slot_check(&self, spec: &ProcessSpec) -> Result<(), ProcessError> {
+        for other in self.directories().into_iter().filter(|other| *other != spec.id()) {
+            let taken = Record::load(&self.directory(other)).map(|record| record.spec.slot());
+            if taken == Some(spec.slot()) {
+                return Err(ProcessError::SlotTaken(spec.slot(), other));
+            }
+        }
+        Ok(())
+    }
+
+    fn directory_make(&self, spec: &ProcessSpec, config: &ProcessConfig) -> Result<PathBuf, ProcessError> {
+        let id = spec.id();
+        let fault = |source| ProcessError::File { doing: "making the directory", id, source };
+        let directory = self.directory(id);
+        fs::create_dir(&directory).map_err(fault)?;
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o750)).map_err(fault)?;
+        chown(&directory, Some(0), Some(self.uid(spec.slot()))).map_err(fault)?;
+        self.config_write(id, self.uid(spec.slot()), config)?;
+        Ok(directory)
+    }
+
+    fn config_write(&self, id: ProcessId, gid: u32, config: &ProcessConfig) -> Result<(), ProcessError> {
+        let fault = |source| ProcessError::File { doing: "writing the configuration", id, source };
+        let (name, text) = match config {
+            ProcessConfig::Netboot(config) => {
+                // A path comes from our own configuration, whatever was asked for.
+                let config = NetbootConfig { loaders: self.config.loaders.clone(), ..config.clone() };
+                (NETBOOT_FILE, serde_json::to_vec(&config))
+            }
+            ProcessConfig::Gate(gate) => (BOOT_GATE_FILE, serde_json::to_vec(gate)),
+        };
+        let text = text.map_err(|error| fault(error.into()))?;
+        let directory = self.directory(id);
+        // Under another name until its group is right: the process reads a file the moment it has the real one.
+        let ready = format!("{name}.ready");
+        write_whole(&directory, &ready, &text, 0o640).map_err(fault)?;
+        chown(directory.join(&ready), Some(0), Some(gid)).map_err(fault)?;
+        fs::rename(directory.join(&ready), directory.join(name)).map_err(fault)
+    }
+
+    fn spawn(&self, id: ProcessId, directory: &Path) -> Result<(Child, UnixStream), ProcessError> {
+        let fault = |source| ProcessError::Launch { id, source };
+        let (ours, theirs) = UnixStream::pair().map_err(fault)?;
+        ours.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fault)?;
+        let log = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(directory.join(LOG_FILE))
+            .map_err(fault)?;
+        let child = Command::new("/proc/self/exe")
+            .arg0_launcher()
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(output::open_for_process(directory).map_err(fault)?)
+            .stderr(log)
+            .spawn()
+            .map_err(fault)?;
+        Ok((child, ours))
+    }
+
+    async fn wire(&self, spec: &ProcessSpec, pid: i32) -> Result<(), ProcessError> {
+        let id = spec.id();
+        let bridge = &self.config.bridge;
+        // Opened once: our child is not reaped while we hold it, so the number cannot be somebody else's.
+        let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(ProcessError::Namespace)?;
+        let host_end = port(bridge, id);
+        self.links
+            .veth_make(&host_end, &peer(bridge, id), &alias(id), mac(bridge, id), &namespace)
+            .await?;
+        let (rules, neighbour) = match spec {
+            ProcessSpec::Netboot(netboot) => (firewall::netboot_table(netboot), None),
+            ProcessSpec::Target(target) => (firewall::target_table(target), only_mac(target)),
+        };
+        let (address, prefix) = (spec.address(), spec.plan().cidr.prefix_len());
+        within(namespace, move || -> Result<(), ProcessError> {
+            rules.install()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime
+                .map_err(ProcessError::Namespace)?
+                .block_on(async { Ok(Links::open()?.inside_ready(address, prefix, neighbour).await?) })
+        })
+        .await
+        .map_err(ProcessError::Namespace)??;
+        let index = self.links.bridge_ensure(bridge, &network_alias(&self.config)).await?;
+        self.links.port_ensure(&host_end, index).await?;
+        Ok(())
+    }
+
+    fn order(&self, spec: &ProcessSpec, directory: PathBuf) -> Result<Order, ProcessError> {
+        let (program, arguments, luns) = match spec {
+            ProcessSpec::Netboot(_) => {
+                let arguments = vec!["--config".to_owned(), NETBOOT_FILE.to_owned()];
+                (self.config.netboot_program(), arguments, Vec::new())
+            }
+            ProcessSpec::Target(target) => {
+                let luns = target.luns.iter().map(|lun| {
+                    let path = validate::below(&self.config.volume_dir, &lun.path)?;
+                    Ok(OrderLun { lun: lun.lun, path, read_only: lun.read_only })
+                });
+                let luns = luns.collect::<Result<Vec<_>, Refusal>>()?;
+                (self.config.target_program(), target_arguments(target), luns)
+            }
+        };
+        let uid = self.uid(spec.slot());
+        Ok(Order { program, arguments, uid, directory, volume_dir: self.config.volume_dir.clone(), luns })
+    }
+
+    async fn bridge_rules(&self, network: &NetworkSpec) -> Result<(), ProcessError> {
+        let node_ports = self.node_ports().await?;
+        let rules = firewall::bridge_table(&self.config.bridge, network, &node_ports);
+        install(rules).await?;
+        *self.node_ports.borrow_mut() = node_ports;
+        Ok(())
+    }
+
+    /// The bridge's ports that are not ours.
+    async fn node_ports(&self) -> Result<BTreeSet<String>, ProcessError> {
+        let links = self.links.all().await?;
+        let Some(bridge) = links.get(self.config.bridge.as_str()).map(|link| link.index) else {
+            return Ok(BTreeSet::new());
+        };
+        let ours = |link: &super::links::Link| link.alias.as_deref().is_some_and(|alias| alias.starts_with("bmi:"));
+        let others = links.into_iter().filter(|(_, link)| link.controller == Some(bridge) && !ours(link));
+        Ok(others.map(|(name, _)| name).collect())
+    }
+
+    /// Ends a run for certain.
+    async fn end(&self, id: ProcessId, run: &Run) -> Result<(), ProcessError> {
+        if let (true, Ok(ended)) = (run.lives(), watch(run)) {
+            for (signal, timeout) in [(Signal::TERM, TERM_TIMEOUT), (Signal::KILL, KILL_TIMEOUT)] {
+                // Gone already is as good.
+                let _ = pidfd_send_signal(ended.get_ref(), signal);
+                if tokio::time::timeout(timeout, ended.readable()).await.is_ok() {
+                    break;
+                }
+            }
+        }
+        if let Some(kept) = self.kept.borrow_mut().remove(&id) {
+            if let Some(mut child) = kept.child.borrow_mut().take() {
+                let _ = child.try_wait();
+            }
+        }
+        if run.lives() { Err(ProcessError::Immortal(id)) } else { Ok(()) }
+    }
+
+    /// Removes everything: for a host that no longer serves this network.
+    ///
+    /// # Errors
+    /// The last fault; the rest was done all the same.
+    pub async fn remove_all(&self) -> Result<(), ProcessError> {
+        let mut result = Ok(());
+        for id in self.directories() {
+            result = self.process_remove(id).await.and(result);
+        }
+        result = install(firewall::bridge_remove(&self.config.bridge)).await.and(result);
+        match self.links.remove(&self.config.bridge, &network_alias(&self.config)).await {
+            Ok(()) | Err(LinkError::Foreign(_)) => result,
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The alias of a bridge that this agent made.
+fn network_alias(config: &Config) -> String {
+    format!("bmi:{}", config.network)
+}
+
+/// The node as a permanent neighbour, when it has one NIC here and so cannot appear under another MAC.
+fn only_mac(target: &TargetSpec) -> Option<(std::net::Ipv4Addr, bmi_types::MacAddr)> {
+    match target.macs.as_slice() {
+        [mac] => Some((target.node_address, *mac)),
+        _ => None,
+    }
+}
+
+/// The launcher adds the LUNs.
+fn target_arguments(target: &TargetSpec) -> Vec<String> {
+    let listen = format!("{}:3260", target.address);
+    let pairs = [
+        ("--listen", listen.as_str()),
+        ("--target", target.iqn.as_str()),
+        ("--initiator", target.initiator.as_str()),
+        ("--boot-gate", BOOT_GATE_FILE),
+        ("--sessions", "one"),
+    ];
+    pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()]).collect()
+}
+
+/// Becomes readable when the run ends. The run is looked at again after the handle is open, so it is the right one.
+fn watch(run: &Run) -> io::Result<AsyncFd<OwnedFd>> {
+    let pid = Pid::from_raw(run.pid).ok_or_else(|| io::Error::other("not a process id"))?;
+    let handle = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    if !run.lives() {
+        return Err(io::Error::from(io::ErrorKind::NotFound));
+    }
+    AsyncFd::with_interest(handle, tokio::io::Interest::READABLE)
+}
+
+async fn install(rules: Ruleset) -> Result<(), ProcessError> {
+    match spawn_blocking(move || rules.install()).await {
+        Ok(installed) => Ok(installed?),
+        Err(error) => Err(ProcessError::Namespace(io::Error::other(error))),
+    }
+}
+
+trait Launcher {
+    fn arg0_launcher(&mut self) -> &mut Self;
+}
+
+impl Launcher for Command {
+    fn arg0_launcher(&mut self) -> &mut Self {
+        use std::os::unix::process::CommandExt;
+        self.arg0("bmi-agent").arg("launch")
+    }
+}
+
+impl Diskless for ProcessDriver {
+    type Error = ProcessError;
+
+    async fn network_ensure(&self, network: NetworkSpec) -> Result<(), ProcessError> {
+        validate::network(&network)?;
+        let _rules = self.rules.lock().await;
+        let index = self.links.bridge_ensure(&self.config.bridge, &network_alias(&self.config)).await?;
+        self.bridge_rules(&network).await?;
+        if let Some(uplink) = &self.config.uplink {
+            self.links.port_ensure(uplink, index).await?;
+            self.bridge_rules(&network).await?;
+        }
+        *self.network.borrow_mut() = Some(network);
+        Ok(())
+    }
+
+    async fn process_ensure(&self, spec: ProcessSpec, config: ProcessConfig) -> Result<(), ProcessError> {
+        validate::process(&spec, &self.config.volume_dir)?;
+        let id = spec.id();
+        let _busy = self.occupy(id)?;
+        if self.directory(id).exists() {
+            let same = Record::load(&self.directory(id))
+                .is_some_and(|record| record.run.lives() && record.spec == spec);
+            return if same { Ok(()) } else { Err(ProcessError::Exists(id)) };
+        }
+        self.slot_check(&spec)?;
+        let launch = |source| ProcessError::Launch { id, source };
+        let directory = self.directory_make(&spec, &config)?;
+        let order = self.order(&spec, directory.clone())?;
+        let (child, channel) = self.spawn(id, &directory)?;
+        let pid = i32::try_from(child.id()).map_err(|error| launch(io::Error::other(error)))?;
+        let run = Run::of(pid).ok_or_else(|| launch(io::Error::other("it ended at once")))?;
+        let record = Record { spec: spec.clone(), run: run.clone() };
+        record.save(&directory).map_err(launch)?;
+        self.look_after(id, run, Some(child))?;
+        let mut channel = blocking(channel, |channel| launcher::await_ready(channel)).await.map_err(launch)?;
+        self.wire(&spec, pid).await?;
+        frame::write_blocking(&mut channel, &order).map_err(launch)?;
+        // The channel closes when the launcher becomes its program; before that it can only say what is wrong.
+        blocking(channel, |channel| {
+            let mut reason = String::new();
+            io::Read::read_to_string(channel, &mut reason)?;
+            if reason.is_empty() { Ok(()) } else { Err(io::Error::other(reason)) }
+        })
+        .await
+        .map(|_| ())
+        .map_err(launch)
+    }
+
+    async fn process_configure(&self, config: ProcessConfig) -> Result<(), ProcessError> {
+        let (id, slot) = match &config {
+            ProcessConfig::Netboot(_) => (ProcessId::Netboot, Some(NETBOOT_SLOT)),
+            ProcessConfig::Gate(gate) => {
+                let id = ProcessId::Target(gate.instance);
+                (id, Record::load(&self.directory(id)).map(|record| record.spec.slot()))
+            }
+        };
+        let absent = || ProcessError::File {
+            doing: "configuring",
+            id,
+            source: io::Error::from(io::ErrorKind::NotFound),
+        };
+        self.config_write(id, self.uid(slot.ok_or_else(absent)?), &config)
+    }
+
+    async fn process_remove(&self, id: ProcessId) -> Result<(), ProcessError> {
+        let _busy = self.occupy(id)?;
+        let directory = self.directory(id);
+        let record = Record::load(&directory);
+        // A run without a record, when the helper was cut off in between, ends with its channel.
+        let kept = self.kept.borrow().get(&id).map(|kept| kept.run.clone());
+        for run in record.iter().map(|record| &record.run).chain(kept.as_ref()) {
+            self.end(id, run).await?;
+        }
+        self.links.remove(&port(&self.config.bridge, id), &alias(id)).await?;
+        if let Some(ProcessSpec::Target(target)) = record.map(|record| record.spec) {
+            for lun in &target.luns {
+                let back = validate::below(&self.config.volume_dir, &lun.path)
+                    .map_err(io::Error::other)
+                    .and_then(|path| launcher::volume_take_back(&self.config.volume_dir, &path));
+                back.map_err(|source| ProcessError::File { doing: "taking back a volume", id, source })?;
+            }
+        }
+        match fs::remove_dir_all(&directory) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(ProcessError::File { doing: "removing the directory", id, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn observe(&self) -> Result<Found, ProcessError> {
+        let links = self.links.all().await?;
+        let bridge = links.get(self.config.bridge.as_str()).map(|link| link.index);
+        let wired = |id| {
+            let link = links.get(port(&self.config.bridge, id).as_str());
+            bridge.is_some() && link.is_some_and(|link| link.controller == bridge)
+        };
+        let mut processes = BTreeMap::new();
+        for id in self.directories() {
+            if self.busy.borrow().contains(&id) {
+                continue;
+            }
+            let record = Record::load(&self.directory(id));
+            let run = record.as_ref().map(|record| &record.run).filter(|run| run.lives()).map(Run::name);
+            let spec = record.map(|record| record.spec);
+            processes.insert(id, FoundProcess { spec, run, wired: wired(id) });
+        }
+        let netboot = fs::read(self.directory(ProcessId::Netboot).join(NETBOOT_FILE)).ok();
+        Ok(Found {
+            network: self.network.borrow().clone().filter(|_| bridge.is_some()),
+            processes,
+            netboot: netboot.and_then(|text| serde_json::from_slice(&text).ok()),
+        })
+    }
+
+    async fn tend(&self) {
+        let rules = self.rules.lock().await;
+        let network = self.network.borrow().clone();
+        if let Some(network) = network {
+            let changed = self.node_ports().await.is_ok_and(|ports| ports != *self.node_ports.borrow());
+            if changed {
+                match self.bridge_rules(&network).await {
+                    Ok(()) => tracing::info!("the bridge has other ports; its rules were renewed"),
+                    Err(error) => tracing::warn!(error = chain(&error), "the bridge's rules could not be renewed"),
+                }
+            }
+        }
+        drop(rules);
+        for id in self.directories() {
+            let log = OpenOptions::new().write(true).open(self.directory(id).join(LOG_FILE));
+            if let Ok(log) = log {
+                if log.metadata().is_ok_and(|meta| meta.len() > LOG_LARGEST) {
+                    let _ = log.set_len(0);
+                }
+            }
+        }
+    }
+}
+
+/// Does something that blocks with a launcher's channel, and gives the channel back.
+async fn blocking(
+    mut channel: UnixStream,
+    work: impl FnOnce(&mut UnixStream) -> io::Result<()> + Send + 'static,
+) -> io::Result<UnixStream> {
+    spawn_blocking(move || work(&mut channel).map(|()| channel)).await.map_err(io::Error::other)?
+}

@@ -1,0 +1,183 @@
+//! The helper's own checks of what it is asked for. All of a verb is checked before any of it is done.
+//!
+//! Types already rule out odd names, ids and addresses; here is what one value must be to another.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::{Component, Path, PathBuf};
+
+use bmi_types::{MacAddr, NetworkPlan};
+
+use crate::plan::spec::{NETBOOT_SLOT, NetworkSpec, ProcessSpec, SLOTS, TargetSpec};
+
+/// The most NICs of a node on one network.
+const MACS_MAX: usize = 8;
+
+/// The most logical units of a target: the boot volume, the config volume, and room.
+const LUNS_MAX: usize = 8;
+
+/// Why a verb was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The network's addresses contradict each other.
+    #[error("the network's plan is not valid: {0}")]
+    Plan(String),
+    /// An address outside its range.
+    #[error("{0} is not in the range for its purpose")]
+    Address(Ipv4Addr),
+    /// Two things with one address.
+    #[error("{0} is used twice")]
+    Twice(Ipv4Addr),
+    /// No NIC, or too many.
+    #[error("a node has 1 to {MACS_MAX} NICs, not {0}")]
+    Macs(usize),
+    /// No LUN, too many, or one number twice.
+    #[error("a target has 1 to {LUNS_MAX} LUNs with different numbers below 256")]
+    Luns,
+    /// A user id that is not for this process.
+    #[error("slot {0} is not for this process")]
+    Slot(u32),
+    /// A file that is not plainly below the volume directory.
+    #[error("{0} is not below the volume directory")]
+    Volume(PathBuf),
+}
+
+/// Checks a network.
+///
+/// # Errors
+/// The first thing that cannot be.
+pub fn network(spec: &NetworkSpec) -> Result<(), Refusal> {
+    plan(&spec.plan)?;
+    let mut seen = BTreeSet::new();
+    for port in &spec.targets {
+        node(&spec.plan, port.address, &port.macs, port.node_address)?;
+        for address in [port.address, port.node_address] {
+            if !seen.insert(address) {
+                return Err(Refusal::Twice(address));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks a process.
+///
+/// # Errors
+/// The first thing that cannot be.
+pub fn process(spec: &ProcessSpec, volumes: &Path) -> Result<(), Refusal> {
+    plan(spec.plan())?;
+    match spec {
+        ProcessSpec::Netboot(_) => Ok(()),
+        ProcessSpec::Target(target) => target_spec(target, volumes),
+    }
+}
+
+fn target_spec(target: &TargetSpec, volumes: &Path) -> Result<(), Refusal> {
+    node(&target.plan, target.address, &target.macs, target.node_address)?;
+    if target.slot == NETBOOT_SLOT || target.slot >= SLOTS {
+        return Err(Refusal::Slot(target.slot));
+    }
+    let numbers: BTreeSet<u16> = target.luns.iter().map(|lun| lun.lun).collect();
+    let distinct = numbers.len() == target.luns.len() && numbers.iter().all(|number| *number < 256);
+    if !distinct || !(1..=LUNS_MAX).contains(&numbers.len()) {
+        return Err(Refusal::Luns);
+    }
+    target.luns.iter().try_for_each(|lun| below(volumes, &lun.path).map(|_| ()))
+}
+
+/// The part of a path below the volume directory, of ordinary components only.
+///
+/// # Errors
+/// When it is not there, or has `..`, a line break or another control character.
+pub fn below(volumes: &Path, path: &Path) -> Result<PathBuf, Refusal> {
+    let refusal = || Refusal::Volume(path.to_owned());
+    let rest = path.strip_prefix(volumes).map_err(|_| refusal())?;
+    let ordinary = rest.components().all(|part| matches!(part, Component::Normal(_)));
+    let printable = rest.to_str().is_some_and(|text| !text.is_empty() && !text.chars().any(char::is_control));
+    if ordinary && printable { Ok(rest.to_owned()) } else { Err(refusal()) }
+}
+
+fn plan(plan: &NetworkPlan) -> Result<(), Refusal> {
+    NetworkPlan::lay_out(
+        plan.cidr,
+        Some(plan.netboot_address),
+        Some(plan.target_range),
+        Some(plan.node_range),
+        Some(plan.discovery_range),
+    )
+    .map(|_| ())
+    .map_err(|faults| {
+        Refusal::Plan(faults.into_iter().map(|fault| fault.detail).collect::<Vec<_>>().join("; "))
+    })
+}
+
+fn node(
+    plan: &NetworkPlan,
+    target: Ipv4Addr,
+    macs: &[MacAddr],
+    node: Ipv4Addr,
+) -> Result<(), Refusal> {
+    if !plan.target_range.contains(target) {
+        return Err(Refusal::Address(target));
+    }
+    if !plan.node_range.contains(node) {
+        return Err(Refusal::Address(node));
+    }
+    if !(1..=MACS_MAX).contains(&macs.len()) {
+        return Err(Refusal::Macs(macs.len()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drivers::firewall::testing;
+
+    #[test]
+    fn a_file_must_be_plainly_below_the_volume_directory() {
+        let volumes = Path::new("/volumes");
+        assert_eq!(below(volumes, Path::new("/volumes/p/v.raw")), Ok(PathBuf::from("p/v.raw")));
+        for bad in [
+            "/volumes",
+            "/volumes/",
+            "/etc/shadow",
+            "/volumes/../etc/shadow",
+            "/volumes/a/../../etc/shadow",
+            "/volumesx/v.raw",
+            "volumes/v.raw",
+            "/volumes/a\nb",
+        ] {
+            assert!(below(volumes, Path::new(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_checked_as_a_whole() {
+        let volumes = Path::new("/volumes");
+        let good = testing::target(1);
+        assert_eq!(process(&ProcessSpec::Target(good.clone()), volumes), Ok(()));
+        let refused = |change: fn(&mut TargetSpec)| {
+            let mut spec = good.clone();
+            change(&mut spec);
+            process(&ProcessSpec::Target(spec), volumes).is_err()
+        };
+        assert!(refused(|spec| spec.slot = NETBOOT_SLOT));
+        assert!(refused(|spec| spec.slot = SLOTS));
+        assert!(refused(|spec| spec.address = Ipv4Addr::new(8, 8, 8, 8)));
+        assert!(refused(|spec| spec.address = spec.plan.netboot_address));
+        assert!(refused(|spec| spec.node_address = spec.address));
+        assert!(refused(|spec| spec.macs.clear()));
+        assert!(refused(|spec| spec.luns.clear()));
+        assert!(refused(|spec| spec.luns = vec![spec.luns[0].clone(), spec.luns[0].clone()]));
+        assert!(refused(|spec| spec.luns[0].path = "/etc/shadow".into()));
+    }
+
+    #[test]
+    fn two_ports_cannot_share_an_address() {
+        let mut spec = testing::network(2);
+        assert_eq!(network(&spec), Ok(()));
+        spec.targets[1].address = spec.targets[0].address;
+        assert_eq!(network(&spec), Err(Refusal::Twice(spec.targets[0].address)));
+    }
+}

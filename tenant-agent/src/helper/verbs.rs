@@ -1,0 +1,128 @@
+//! The verbs between the two halves: a few, typed, each idempotent.
+
+use std::collections::BTreeMap;
+
+use bmi_agent_api::config::{BootGate, NetbootConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::names::ProcessId;
+use crate::plan::spec::{NetworkSpec, ProcessSpec};
+
+/// What the helper can be asked to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Verb {
+    /// Say what exists.
+    Observe,
+    /// Make the bridge and put its rules in force.
+    NetworkEnsure {
+        /// For these ports, and only these.
+        network: NetworkSpec,
+    },
+    /// Start the boot services.
+    NetbootStart {
+        /// As what.
+        spec: ProcessSpec,
+        /// With which first configuration.
+        config: NetbootConfig,
+    },
+    /// Start a target.
+    TargetStart {
+        /// As what.
+        spec: ProcessSpec,
+        /// With which gate.
+        gate: BootGate,
+    },
+    /// End a process and remove all that is left of it.
+    ProcessStop {
+        /// Which.
+        id: ProcessId,
+    },
+    /// Replace the boot services' configuration.
+    NetbootConfigure {
+        /// By this.
+        config: NetbootConfig,
+    },
+    /// Replace a target's gate.
+    GateWrite {
+        /// By this.
+        gate: BootGate,
+    },
+}
+
+/// A verb with a number, by which the answer is found.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Chosen by the asker, never used twice.
+    pub number: u64,
+    /// What to do.
+    pub verb: Verb,
+}
+
+/// One process as the helper finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FoundProcess {
+    /// As what it was started; nothing when the record is missing.
+    pub spec: Option<ProcessSpec>,
+    /// Which run of it lives: process id and start time. Nothing when it is gone.
+    pub run: Option<String>,
+    /// Whether its interface is in the bridge.
+    pub wired: bool,
+}
+
+/// What exists.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    /// The rules in force, when the bridge is there too.
+    pub network: Option<NetworkSpec>,
+    /// The processes.
+    pub processes: BTreeMap<ProcessId, FoundProcess>,
+    /// The boot services' configuration in force.
+    pub netboot: Option<NetbootConfig>,
+}
+
+/// The answer to a verb.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "with", rename_all = "snake_case")]
+pub enum Answer {
+    /// Done.
+    Done,
+    /// What exists.
+    Found(Found),
+    /// Not done, and why, for people. What was half made is left for `process_stop`.
+    Fault(String),
+}
+
+/// What the helper says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub enum Said {
+    /// The answer to a request.
+    Answer {
+        /// Its number.
+        number: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// A process printed a line. It was not looked at, only bounded in length and number.
+    Line {
+        /// Which process.
+        id: ProcessId,
+        /// Which run of it.
+        run: String,
+        /// What.
+        line: String,
+    },
+    /// A process ended by itself.
+    Exited {
+        /// Which process.
+        id: ProcessId,
+        /// Which run of it.
+        run: String,
+        /// How, for people.
+        how: String,
+    },
+}

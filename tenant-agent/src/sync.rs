@@ -1,0 +1,209 @@
+//! Talking to the control plane: desired state by long poll, status and events by POST. The agent always dials.
+//!
+//! Each conversation is a task of its own that tries again for ever: the network serves on while the control plane is
+//! away. Deliberately absent: anything that acts on the host.
+
+use std::time::Duration;
+
+use bmi_agent_api::desired::DesiredState;
+use bmi_agent_api::event::{AgentEvent, BATCH_MAX, EventBatch};
+use bmi_agent_api::status::StatusReport;
+use bmi_types::Name;
+use reqwest::{Client, Response, StatusCode};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::fault::chain;
+
+/// How long one poll waits at the control plane, in seconds.
+const WAIT_SECONDS: u64 = 30;
+
+/// How long an answer may take beyond that.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Pauses after failures: doubled each time, up to the longest. Short enough that a restart is hardly noticed.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_LONGEST: Duration = Duration::from_secs(5);
+
+/// Without news, the status is repeated this often: the control plane sees that the agent lives.
+const STATUS_REPEAT: Duration = Duration::from_secs(10);
+
+/// The largest desired state: ten times the largest network.
+const DESIRED_LARGEST: usize = 64 * 1024 * 1024;
+
+/// Events kept while the control plane is away. A boot has about ten: this holds the boots of 400 nodes.
+pub const EVENTS_KEPT: usize = 4096;
+
+/// How long a batch may wait for more: events come in bursts.
+const BATCH_DELAY: Duration = Duration::from_millis(50);
+
+/// Why a request had no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// No answer.
+    #[error("asking the control plane")]
+    Request(#[from] reqwest::Error),
+    /// Another status than the agreed ones.
+    #[error("the control plane answers {0}")]
+    Status(StatusCode),
+    /// Too long.
+    #[error("the desired state is longer than {DESIRED_LARGEST} bytes")]
+    Large,
+    /// Not a desired state.
+    #[error("reading the desired state")]
+    Form(#[from] serde_json::Error),
+    /// For another network.
+    #[error("the desired state is that of network {0}")]
+    Foreign(Name),
+}
+
+/// The control plane, as this network's agent sees it.
+#[derive(Debug, Clone)]
+pub struct ControlPlane {
+    client: Client,
+    network: Name,
+}
+
+/// Waits longer after each failure.
+struct Pause(Duration);
+
+impl Pause {
+    const fn new() -> Self {
+        Self(PAUSE_FIRST)
+    }
+
+    fn reset(&mut self) {
+        self.0 = PAUSE_FIRST;
+    }
+
+    async fn wait(&mut self, error: &SyncError, doing: &str) {
+        if self.0 == PAUSE_FIRST {
+            tracing::warn!(error = chain(error), "{doing} failed; trying again until it works");
+        }
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(PAUSE_LONGEST);
+    }
+}
+
+impl ControlPlane {
+    /// Prepares the client. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the client cannot be built.
+    pub fn new(config: &Config) -> Result<Self, SyncError> {
+        let mut builder = Client::builder()
+            .timeout(Duration::from_secs(WAIT_SECONDS) + TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy();
+        if let Some(socket) = config.socket() {
+            builder = builder.unix_socket(socket);
+        }
+        Ok(Self { client: builder.build()?, network: config.network.clone() })
+    }
+
+    fn url(&self, what: &str) -> String {
+        // The host is not looked up: the connection is the socket.
+        format!("http://control-plane/agent/v1/networks/{}/{what}", self.network)
+    }
+
+    /// Follows the desired state from `generation` on, for ever.
+    pub async fn desired_follow(self, mut generation: u64, to: watch::Sender<Option<DesiredState>>) {
+        let mut pause = Pause::new();
+        loop {
+            match self.desired_next(generation).await {
+                Ok(Some(desired)) => {
+                    pause.reset();
+                    if desired.generation > generation {
+                        generation = desired.generation;
+                        tracing::info!(generation, instances = desired.instances.len(), "desired state");
+                        to.send_replace(Some(desired));
+                    } else {
+                        // Asked again at once it would be the same again.
+                        tokio::time::sleep(PAUSE_FIRST).await;
+                    }
+                }
+                Ok(None) => pause.reset(),
+                Err(error) => pause.wait(&error, "asking for the desired state").await,
+            }
+        }
+    }
+
+    async fn desired_next(&self, generation: u64) -> Result<Option<DesiredState>, SyncError> {
+        let url = format!("{}?generation={generation}&wait={WAIT_SECONDS}", self.url("desired"));
+        let answer = self.client.get(url).send().await?;
+        match answer.status() {
+            StatusCode::NOT_MODIFIED => return Ok(None),
+            StatusCode::OK => {}
+            status => return Err(SyncError::Status(status)),
+        }
+        let desired: DesiredState = serde_json::from_slice(&body(answer).await?)?;
+        if desired.network.name != self.network {
+            return Err(SyncError::Foreign(desired.network.name));
+        }
+        Ok(Some(desired))
+    }
+
+    async fn post(&self, what: &str, body: &impl serde::Serialize) -> Result<(), SyncError> {
+        let answer = self.client.post(self.url(what)).timeout(TIMEOUT).json(body).send().await?;
+        if answer.status().is_success() { Ok(()) } else { Err(SyncError::Status(answer.status())) }
+    }
+
+    /// Posts the status whenever it changes, and now and then, for ever.
+    pub async fn status_follow(self, mut from: watch::Receiver<Option<StatusReport>>) {
+        let mut pause = Pause::new();
+        loop {
+            let report = from.borrow_and_update().clone();
+            if let Some(report) = report {
+                match self.post("status", &report).await {
+                    Ok(()) => pause.reset(),
+                    Err(error) => {
+                        pause.wait(&error, "posting the status").await;
+                        continue;
+                    }
+                }
+            }
+            match tokio::time::timeout(STATUS_REPEAT, from.changed()).await {
+                Ok(Err(_)) => return,
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Posts events in batches, oldest first, for ever. A batch is repeated until it is accepted, or until the control
+    /// plane says that it never will be (400, 413, 422).
+    pub async fn events_follow(self, mut from: mpsc::Receiver<AgentEvent>) {
+        let mut pause = Pause::new();
+        let mut events = Vec::new();
+        while from.recv_many(&mut events, BATCH_MAX).await > 0 {
+            if events.len() < BATCH_MAX {
+                tokio::time::sleep(BATCH_DELAY).await;
+                while let (true, Ok(event)) = (events.len() < BATCH_MAX, from.try_recv()) {
+                    events.push(event);
+                }
+            }
+            let batch = EventBatch { events: std::mem::take(&mut events) };
+            loop {
+                match self.post("events", &batch).await {
+                    Ok(()) => break,
+                    Err(SyncError::Status(status)) if matches!(status.as_u16(), 400 | 413 | 422) => {
+                        tracing::error!(%status, events = batch.events.len(), "events were refused and are lost");
+                        break;
+                    }
+                    Err(error) => pause.wait(&error, "posting events").await,
+                }
+            }
+            pause.reset();
+        }
+    }
+}
+
+async fn body(mut answer: Response) -> Result<Vec<u8>, SyncError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > DESIRED_LARGEST {
+            return Err(SyncError::Large);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
