@@ -1,2 +1,135 @@
-//! control-plane/cli
-fn main() {}
+//! `bmi`: the command line of BMI. It speaks the public REST API and nothing else.
+//!
+//! ```text
+//! nouns/     one file per noun: its verbs, their flags, what they send and show
+//! client.rs  requests, answers and problems
+//! output.rs  tables, JSON and YAML
+//! wait.rs    following an operation to its end
+//! ```
+
+mod client;
+mod failure;
+mod nouns;
+mod output;
+mod wait;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::{Format, Output};
+
+/// Boot bare-metal servers from copy-on-write clones of golden images.
+///
+/// A first round: create a project and a network, register a node and assign it, import an image, then
+/// `bmi -p PROJECT instance provision NAME --node N --image I --network W --wait` and switch the node on.
+///
+/// Exit status: 0 done, 1 the operation failed, 2 usage or invalid input, 3 refused (401, 403), 4 not found,
+/// 5 conflict or quota, 6 the server cannot be reached.
+#[derive(Parser)]
+#[command(name = "bmi", version, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+/// Flags of every command.
+#[derive(Args)]
+struct Global {
+    /// The control plane, such as http://127.0.0.1:8440.
+    #[arg(long, env = "BMI_SERVER", global = true, default_value = "http://127.0.0.1:8440", value_name = "URL")]
+    server: String,
+    /// A file with the bearer token; it must not be readable by others.
+    #[arg(long, env = "BMI_TOKEN_FILE", global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The project (name or id) of images and instances.
+    #[arg(short, long, env = "BMI_PROJECT", global = true)]
+    project: Option<String>,
+    /// How to print results.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    /// Follow what takes time to its end, and exit 1 when it fails.
+    #[arg(long, global = true)]
+    wait: bool,
+    /// How long --wait waits, in seconds.
+    #[arg(long, global = true, default_value_t = 900, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+#[derive(Subcommand)]
+enum Noun {
+    /// Tenants.
+    #[command(subcommand)]
+    Project(nouns::project::Verb),
+    /// Provisioning networks.
+    #[command(subcommand)]
+    Network(nouns::network::Verb),
+    /// Physical servers.
+    #[command(subcommand)]
+    Node(nouns::node::Verb),
+    /// Disk images; a sealed one is golden and can be cloned.
+    #[command(subcommand)]
+    Image(nouns::image::Verb),
+    /// Nodes that run from a clone.
+    #[command(subcommand)]
+    Instance(nouns::instance::Verb),
+    /// What takes time.
+    #[command(subcommand)]
+    Operation(nouns::operation::Verb),
+    /// Shows who you are to the server.
+    Whoami,
+}
+
+/// What every verb works with.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) output: Output,
+    pub(crate) wait: Option<Duration>,
+    project: Option<String>,
+}
+
+impl Session {
+    /// The project that the command is about.
+    fn project(&self) -> Result<&str, Failure> {
+        let missing = || Failure::usage("say which project: -p PROJECT, or set BMI_PROJECT");
+        self.project.as_deref().ok_or_else(missing)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(arguments)),
+        Err(error) => Err(Failure::usage(format!("cannot start: {error}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let global = arguments.global;
+    let session = Session {
+        client: Client::new(&global.server, global.token_file.as_deref())?,
+        output: Output::new(global.output),
+        wait: global.wait.then(|| Duration::from_secs(global.timeout)),
+        project: global.project,
+    };
+    match arguments.noun {
+        Noun::Project(verb) => nouns::project::run(&session, verb).await,
+        Noun::Network(verb) => nouns::network::run(&session, verb).await,
+        Noun::Node(verb) => nouns::node::run(&session, verb).await,
+        Noun::Image(verb) => nouns::image::run(&session, verb).await,
+        Noun::Instance(verb) => nouns::instance::run(&session, verb).await,
+        Noun::Operation(verb) => nouns::operation::run(&session, verb).await,
+        Noun::Whoami => nouns::whoami::run(&session).await,
+    }
+}

@@ -1,0 +1,151 @@
+//! `bmi image`.
+
+use std::io::IsTerminal;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bmi_api::{Image, ImageState, NewImage, NewImageImport, Operation};
+use bmi_types::{ByteSize, Name};
+use bytes::Bytes;
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use reqwest::Method;
+
+use crate::Session;
+use crate::client::part;
+use crate::failure::Failure;
+use crate::output::Column;
+use crate::wait::follow;
+
+/// Bytes sent with one request: a break costs at most this much again.
+const CHUNK: usize = 32 << 20;
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Lists a project's images.
+    List,
+    /// Shows an image.
+    Show {
+        /// Its name or id.
+        image: String,
+    },
+    /// Uploads a raw disk image. Run it again to go on after a break; add --seal to seal it at the end.
+    Upload {
+        /// Its name: a lower-case DNS label.
+        name: Name,
+        /// The raw file.
+        #[arg(long)]
+        file: PathBuf,
+        /// Seal it when all bytes are there.
+        #[arg(long)]
+        seal: bool,
+    },
+    /// Imports a raw file from the server's import directory, and seals it.
+    Import {
+        /// Its name: a lower-case DNS label.
+        name: Name,
+        /// A relative path below the server's import_dir.
+        #[arg(long)]
+        file: String,
+    },
+    /// Makes an uploaded image immutable: a golden image.
+    Seal {
+        /// Its name or id.
+        image: String,
+    },
+    /// Deletes an image that nothing was cloned from.
+    Delete {
+        /// Its name or id.
+        image: String,
+    },
+}
+
+const COLUMNS: &[Column<Image>] = &[
+    ("NAME", |image| image.name.to_string()),
+    ("STATE", |image| image.state.to_string()),
+    ("SIZE", |image| image.virtual_size.to_string()),
+    ("UPLOADED", |image| image.upload.as_ref().map(|upload| upload.offset.to_string()).unwrap_or_default()),
+    ("SHA256", |image| image.sha256.as_deref().unwrap_or_default().chars().take(16).collect()),
+    ("ID", |image| image.id.to_string()),
+];
+
+pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
+    let (client, output) = (&session.client, &session.output);
+    let images = format!("/v1/projects/{}/images", part(session.project()?)?);
+    match verb {
+        Verb::List => output.list(&client.list::<Image>(&images).await?, COLUMNS),
+        Verb::Show { image } => output.one(&client.get(&format!("{images}/{}", part(&image)?)).await?, COLUMNS),
+        Verb::Upload { name, file, seal } => {
+            let image = upload(session, &images, name, &file).await?;
+            if !seal {
+                return output.one(&image, COLUMNS);
+            }
+            let path = format!("{images}/{}/seal", image.id);
+            let operation: Operation = client.post(&path, &serde_json::json!({})).await?;
+            follow(session, operation).await
+        }
+        Verb::Import { name, file } => {
+            let body = import_body(&NewImageImport { name, file });
+            follow(session, client.post(&images, &body).await?).await
+        }
+        Verb::Seal { image } => {
+            let path = format!("{images}/{}/seal", part(&image)?);
+            follow(session, client.post(&path, &serde_json::json!({})).await?).await
+        }
+        Verb::Delete { image } => {
+            follow(session, client.delete_later(&format!("{images}/{}", part(&image)?)).await?).await
+        }
+    }
+}
+
+fn import_body(new: &NewImageImport) -> serde_json::Value {
+    serde_json::json!({"name": new.name, "import_file": new.file})
+}
+
+/// Creates the image when it is not there, and sends what is missing.
+async fn upload(session: &Session, images: &str, name: Name, path: &Path) -> Result<Image, Failure> {
+    let client = &session.client;
+    let fail = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()));
+    let file = std::fs::File::open(path).map_err(fail)?;
+    let size = file.metadata().map_err(fail)?.len();
+    let image: Image = match client.get(&format!("{images}/{name}")).await {
+        Ok(image) => image,
+        Err(Failure::Refused(problem)) if problem.status == 404 => {
+            client.post(images, &NewImage { name, virtual_size: ByteSize::new(size) }).await?
+        }
+        Err(failure) => return Err(failure),
+    };
+    if image.virtual_size.bytes() != size || image.state != ImageState::Open {
+        let text = format!(
+            "image `{}` is {} with {} bytes; it is not an unfinished upload of these {size} bytes",
+            image.name,
+            image.state,
+            image.virtual_size.bytes()
+        );
+        return Err(Failure::usage(text));
+    }
+    let bar = ProgressBar::new(size);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
+        bar.set_style(style);
+    }
+    let content = format!("{images}/{}/content", image.id);
+    let mut offset = image.upload.as_ref().map_or(0, |upload| upload.offset.bytes());
+    while offset < size {
+        bar.set_position(offset);
+        let length = usize::try_from(size - offset).unwrap_or(CHUNK).min(CHUNK);
+        let mut chunk = vec![0; length];
+        file.read_exact_at(&mut chunk, offset).map_err(fail)?;
+        let request = client
+            .request(Method::PATCH, &content)
+            .header("Upload-Offset", offset.to_string())
+            .body(Bytes::from(chunk));
+        let answer = client.send(request).await?;
+        let moved = answer.headers().get("upload-offset").and_then(|value| value.to_str().ok()?.parse().ok());
+        offset = moved.ok_or_else(|| Failure::usage("the server did not say where the upload is"))?;
+    }
+    bar.finish_and_clear();
+    client.get(&format!("{images}/{}", image.id)).await
+}

@@ -1,0 +1,107 @@
+//! `bmi network`.
+
+use std::net::Ipv4Addr;
+
+use bmi_api::{Network, NewNetwork};
+use bmi_types::{DhcpMode, Ipv4Net, Ipv4Range, Name, Segment};
+use clap::{Subcommand, ValueEnum};
+
+use crate::Session;
+use crate::client::part;
+use crate::failure::Failure;
+use crate::output::Column;
+
+/// BMI's part in DHCP.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Dhcp {
+    /// BMI gives addresses and boot information.
+    Authoritative,
+    /// Another server gives addresses, BMI adds boot information.
+    Proxy,
+    /// BMI does not answer DHCP.
+    Off,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Lists networks.
+    List,
+    /// Shows a network and its agent.
+    Show {
+        /// Its name or id.
+        network: String,
+    },
+    /// Creates a network. What is not given is laid out by its size.
+    Create {
+        /// Its name: a lower-case DNS label.
+        name: Name,
+        /// The network, such as 10.77.0.0/24 (private, /16 to /27).
+        #[arg(long)]
+        cidr: Ipv4Net,
+        /// BMI's part in DHCP.
+        #[arg(long, value_enum, default_value_t = Dhcp::Authoritative)]
+        dhcp: Dhcp,
+        /// Address of the boot services.
+        #[arg(long)]
+        netboot_address: Option<Ipv4Addr>,
+        /// Addresses of targets, FIRST-LAST.
+        #[arg(long)]
+        target_range: Option<Ipv4Range>,
+        /// Addresses of nodes with an instance, FIRST-LAST.
+        #[arg(long)]
+        node_range: Option<Ipv4Range>,
+        /// Addresses lent to machines without an instance, FIRST-LAST.
+        #[arg(long)]
+        discovery_range: Option<Ipv4Range>,
+    },
+    /// Deletes a network without instances.
+    Delete {
+        /// Its name or id.
+        network: String,
+    },
+}
+
+const COLUMNS: &[Column<Network>] = &[
+    ("NAME", |network| network.name.to_string()),
+    ("CIDR", |network| network.plan.cidr.to_string()),
+    ("DHCP", |network| network.dhcp.to_string()),
+    ("AGENT", |network| match &network.agent {
+        Some(agent) => format!("netboot {}, generation {}/{}", agent.netboot, agent.generation_observed, agent.generation),
+        None => "never reported".to_owned(),
+    }),
+    ("NODES", |network| network.plan.node_range.to_string()),
+    ("TARGETS", |network| network.plan.target_range.to_string()),
+    ("ID", |network| network.id.to_string()),
+];
+
+pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
+    let (client, output) = (&session.client, &session.output);
+    match verb {
+        Verb::List => output.list(&client.list::<Network>("/v1/networks").await?, COLUMNS),
+        Verb::Show { network } => {
+            output.one(&client.get(&format!("/v1/networks/{}", part(&network)?)).await?, COLUMNS)
+        }
+        Verb::Create { name, cidr, dhcp, netboot_address, target_range, node_range, discovery_range } => {
+            let dhcp = match dhcp {
+                Dhcp::Authoritative => DhcpMode::Authoritative,
+                Dhcp::Proxy => DhcpMode::Proxy,
+                Dhcp::Off => DhcpMode::Off,
+            };
+            let new = NewNetwork {
+                name,
+                cidr,
+                netboot_address,
+                target_range,
+                node_range,
+                discovery_range,
+                dhcp,
+                segment: Segment::None,
+            };
+            output.one(&client.post("/v1/networks", &new).await?, COLUMNS)
+        }
+        Verb::Delete { network } => {
+            client.delete(&format!("/v1/networks/{}", part(&network)?)).await?;
+            output.done(&format!("network {network} deleted"))
+        }
+    }
+}
