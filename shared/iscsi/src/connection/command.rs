@@ -64,6 +64,11 @@ impl Connection {
             }
             action => {
                 open.wanted = action.data_out();
+                let fits = open.wanted == open.write_length;
+                // One block, neither more nor less (SBC-3 section 5.36).
+                if !fits && matches!(action, Action::WriteSame { .. }) {
+                    return self.answer_sense(itt, &open, Sense::INVALID_FIELD_IN_INFORMATION_UNIT);
+                }
                 let target = open.wanted.min(open.write_length);
                 let data = pdu.data.get(..wire::index(target)).unwrap_or(pdu.data).to_vec();
                 open.state = State::Collecting(Collecting {

@@ -34,11 +34,17 @@ impl Connection {
         self.send_status(&mut header, &[]);
     }
 
-    /// CHECK CONDITION. Nothing was transferred that counts, so there is no residual to report.
-    pub(super) fn answer_sense(&mut self, itt: u32, _open: &Open, sense: Sense) {
+    /// CHECK CONDITION. Only lengths that contradict each other give a residual: otherwise nothing was transferred
+    /// that counts.
+    pub(super) fn answer_sense(&mut self, itt: u32, open: &Open, sense: Sense) {
         let mut header = Header::new(Opcode::Response);
         header.set(3, &[CHECK_CONDITION]);
         header.set_word(16, itt);
+        if sense == Sense::INVALID_FIELD_IN_INFORMATION_UNIT {
+            let (flags, count) = residual(open.wanted, open.write_length);
+            header.set_flags(0x80 | flags);
+            header.set_word(44, count);
+        }
         let sense = sense.fixed();
         let mut data = vec![0, u8::try_from(sense.len()).unwrap_or(0)];
         data.extend_from_slice(&sense);

@@ -9,6 +9,7 @@
 mod capacity;
 mod identity;
 mod inquiry;
+mod lba_status;
 mod mode_sense;
 mod read_write;
 mod report_luns;
@@ -222,21 +223,19 @@ impl Action {
     ///
     /// # Errors
     /// The sense to answer with.
-    pub(crate) fn into_work(self, unit: &Unit, mut data: Vec<u8>) -> Result<Option<Work>, Sense> {
+    pub(crate) fn into_work(self, unit: &Unit, data: Vec<u8>) -> Result<Option<Work>, Sense> {
         Ok(Some(match self {
             Self::Nothing | Self::Reply(_) | Self::RequestSense { .. } => return Ok(None),
             Self::Read(range) => Work::Read(range),
             Self::Check(range) => Work::Check(range),
             Self::Flush => Work::Flush,
-            Self::Write { range: Range { length: 0, .. }, .. } | Self::Compare(Range { length: 0, .. }) => {
-                return Ok(None);
-            }
+            Self::Write { .. } | Self::Compare(_) if data.is_empty() => return Ok(None),
             Self::Write { range, durable } => {
-                whole_blocks(unit, &mut data)?;
+                whole_blocks(unit, &data)?;
                 Work::Write { offset: range.offset, data, durable }
             }
             Self::Compare(range) => {
-                whole_blocks(unit, &mut data)?;
+                whole_blocks(unit, &data)?;
                 Work::Compare { offset: range.offset, data }
             }
             Self::WriteSame { range, block, unmap } => {
@@ -258,10 +257,13 @@ impl Action {
     }
 }
 
-/// When the initiator promised less than the command wants, only whole blocks are taken.
-fn whole_blocks(unit: &Unit, data: &mut Vec<u8>) -> Result<(), Sense> {
-    data.truncate(data.len() - data.len() % wire::index(unit.block_size));
-    if data.is_empty() { Err(Sense::INVALID_FIELD_IN_INFORMATION_UNIT) } else { Ok(()) }
+/// When the initiator promised less than the command wants, what it promised is taken if it is whole blocks.
+fn whole_blocks(unit: &Unit, data: &[u8]) -> Result<(), Sense> {
+    if data.len().is_multiple_of(wire::index(unit.block_size)) {
+        Ok(())
+    } else {
+        Err(Sense::INVALID_FIELD_IN_INFORMATION_UNIT)
+    }
 }
 
 /// Whether a pending unit attention is reported instead of executing the command (SAM-5 section 5.14).
@@ -286,6 +288,7 @@ pub fn decode(config: &TargetConfig, number: Option<u16>, cdb: &[u8; 16]) -> Res
         0x1a | 0x5a => mode_sense::decode(unit, cdb),
         0x25 => capacity::decode_10(unit, cdb),
         0x9e if service_action(cdb) == 0x10 => Ok(capacity::decode_16(unit, cdb)),
+        0x9e if service_action(cdb) == 0x12 => lba_status::decode(unit, cdb),
         0xa3 if service_action(cdb) == 0x0c => supported_opcodes::decode(cdb),
         0x08 | 0x28 | 0xa8 | 0x88 => read_write::decode_read(unit, cdb),
         0x0a | 0x2a | 0xaa | 0x8a => read_write::decode_write(unit, cdb),

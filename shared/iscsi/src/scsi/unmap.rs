@@ -3,8 +3,8 @@
 use super::{Action, Range, Sense, Unit};
 use crate::wire;
 
-/// The most blocks of one command (VPD page B0h).
-pub const UNMAP_BLOCKS_MAX: u32 = 0x0080_0000;
+/// The most blocks of one command (VPD page B0h): 512 MiB, quick enough not to hold up others.
+pub const UNMAP_BLOCKS_MAX: u32 = 0x0010_0000;
 
 /// The most descriptors of one command (VPD page B0h).
 pub const DESCRIPTORS_MAX: u32 = 256;
