@@ -155,7 +155,10 @@ impl Agent {
             match item {
                 News::Exited(id, run, how) => {
                     tracing::warn!(process = %id, run, how, "a process ended by itself");
-                    self.fail(id, format!("it ended by itself: {how}"));
+                    // A start that failed has said why already; that its launcher then ended adds nothing.
+                    if self.failures.get(&id).is_none_or(|failure| failure.until <= Instant::now()) {
+                        self.fail(id, format!("it ended by itself: {how}"));
+                    }
                 }
                 News::Line(id, run, line) => match events::read(id, &line, Timestamp::now()) {
                     Err(error) => tracing::debug!(process = %id, %error, "a line is no event"),
@@ -185,7 +188,10 @@ impl Agent {
         if self.events.try_send(event).is_err() {
             self.events_dropped += 1;
             if self.events_dropped.is_power_of_two() {
-                tracing::warn!(dropped = self.events_dropped, "events were dropped: the control plane is away");
+                tracing::warn!(
+                    dropped = self.events_dropped,
+                    "events were dropped: the control plane is away"
+                );
             }
         }
     }
@@ -199,7 +205,8 @@ impl Agent {
         *floor = boot;
         self.ledger.save(&self.directory)?;
         let wanted = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
-        let Some(key) = wanted.filter(|wanted| wanted.id == instance).map(|it| it.boot_key.clone()).next() else {
+        let Some(key) = wanted.filter(|wanted| wanted.id == instance).map(|it| it.boot_key.clone()).next()
+        else {
             return Ok(());
         };
         let gate = BootGate { instance, boot_key: key, floor: boot };

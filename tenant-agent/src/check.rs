@@ -26,7 +26,8 @@ const BRIDGE_SETTINGS: [&str; 3] =
 pub fn faults(config: &Config) -> Vec<String> {
     let mut faults = Vec::new();
     if !geteuid().is_root() {
-        faults.push("the agent must be started as root: its other half makes interfaces and rules".to_owned());
+        faults
+            .push("the agent must be started as root: its other half makes interfaces and rules".to_owned());
     }
     let nft = Command::new("nft").arg("--version").stdin(Stdio::null()).output();
     if !nft.is_ok_and(|output| output.status.success()) {
@@ -35,7 +36,8 @@ pub fn faults(config: &Config) -> Vec<String> {
     for (name, path) in
         [("target_program", config.target_program()), ("netboot_program", config.netboot_program())]
     {
-        let usable = fs::metadata(&path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 == 0o111);
+        let usable =
+            fs::metadata(&path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 == 0o111);
         if !usable {
             faults.push(format!("{name}: {} is not a program that anyone may run", path.display()));
         }
@@ -49,15 +51,16 @@ pub fn faults(config: &Config) -> Vec<String> {
     if !config.volume_dir.is_dir() {
         faults.push(format!("volume_dir: {} is not a directory", config.volume_dir.display()));
     }
-    if let Some(socket) = config.socket() {
-        if !fs::metadata(socket).is_ok_and(|it| it.file_type().is_socket()) {
-            faults.push(format!("control_plane: nothing listens at {} yet", socket.display()));
-        }
+    if let Some(socket) = config.socket()
+        && !fs::metadata(socket).is_ok_and(|it| it.file_type().is_socket())
+    {
+        faults.push(format!("control_plane: nothing listens at {} yet", socket.display()));
     }
     for name in BRIDGE_SETTINGS {
         let path = Path::new("/proc/sys/net/bridge").join(name);
         if fs::read_to_string(&path).is_ok_and(|value| value.trim() != "0") {
-            faults.push(format!("{} must be 0: the host's own rules would drop nodes' frames", path.display()));
+            faults
+                .push(format!("{} must be 0: the host's own rules would drop nodes' frames", path.display()));
         }
     }
     if geteuid().is_root() {
@@ -86,9 +89,7 @@ fn try_kernel() -> Result<(), String> {
     })?;
     let network = NetworkSpec { plan, targets: Vec::new() };
     let netboot = NetbootSpec { plan, dhcp: bmi_types::DhcpMode::Authoritative };
-    let tables = [
-        firewall::bridge_table(&bridge, &network, &BTreeSet::new()),
-        firewall::netboot_table(&netboot),
-    ];
+    let tables =
+        [firewall::bridge_table(&bridge, &network, &BTreeSet::new()), firewall::netboot_table(&netboot)];
     tables.into_iter().try_for_each(|table| table.install().map_err(|error| chain(&error)))
 }

@@ -103,12 +103,16 @@ impl Config {
     /// # Errors
     /// When it is absent or wrong.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let config: Self = toml::from_str(&text)
             .map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })?;
         let faults = config.faults();
-        if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults { path: path.to_owned(), faults }) }
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Faults { path: path.to_owned(), faults })
+        }
     }
 
     fn faults(&self) -> Vec<String> {

@@ -77,10 +77,9 @@ impl Ledger {
     /// When the file system refuses; the old one is whole then.
     pub fn save(&self, directory: &Path) -> Result<(), LedgerError> {
         let path = directory.join(LEDGER_FILE);
-        let text = serde_json::to_vec(self)
-            .map_err(|source| LedgerError::Form { path: path.clone(), source })?;
-        write_whole(directory, LEDGER_FILE, &text, 0o600)
-            .map_err(|source| LedgerError::File { path, source })
+        let text =
+            serde_json::to_vec(self).map_err(|source| LedgerError::Form { path: path.clone(), source })?;
+        write_whole(directory, LEDGER_FILE, &text, 0o600).map_err(|source| LedgerError::File { path, source })
     }
 }
 

@@ -162,9 +162,8 @@ impl ControlPlane {
                     }
                 }
             }
-            match tokio::time::timeout(STATUS_REPEAT, from.changed()).await {
-                Ok(Err(_)) => return,
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(_)) = tokio::time::timeout(STATUS_REPEAT, from.changed()).await {
+                return;
             }
         }
     }

@@ -109,7 +109,9 @@ pub async fn follow(path: PathBuf, mut version: Version, current: Current) {
             Ok((config, _)) => {
                 let old = current.get();
                 if config.plan.netboot_address != old.plan.netboot_address || config.dhcp != old.dhcp {
-                    tracing::warn!("the replaced configuration has another address or DHCP mode; kept the old");
+                    tracing::warn!(
+                        "the replaced configuration has another address or DHCP mode; kept the old"
+                    );
                     continue;
                 }
                 tracing::info!(config.generation, "configuration replaced");

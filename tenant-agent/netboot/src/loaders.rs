@@ -83,7 +83,9 @@ mod tests {
         let loaders = Loaders::read(directory.path()).unwrap();
         assert_eq!(loaders.get("undionly.kpxe").unwrap().1.as_ref(), b"bios");
         assert_eq!(loaders.get("/snponly.efi").unwrap().1.as_ref(), b"MZuefi");
-        for name in ["", "/", "//snponly.efi", "../snponly.efi", "./snponly.efi", "SNPONLY.EFI", "/etc/passwd"] {
+        for name in
+            ["", "/", "//snponly.efi", "../snponly.efi", "./snponly.efi", "SNPONLY.EFI", "/etc/passwd"]
+        {
             assert!(loaders.get(name).is_none(), "{name}");
         }
     }

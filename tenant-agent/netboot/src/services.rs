@@ -70,8 +70,7 @@ async fn serve(path: &Path) -> Result<(), ServiceError> {
     let events = Events::to_stdout();
     let current = Current::new(config);
     let boots = Arc::new(http::Boots::new());
-    let failed =
-        |service| move |source| ServiceError::Socket { service, address: own, source };
+    let failed = |service| move |source| ServiceError::Socket { service, address: own, source };
 
     let listener = http::bind(own).map_err(failed("HTTP"))?;
     let transfers = bind(own, tftp::PORT).map_err(failed("TFTP"))?;

@@ -117,11 +117,7 @@ impl Handler for Files {
 ///
 /// # Errors
 /// When the socket does.
-pub async fn serve(
-    socket: UdpSocket,
-    loaders: Loaders,
-    events: Events,
-) -> Result<(), async_tftp::Error> {
+pub async fn serve(socket: UdpSocket, loaders: Loaders, events: Events) -> Result<(), async_tftp::Error> {
     let files = Files { loaders, events, running: Arc::default() };
     let server = TftpServerBuilder::with_handler(files)
         .std_socket(socket)?

@@ -89,7 +89,8 @@ impl Links {
     /// When the kernel refuses.
     pub async fn bridge_ensure(&self, bridge: &InterfaceName, alias: &str) -> Result<u32, LinkError> {
         let name = bridge.as_str();
-        let request = |source| LinkError::Request { doing: "making the bridge", link: name.to_owned(), source };
+        let request =
+            |source| LinkError::Request { doing: "making the bridge", link: name.to_owned(), source };
         if let Some(link) = self.all().await?.get(name) {
             let up = LinkUnspec::new_with_index(link.index).up().build();
             self.0.link().set(up).execute().await.map_err(request)?;
@@ -153,8 +154,12 @@ impl Links {
         if link.alias.as_deref() != Some(alias) {
             return Err(LinkError::Foreign(name.to_string()));
         }
-        let request = |source| LinkError::Request { doing: "removing", link: name.to_string(), source };
-        self.0.link().del(link.index).execute().await.map_err(request)
+        match self.0.link().del(link.index).execute().await {
+            Ok(()) => Ok(()),
+            // The kernel removes it with the namespace of its far end, perhaps just now.
+            Err(_) if !self.all().await?.contains_key(name.as_str()) => Ok(()),
+            Err(source) => Err(LinkError::Request { doing: "removing", link: name.to_string(), source }),
+        }
     }
 
     /// Inside a process's namespace: its address, its neighbour for good, and then up.

@@ -111,12 +111,7 @@ fn plan(plan: &NetworkPlan) -> Result<(), Refusal> {
     })
 }
 
-fn node(
-    plan: &NetworkPlan,
-    target: Ipv4Addr,
-    macs: &[MacAddr],
-    node: Ipv4Addr,
-) -> Result<(), Refusal> {
+fn node(plan: &NetworkPlan, target: Ipv4Addr, macs: &[MacAddr], node: Ipv4Addr) -> Result<(), Refusal> {
     if !plan.target_range.contains(target) {
         return Err(Refusal::Address(target));
     }

@@ -100,12 +100,15 @@ impl fmt::Display for ProcessId {
     }
 }
 
-/// FNV-1a over the bridge and the process: two agents on one host never share a name.
+/// FNV-1a over the bridge and the process, and a final mix so that ids that differ in their last digit differ all over.
+/// With the bridge in it, two agents on one host do not share a name.
 fn hash(bridge: &InterfaceName, id: ProcessId) -> u64 {
     let text = format!("{bridge}/{id}");
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    });
+    let mixed = (sum ^ (sum >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    mixed ^ (mixed >> 33)
 }
 
 fn twelve(bridge: &InterfaceName, id: ProcessId) -> String {
@@ -146,8 +149,7 @@ pub fn alias(id: ProcessId) -> String {
 /// The bridge family table of a bridge.
 #[must_use]
 pub fn bridge_table(bridge: &InterfaceName) -> String {
-    let clean: String =
-        bridge.0.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let clean: String = bridge.0.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     format!("bmi_{clean}")
 }
 

@@ -206,8 +206,10 @@ impl Wanted {
                 .collect(),
         };
         let netboot = NetbootSpec { plan, dhcp: desired.network.dhcp };
-        let mut processes: BTreeMap<_, _> =
-            targets.into_iter().map(|target| (ProcessId::Target(target.instance), ProcessSpec::Target(target))).collect();
+        let mut processes: BTreeMap<_, _> = targets
+            .into_iter()
+            .map(|target| (ProcessId::Target(target.instance), ProcessSpec::Target(target)))
+            .collect();
         processes.insert(ProcessId::Netboot, ProcessSpec::Netboot(netboot));
         let gate = |instance: &DesiredInstance| BootGate {
             instance: instance.id,

@@ -87,9 +87,11 @@ impl World {
                 }
                 Action::NetworkEnsure(network) => self.observed.network = Some(network),
                 Action::NetbootStart(spec, config) => {
-                    assert!(config.instances.iter().all(|boot| {
-                        self.observed.processes.contains_key(&ProcessId::Target(boot.id))
-                    }));
+                    assert!(
+                        config.instances.iter().all(|boot| {
+                            self.observed.processes.contains_key(&ProcessId::Target(boot.id))
+                        })
+                    );
                     self.observed.netboot = Some(config);
                     self.start(spec);
                 }
@@ -106,8 +108,12 @@ impl World {
     fn start(&mut self, spec: super::spec::ProcessSpec) {
         let process = ObservedProcess { spec: Some(spec.clone()), health: Health::Starting };
         assert!(self.observed.processes.insert(spec.id(), process).is_none(), "started twice");
-        let slots: Vec<u32> =
-            self.observed.processes.values().filter_map(|process| Some(process.spec.as_ref()?.slot())).collect();
+        let slots: Vec<u32> = self
+            .observed
+            .processes
+            .values()
+            .filter_map(|process| Some(process.spec.as_ref()?.slot()))
+            .collect();
         assert_eq!(slots.iter().collect::<BTreeSet<_>>().len(), slots.len(), "a user id of its own");
     }
 
@@ -149,9 +155,7 @@ fn a_boot_entry_comes_last_and_goes_first() {
     assert_eq!(plan(&wanted, &world.observed), [], "nothing to do while they start");
     world.come_to_listen();
     let second = plan(&wanted, &world.observed);
-    assert!(
-        matches!(second.as_slice(), [Action::NetbootConfigure(config)] if config.instances.len() == 1)
-    );
+    assert!(matches!(second.as_slice(), [Action::NetbootConfigure(config)] if config.instances.len() == 1));
     world.apply(second);
 
     let wanted = world.wanted(&desired(2, Vec::new()));
@@ -173,7 +177,9 @@ fn a_held_process_is_cleaned_up_but_not_started() {
     world.observed.held.insert(id);
     let wanted = world.wanted(&state);
     let actions = plan(&wanted, &world.observed);
-    assert!(matches!(actions.as_slice(), [Action::NetbootConfigure(_), Action::ProcessStop(stopped)] if *stopped == id));
+    assert!(
+        matches!(actions.as_slice(), [Action::NetbootConfigure(_), Action::ProcessStop(stopped)] if *stopped == id)
+    );
     world.apply(actions);
     assert_eq!(plan(&wanted, &world.observed), []);
     world.observed.held.clear();

@@ -319,7 +319,10 @@ mod tests {
         assert!(config().plan.discovery_range.contains(address));
         let ack = ask(&mut server, Ask::request(stranger, address).architecture(0)).unwrap();
         assert_eq!((kind(&ack), ack.message.yiaddr()), (MessageType::Ack, address));
-        assert_eq!(ack.message.opts().get(OptionCode::AddressLeaseTime), Some(&DhcpOption::AddressLeaseTime(300)));
+        assert_eq!(
+            ack.message.opts().get(OptionCode::AddressLeaseTime),
+            Some(&DhcpOption::AddressLeaseTime(300))
+        );
     }
 
     #[test]

@@ -47,7 +47,8 @@ impl Leases {
         now: Instant,
     ) -> Option<Ipv4Addr> {
         self.by_mac.retain(|_, lease| lease.expires > now && range.contains(lease.address));
-        let lent: std::collections::HashSet<Ipv4Addr> = self.by_mac.values().map(|lease| lease.address).collect();
+        let lent: std::collections::HashSet<Ipv4Addr> =
+            self.by_mac.values().map(|lease| lease.address).collect();
         let free = |address: &Ipv4Addr| range.contains(*address) && !lent.contains(address);
         let address = self
             .by_mac

@@ -79,7 +79,8 @@ pub async fn serve(sockets: Sockets, current: Current, boots: Arc<Boots>, events
         let Ok(Some(packet)) = received else { continue };
         let Some(request) = decode(packet) else { continue };
         let now = Instant::now();
-        let Some(reply) = server.answer(&current.get(), &request, now, |holder| boots.issue(holder, now)) else {
+        let Some(reply) = server.answer(&current.get(), &request, now, |holder| boots.issue(holder, now))
+        else {
             continue;
         };
         let Ok(mut bytes) = reply.message.to_vec() else { continue };

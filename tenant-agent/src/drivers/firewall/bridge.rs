@@ -21,11 +21,7 @@ use crate::plan::spec::NetworkSpec;
 
 /// The table of a bridge whose ports besides ours are `node_ports`.
 #[must_use]
-pub fn bridge_table(
-    bridge: &InterfaceName,
-    network: &NetworkSpec,
-    node_ports: &BTreeSet<String>,
-) -> Ruleset {
+pub fn bridge_table(bridge: &InterfaceName, network: &NetworkSpec, node_ports: &BTreeSet<String>) -> Ruleset {
     let name_of = |id| json!(port(bridge, id).as_str());
     let mac_of = |id| json!(mac_text(bridge, id));
     let netboot = ProcessId::Netboot;
@@ -66,24 +62,30 @@ pub fn bridge_table(
     // iSCSI first: it is nearly all of the traffic.
     let ip = |name| field("ip", name);
     let arp = |name| field("arp", name);
-    table.rule("forward", &[
-        is(concat(&[meta("oifname"), source(), ip("saddr")]), "@to_target"),
-        accept(),
-    ]);
-    table.rule("forward", &[
-        is(concat(&[meta("iifname"), source(), ip("saddr"), goal(), ip("daddr")]), "@from_target"),
-        accept(),
-    ]);
+    table.rule("forward", &[is(concat(&[meta("oifname"), source(), ip("saddr")]), "@to_target"), accept()]);
+    table.rule(
+        "forward",
+        &[
+            is(concat(&[meta("iifname"), source(), ip("saddr"), goal(), ip("daddr")]), "@from_target"),
+            accept(),
+        ],
+    );
     let arp_to_target = [
         is(concat(&[meta("oifname"), source(), arp("saddr ip")]), "@to_target"),
         is(arp("saddr ether"), "@node_macs"),
         accept(),
     ];
     table.rule("forward", &arp_to_target);
-    table.rule("forward", &[
-        is(concat(&[meta("iifname"), arp("saddr ether"), arp("saddr ip"), goal(), arp("daddr ip")]), "@from_target"),
-        accept(),
-    ]);
+    table.rule(
+        "forward",
+        &[
+            is(
+                concat(&[meta("iifname"), arp("saddr ether"), arp("saddr ip"), goal(), arp("daddr ip")]),
+                "@from_target",
+            ),
+            accept(),
+        ],
+    );
 
     // Ours among themselves.
     table.rule("forward", &[&[from_ours(), to_ours()][..], &drop_counted()].concat());
@@ -91,37 +93,31 @@ pub fn bridge_table(
     // The boot services to nodes, pinned to their MAC and address.
     let from_netboot = || is(meta("iifname"), name_of(netboot));
     let own = || json!(network.plan.netboot_address.to_string());
-    table.rule("forward", &[
-        from_netboot(),
-        is(source(), mac_of(netboot)),
-        is(ip("saddr"), own()),
-        accept(),
-    ]);
-    table.rule("forward", &[
-        from_netboot(),
-        is(source(), mac_of(netboot)),
-        is(arp("saddr ether"), mac_of(netboot)),
-        is(arp("saddr ip"), own()),
-        accept(),
-    ]);
+    table.rule("forward", &[from_netboot(), is(source(), mac_of(netboot)), is(ip("saddr"), own()), accept()]);
+    table.rule(
+        "forward",
+        &[
+            from_netboot(),
+            is(source(), mac_of(netboot)),
+            is(arp("saddr ether"), mac_of(netboot)),
+            is(arp("saddr ip"), own()),
+            accept(),
+        ],
+    );
 
     // Nodes to the boot services: a node under its own address, a stranger under one of the discovery range.
     let to_netboot = || is(meta("oifname"), name_of(netboot));
-    table.rule("forward", &[
-        to_netboot(),
-        is(ip("saddr"), "0.0.0.0"),
-        is(field("udp", "dport"), 67),
-        accept(),
-    ]);
+    table.rule(
+        "forward",
+        &[to_netboot(), is(ip("saddr"), "0.0.0.0"), is(field("udp", "dport"), 67), accept()],
+    );
     let strangers = || one_of(vec![range(network.plan.discovery_range)]);
     for address in [ip("saddr"), arp("saddr ip")] {
         table.rule("forward", &[to_netboot(), is(concat(&[source(), address.clone()]), "@nodes"), accept()]);
-        table.rule("forward", &[
-            to_netboot(),
-            is_not(source(), "@node_macs"),
-            is(address, strangers()),
-            accept(),
-        ]);
+        table.rule(
+            "forward",
+            &[to_netboot(), is_not(source(), "@node_macs"), is(address, strangers()), accept()],
+        );
     }
 
     // Whatever else touches our ports or passes between the bridge's other ports.

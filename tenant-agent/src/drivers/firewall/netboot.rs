@@ -42,33 +42,28 @@ pub fn netboot_table(netboot: &NetbootSpec) -> Ruleset {
     let addressed = is(field("ip", "saddr"), clients());
     table.rule("input", &[addressed.clone(), udp(67), all(DHCP_ALL), accept()]);
     let transfers: Vec<Value> = vec![json!(69), json!(4011)];
-    table.rule("input", &[
-        addressed.clone(),
-        own(),
-        is(field("udp", "dport"), one_of(transfers)),
-        all(REQUESTS_ALL),
-        accept(),
-    ]);
+    table.rule(
+        "input",
+        &[
+            addressed.clone(),
+            own(),
+            is(field("udp", "dport"), one_of(transfers)),
+            all(REQUESTS_ALL),
+            accept(),
+        ],
+    );
     table.rule("input", &[addressed, own(), is(field("tcp", "dport"), 80), all(REQUESTS_ALL), accept()]);
     table.rule("input", &drop_counted());
 
     table.base_chain("output", "drop");
     table.rule("output", &[state(&["established"]), accept()]);
     let from = is(field("ip", "saddr"), plan.netboot_address.to_string());
-    table.rule("output", &[
-        from.clone(),
-        everyone(),
-        is(field("udp", "sport"), 67),
-        udp(68),
-        accept(),
-    ]);
+    table.rule("output", &[from.clone(), everyone(), is(field("udp", "sport"), 67), udp(68), accept()]);
     let ports = json!({"range": [TRANSFER_PORTS.0, TRANSFER_PORTS.1]});
-    table.rule("output", &[
-        from,
-        is(field("ip", "daddr"), clients()),
-        is(field("udp", "sport"), ports),
-        accept(),
-    ]);
+    table.rule(
+        "output",
+        &[from, is(field("ip", "daddr"), clients()), is(field("udp", "sport"), ports), accept()],
+    );
     table.rule("output", &drop_counted());
     table.base_chain("forward", "drop");
     table.finish()

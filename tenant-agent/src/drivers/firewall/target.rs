@@ -17,13 +17,16 @@ pub fn target_table(target: &TargetSpec) -> Ruleset {
     let macs = target.macs.iter().map(|mac| json!(mac.to_string())).collect();
     table.base_chain("input", "drop");
     table.rule("input", &[state(&["established"]), accept()]);
-    table.rule("input", &[
-        is(field("ether", "saddr"), one_of(macs)),
-        is(field("ip", "saddr"), target.node_address.to_string()),
-        is(field("ip", "daddr"), target.address.to_string()),
-        is(field("tcp", "dport"), PORT),
-        accept(),
-    ]);
+    table.rule(
+        "input",
+        &[
+            is(field("ether", "saddr"), one_of(macs)),
+            is(field("ip", "saddr"), target.node_address.to_string()),
+            is(field("ip", "daddr"), target.address.to_string()),
+            is(field("tcp", "dport"), PORT),
+            accept(),
+        ],
+    );
     table.rule("input", &drop_counted());
     table.base_chain("output", "drop");
     table.rule("output", &[state(&["established"]), accept()]);

@@ -208,15 +208,16 @@ fn beneath(base: &File, path: &Path, write: bool) -> io::Result<File> {
     Ok(File::from(openat2(base, path, flags, OpenMode::empty(), resolve)?))
 }
 
-/// Gives a volume back to root, so that the next process with this user id cannot open it. An absent one is fine.
+/// Gives a volume that was handed to a process of `uid` back to root, so that the next process with this user id cannot
+/// open it. One that is absent, or was never handed over, is left alone.
 ///
 /// # Errors
 /// When the file system refuses.
-pub fn volume_take_back(directory: &Path, path: &Path) -> io::Result<()> {
-    let file = match beneath(&File::open(directory)?, path, false) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
+pub fn volume_take_back(directory: &Path, path: &Path, uid: u32) -> io::Result<()> {
+    let Ok(file) = beneath(&File::open(directory)?, path, false) else { return Ok(()) };
+    if file.metadata()?.gid() != uid {
+        return Ok(());
+    }
     fchown(&file, Some(0), Some(0))?;
     file.set_permissions(fs::Permissions::from_mode(0o600))
 }

@@ -14,7 +14,7 @@ mod record;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
@@ -52,6 +52,9 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process's log is emptied when it is larger: it is for looking at a fault, not a history.
 const LOG_LARGEST: u64 = 1024 * 1024;
+
+/// How much of a log's end is quoted when a process ended by itself.
+const LOG_QUOTED: u64 = 400;
 
 /// File name of the log in a process's directory.
 const LOG_FILE: &str = "log";
@@ -163,7 +166,9 @@ impl ProcessDriver {
             };
             match driver.look_after(id, record.run, None) {
                 Ok(()) => tracing::info!(process = %id, "found running"),
-                Err(error) => tracing::warn!(process = %id, error = chain(&error), "found, but not to be watched"),
+                Err(error) => {
+                    tracing::warn!(process = %id, error = chain(&error), "found, but not to be watched");
+                }
             }
         }
         Ok(driver)
@@ -194,6 +199,7 @@ impl ProcessDriver {
         let ended = watch(&run).map_err(fault("watching the process"))?;
         let child = Rc::new(RefCell::new(child));
         let (news, reaped, name) = (self.news.clone(), Rc::clone(&child), run.name());
+        let log = self.directory(id).join(LOG_FILE);
         let waiter = spawn_local(async move {
             if ended.readable().await.is_err() {
                 return;
@@ -202,6 +208,7 @@ impl ProcessDriver {
                 Some(Ok(status)) => status.to_string(),
                 _ => "ended".to_owned(),
             };
+            let how = last_line(&log).map_or(how.clone(), |line| format!("{how}: {line}"));
             let _ = news.send(Said::Exited { id, run: name, how }).await;
         });
         let reader = spawn_local(output::pass_on(id, run.name(), lines, self.news.clone()));
@@ -276,9 +283,7 @@ impl ProcessDriver {
         // Opened once: our child is not reaped while we hold it, so the number cannot be somebody else's.
         let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(ProcessError::Namespace)?;
         let host_end = port(bridge, id);
-        self.links
-            .veth_make(&host_end, &peer(bridge, id), &alias(id), mac(bridge, id), &namespace)
-            .await?;
+        self.links.veth_make(&host_end, &peer(bridge, id), &alias(id), mac(bridge, id), &namespace).await?;
         let (rules, neighbour) = match spec {
             ProcessSpec::Netboot(netboot) => (firewall::netboot_table(netboot), None),
             ProcessSpec::Target(target) => (firewall::target_table(target), only_mac(target)),
@@ -331,7 +336,8 @@ impl ProcessDriver {
         let Some(bridge) = links.get(self.config.bridge.as_str()).map(|link| link.index) else {
             return Ok(BTreeSet::new());
         };
-        let ours = |link: &super::links::Link| link.alias.as_deref().is_some_and(|alias| alias.starts_with("bmi:"));
+        let ours =
+            |link: &super::links::Link| link.alias.as_deref().is_some_and(|alias| alias.starts_with("bmi:"));
         let others = links.into_iter().filter(|(_, link)| link.controller == Some(bridge) && !ours(link));
         Ok(others.map(|(name, _)| name).collect())
     }
@@ -347,10 +353,10 @@ impl ProcessDriver {
                 }
             }
         }
-        if let Some(kept) = self.kept.borrow_mut().remove(&id) {
-            if let Some(mut child) = kept.child.borrow_mut().take() {
-                let _ = child.try_wait();
-            }
+        if let Some(kept) = self.kept.borrow_mut().remove(&id)
+            && let Some(mut child) = kept.child.borrow_mut().take()
+        {
+            let _ = child.try_wait();
         }
         if run.lives() { Err(ProcessError::Immortal(id)) } else { Ok(()) }
     }
@@ -370,6 +376,18 @@ impl ProcessDriver {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The end of a log, for people: what a process says when it cannot start. Its last line, printable, cut short.
+fn last_line(log: &Path) -> Option<String> {
+    let mut log = File::open(log).ok()?;
+    let length = log.metadata().ok()?.len();
+    log.seek(SeekFrom::Start(length.saturating_sub(LOG_QUOTED))).ok()?;
+    let mut end = Vec::new();
+    log.take(LOG_QUOTED).read_to_end(&mut end).ok()?;
+    let end = String::from_utf8_lossy(&end);
+    let line = end.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(line.chars().filter(|c| !c.is_control()).collect())
 }
 
 /// The alias of a bridge that this agent made.
@@ -399,6 +417,7 @@ fn target_arguments(target: &TargetSpec) -> Vec<String> {
 }
 
 /// Becomes readable when the run ends. The run is looked at again after the handle is open, so it is the right one.
+#[expect(deprecated, reason = "an OwnedFd stays open as long as it is registered; the successor is unsafe")]
 fn watch(run: &Run) -> io::Result<AsyncFd<OwnedFd>> {
     let pid = Pid::from_raw(run.pid).ok_or_else(|| io::Error::other("not a process id"))?;
     let handle = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
@@ -461,7 +480,7 @@ impl Diskless for ProcessDriver {
         let record = Record { spec: spec.clone(), run: run.clone() };
         record.save(&directory).map_err(launch)?;
         self.look_after(id, run, Some(child))?;
-        let mut channel = blocking(channel, |channel| launcher::await_ready(channel)).await.map_err(launch)?;
+        let mut channel = blocking(channel, launcher::await_ready).await.map_err(launch)?;
         self.wire(&spec, pid).await?;
         frame::write_blocking(&mut channel, &order).map_err(launch)?;
         // The channel closes when the launcher becomes its program; before that it can only say what is wrong.
@@ -505,7 +524,9 @@ impl Diskless for ProcessDriver {
             for lun in &target.luns {
                 let back = validate::below(&self.config.volume_dir, &lun.path)
                     .map_err(io::Error::other)
-                    .and_then(|path| launcher::volume_take_back(&self.config.volume_dir, &path));
+                    .and_then(|path| {
+                        launcher::volume_take_back(&self.config.volume_dir, &path, self.uid(target.slot))
+                    });
                 back.map_err(|source| ProcessError::File { doing: "taking back a volume", id, source })?;
             }
         }
@@ -550,17 +571,19 @@ impl Diskless for ProcessDriver {
             if changed {
                 match self.bridge_rules(&network).await {
                     Ok(()) => tracing::info!("the bridge has other ports; its rules were renewed"),
-                    Err(error) => tracing::warn!(error = chain(&error), "the bridge's rules could not be renewed"),
+                    Err(error) => {
+                        tracing::warn!(error = chain(&error), "the bridge's rules could not be renewed");
+                    }
                 }
             }
         }
         drop(rules);
         for id in self.directories() {
             let log = OpenOptions::new().write(true).open(self.directory(id).join(LOG_FILE));
-            if let Ok(log) = log {
-                if log.metadata().is_ok_and(|meta| meta.len() > LOG_LARGEST) {
-                    let _ = log.set_len(0);
-                }
+            if let Ok(log) = log
+                && log.metadata().is_ok_and(|meta| meta.len() > LOG_LARGEST)
+            {
+                let _ = log.set_len(0);
             }
         }
     }

@@ -1,0 +1,277 @@
+//! A host for one agent: a network namespace of its own, directories, a control plane that says what the test wants, and
+//! nodes on the bridge. Everything is removed when it goes out of scope.
+
+pub mod control_plane;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use bmi_agent_api::desired::{
+    Backing, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget,
+};
+use bmi_agent_api::status::ServiceStatus;
+use bmi_types::{
+    Architecture, BootKey, DhcpMode, InstanceId, Iqn, MacAddr, NetworkId, NetworkPlan, NodeId, Segment,
+};
+use control_plane::ControlPlane;
+use serde_json::Value;
+
+/// First user id used by tests.
+pub const UID_BASE: u32 = 310_000;
+
+/// How long anything may take: a loaded machine, not the agent, sets this.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs a program that must succeed, and gives what it printed.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = output(program, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {} {error}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a program.
+pub fn output(program: &str, arguments: &[&str]) -> Output {
+    Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Waits until something holds.
+pub fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = holds() {
+            return found;
+        }
+        assert!(Instant::now() < give_up, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The host.
+pub struct Host {
+    pub namespace: String,
+    pub state: tempfile::TempDir,
+    sockets: tempfile::TempDir,
+    pub control_plane: ControlPlane,
+    agent: Option<Child>,
+    nodes: Vec<String>,
+}
+
+impl Host {
+    /// Makes the host and starts nothing.
+    pub fn new(name: &str) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "this test needs root: it makes network namespaces");
+        for program in ["bmi-target", "bmi-netboot"] {
+            let path = Path::new(env!("CARGO_BIN_EXE_bmi-agent")).with_file_name(program);
+            assert!(path.exists(), "build it first: cargo build -p bmi-target -p bmi-netboot");
+        }
+        let namespace = format!("bmi-{name}-{}", std::process::id());
+        run("ip", &["netns", "add", &namespace]);
+        let state = tempfile::tempdir().unwrap();
+        fs::create_dir(state.path().join("volumes")).unwrap();
+        let sockets = tempfile::tempdir().unwrap();
+        fs::set_permissions(sockets.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let socket = sockets.path().join("agent.sock");
+        let control_plane = ControlPlane::start(&socket);
+        chown(&socket, Some(UID_BASE), Some(UID_BASE)).unwrap();
+        let host = Self { namespace, state, sockets, control_plane, agent: None, nodes: Vec::new() };
+        fs::write(host.config(), host.config_text()).unwrap();
+        host
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.state.path().join("agent.toml")
+    }
+
+    fn config_text(&self) -> String {
+        let state = self.state.path().display();
+        format!(
+            "network = \"lab\"\ncontrol_plane = \"unix:{}\"\nstate_dir = \"{state}/agent\"\n\
+             volume_dir = \"{state}/volumes\"\nbridge = \"bmi0\"\nloaders = \"/usr/lib/ipxe\"\nuid_base = {UID_BASE}\n",
+            self.sockets.path().join("agent.sock").display(),
+        )
+    }
+
+    /// Starts the agent inside the namespace.
+    pub fn agent_start(&mut self) {
+        let child = Command::new("ip")
+            .args(["netns", "exec", &self.namespace, env!("CARGO_BIN_EXE_bmi-agent"), "--config"])
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.agent = Some(child);
+    }
+
+    /// Kills the agent as a crash would. `ip netns exec` has become the agent, so the child is the agent.
+    pub fn agent_kill(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
+    /// The directory of a process.
+    pub fn directory(&self, process: &str) -> PathBuf {
+        self.state.path().join("agent/run").join(process)
+    }
+
+    /// The process id of a process.
+    pub fn pid(&self, process: &str) -> i32 {
+        let record = fs::read(self.directory(process).join("record.json")).unwrap();
+        let record: Value = serde_json::from_slice(&record).unwrap();
+        i32::try_from(record["run"]["pid"].as_i64().unwrap()).unwrap()
+    }
+
+    /// Makes a volume of 1 MiB.
+    pub fn volume(&self, name: &str) -> PathBuf {
+        let path = self.state.path().join("volumes").join(name);
+        fs::write(&path, vec![0x5a; 1024 * 1024]).unwrap();
+        path
+    }
+
+    /// A machine on the bridge: a namespace with one interface of this MAC.
+    pub fn node_unchecked(&mut self, number: u8, mac: MacAddr) -> String {
+        let node = format!("{}-n{number}", self.namespace);
+        let port = format!("node{number}");
+        run("ip", &["netns", "add", &node]);
+        self.nodes.push(node.clone());
+        run(
+            "ip",
+            &[
+                "-n",
+                &self.namespace,
+                "link",
+                "add",
+                &port,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                &node,
+            ],
+        );
+        run("ip", &["-n", &self.namespace, "link", "set", &port, "master", "bmi0", "up"]);
+        run("ip", &["-n", &node, "link", "set", "eth0", "address", &mac.to_string(), "up"]);
+        node
+    }
+
+    /// The same, once the agent's rules know its port.
+    pub fn node(&mut self, number: u8, mac: MacAddr) -> String {
+        let node = self.node_unchecked(number, mac);
+        // A test that expects drops between nodes needs them; the agent looks once a second.
+        let port = format!("\"node{number}\"");
+        until("the rules know the node's port", || self.nft().to_string().contains(&port).then_some(()));
+        node
+    }
+
+    /// The rules in the host's namespace.
+    pub fn nft(&self) -> Value {
+        let text = run("ip", &["netns", "exec", &self.namespace, "nft", "-j", "list", "ruleset"]);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The links in the host's namespace.
+    pub fn links(&self) -> Vec<String> {
+        let links: Value = serde_json::from_str(&run("ip", &["-n", &self.namespace, "-j", "link"])).unwrap();
+        links.as_array().unwrap().iter().map(|link| link["ifname"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until the agent reports this of an instance's target.
+    pub fn await_target(&self, instance: InstanceId, wanted: &ServiceStatus) {
+        until(&format!("{instance} is {wanted:?}"), || {
+            let status = self.control_plane.status()?;
+            let found = status.instances.iter().find(|found| found.id == instance)?;
+            (found.target == *wanted).then_some(())
+        });
+    }
+
+    /// Waits until the agent reports that it worked on a generation and has just these instances.
+    pub fn await_generation(&self, generation: u64, instances: usize) {
+        until(&format!("generation {generation} with {instances} instances"), || {
+            let status = self.control_plane.status()?;
+            (status.generation_observed == generation && status.instances.len() == instances).then_some(())
+        });
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(agent.id()).unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let _ = agent.wait();
+        }
+        let config = self.config();
+        let stop =
+            [&*self.namespace, env!("CARGO_BIN_EXE_bmi-agent"), "stop", "--config", config.to_str().unwrap()];
+        let stopped = output("ip", &[&["netns", "exec"][..], &stop].concat());
+        if !stopped.status.success() {
+            eprintln!("bmi-agent stop: {}", String::from_utf8_lossy(&stopped.stderr));
+        }
+        for namespace in self.nodes.iter().chain([&self.namespace]) {
+            let _ = output("ip", &["netns", "del", namespace]);
+        }
+    }
+}
+
+/// Whether a TCP connection from a namespace comes about.
+pub fn connects(from: &str, to: &str, port: u16) -> bool {
+    let script = format!("exec 3<>/dev/tcp/{to}/{port}");
+    output("ip", &["netns", "exec", from, "timeout", "1.5", "bash", "-c", &script]).status.success()
+}
+
+/// A field of `/proc/PID/status`.
+pub fn proc_status(pid: i32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(&format!("{field}:"))).unwrap();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// An instance on a node with the MAC `52:54:00:00:00:<number>`.
+pub fn instance(number: u8, volume: &Path) -> DesiredInstance {
+    let id: InstanceId = format!("0190163d-8694-739b-aea5-0000000000{number:02x}").parse().unwrap();
+    let node: NodeId = format!("0190163d-8694-739b-aea5-0000000001{number:02x}").parse().unwrap();
+    DesiredInstance {
+        id,
+        hostname: format!("node-{number}").parse().unwrap(),
+        macs: vec![mac(number)],
+        node_address: format!("10.20.0.{}", 70 + number).parse().unwrap(),
+        architecture: Architecture::X86_64,
+        initiator: Iqn::node_initiator(node),
+        target: DesiredTarget {
+            iqn: Iqn::instance_target(id),
+            address: format!("10.20.0.{}", 8 + number).parse().unwrap(),
+            luns: vec![DesiredLun {
+                lun: 0,
+                backing: Backing::File { path: volume.to_owned() },
+                read_only: false,
+            }],
+        },
+        boot_key: BootKey::from_hex(&"07".repeat(32)).unwrap(),
+    }
+}
+
+/// The MAC of node `number`.
+pub fn mac(number: u8) -> MacAddr {
+    MacAddr::from_octets([0x52, 0x54, 0, 0, 0, number]).unwrap()
+}
+
+/// A desired state of the network `lab`.
+pub fn desired(generation: u64, instances: Vec<DesiredInstance>) -> DesiredState {
+    DesiredState {
+        generation,
+        network: DesiredNetwork {
+            id: "0190163d-8694-739b-aea5-966c26f8ad00".parse::<NetworkId>().unwrap(),
+            name: "lab".parse().unwrap(),
+            plan: NetworkPlan::lay_out("10.20.0.0/24".parse().unwrap(), None, None, None, None).unwrap(),
+            dhcp: DhcpMode::Authoritative,
+            segment: Segment::None,
+        },
+        instances,
+    }
+}
