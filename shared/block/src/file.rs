@@ -153,8 +153,7 @@ mod tests {
         let mut all = vec![1; 1 << 20];
         device.read(0, &mut all).unwrap();
         for (at, byte) in all.iter().enumerate() {
-            let zero =
-                (4608..4608 + 512 * 1024).contains(&at) || (700_000..701_000).contains(&at);
+            let zero = (4608..4608 + 512 * 1024).contains(&at) || (700_000..701_000).contains(&at);
             assert_eq!(*byte, if zero { 0 } else { 7 }, "at {at}");
         }
         assert!(path.as_file().metadata().unwrap().blocks() < before);

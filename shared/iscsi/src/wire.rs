@@ -3,7 +3,10 @@
 
 /// `N` bytes at `at`, or zeros.
 pub fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    at.checked_add(N).and_then(|end| bytes.get(at..end)).and_then(|part| part.try_into().ok()).unwrap_or([0; N])
+    at.checked_add(N)
+        .and_then(|end| bytes.get(at..end))
+        .and_then(|part| part.try_into().ok())
+        .unwrap_or([0; N])
 }
 
 /// The byte at `at`.

@@ -86,9 +86,7 @@ impl Credentials {
     /// The boot a verified user stands for. `Err` if it may no longer log in.
     pub fn boot(&self, name: Option<&str>) -> Result<Option<BootNumber>, ()> {
         match self {
-            Self::Gate(gate) => {
-                name.and_then(|name| gate.user(name)).map(|user| Some(user.boot)).ok_or(())
-            }
+            Self::Gate(gate) => name.and_then(|name| gate.user(name)).map(|user| Some(user.boot)).ok_or(()),
             _ => Ok(None),
         }
     }

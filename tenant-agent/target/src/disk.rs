@@ -47,10 +47,11 @@ impl Disk {
         let number = lun.number;
         let access = if lun.read_only { Access::ReadOnly } else { Access::ReadWrite };
         let device: Box<dyn BlockDevice> = match &lun.backing {
-            Backing::File(path) => Box::new(
-                File::open(path, access)
-                    .map_err(|source| OpenError::File { number, path: path.clone(), source })?,
-            ),
+            Backing::File(path) => Box::new(File::open(path, access).map_err(|source| OpenError::File {
+                number,
+                path: path.clone(),
+                source,
+            })?),
             Backing::Memory(size) => Box::new(Memory::new(size.bytes())),
             Backing::Nbd(_) => return Err(OpenError::Unsupported { number }),
         };

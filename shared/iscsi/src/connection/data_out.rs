@@ -2,8 +2,8 @@
 //!
 //! Data come in order (DataPDUInOrder and DataSequenceInOrder are Yes): offset and DataSN must be the expected ones.
 
-use super::session::{Burst, Collecting, Session, State};
 use super::Connection;
+use super::session::{Burst, Collecting, Session, State};
 use crate::frame::Pdu;
 use crate::header::{Header, NO_TAG, Opcode};
 use crate::scsi::Sense;
@@ -53,7 +53,7 @@ impl Connection {
     }
 
     /// Promises buffers to waiting writes, oldest first, as far as they go.
-    fn grant(&mut self, session: &mut Session) {
+    pub(super) fn grant(&mut self, session: &mut Session) {
         while let Some(itt) = session.waiting.front().copied() {
             let Some(State::Collecting(collecting)) = session.tasks.get(&itt).map(|open| &open.state) else {
                 session.waiting.pop_front();

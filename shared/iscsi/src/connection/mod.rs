@@ -219,7 +219,8 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.deadline = None;
-            self.events.push_back(Event::Refused { status: Status::INITIATOR_ERROR, reason: "login timeout" });
+            self.events
+                .push_back(Event::Refused { status: Status::INITIATOR_ERROR, reason: "login timeout" });
             self.close(CloseReason::LoginFailed);
         }
     }
@@ -279,11 +280,18 @@ impl Connection {
         {
             return self.reject(header, 0x04);
         }
-        if !header.immediate() && !self.in_turn(header.word(24), session) {
+        if !header.immediate() && !self.in_turn(header.word(24)) {
             return;
         }
+        // The window moves on at once for what is answered at once; a command holds its place until it is answered.
+        if opcode != Opcode::Command {
+            self.open_window(session);
+        }
         match opcode {
-            Opcode::Command => self.command(session, pdu),
+            Opcode::Command => {
+                self.command(session, pdu);
+                self.open_window(session);
+            }
             Opcode::TaskManagement => self.task_management(session, header),
             Opcode::NopOut => self.nop_out(session, pdu),
             Opcode::TextRequest => self.text_request(session, pdu),
@@ -293,7 +301,7 @@ impl Connection {
 
     /// The command window (RFC 7143 section 4.2.2.1): numbers outside it are ignored. Inside it, one connection
     /// delivers in order, so a gap means that the stream is broken.
-    fn in_turn(&mut self, cmd_sn: u32, session: &mut Session) -> bool {
+    fn in_turn(&mut self, cmd_sn: u32) -> bool {
         if wire::before(cmd_sn, self.exp_cmd_sn) || wire::before(self.max_cmd_sn, cmd_sn) {
             return false;
         }
@@ -302,7 +310,6 @@ impl Connection {
             return false;
         }
         self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
-        self.open_window(session);
         true
     }
 

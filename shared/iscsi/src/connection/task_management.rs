@@ -50,6 +50,9 @@ impl Connection {
         self.open_window(session);
         session.deferred.push(Deferred { itt: header.itt(), response, close, waits });
         self.finish_deferred(session, TaskId(0));
+        if self.closing.is_none() {
+            self.grant(session);
+        }
     }
 
     fn abort_task(&mut self, session: &mut Session, header: &Header) -> (u8, Vec<TaskId>) {
@@ -94,13 +97,19 @@ impl Connection {
     /// Another session reset this unit, or all of them: abort and report a unit attention.
     pub fn reset(&mut self, lun: Option<u16>) {
         let numbers: Vec<u16> = self.config.units.iter().map(|unit| unit.number).collect();
-        if let Phase::Full(session) = &mut self.phase {
-            for number in numbers.into_iter().filter(|number| lun.is_none_or(|lun| lun == *number)) {
-                session.abort(|_, open| open.lun == number);
-                if !session.attention.contains(&number) {
-                    session.attention.push(number);
+        match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Full(mut session) => {
+                for number in numbers.into_iter().filter(|number| lun.is_none_or(|lun| lun == *number)) {
+                    session.abort(|_, open| open.lun == number);
+                    if !session.attention.contains(&number) {
+                        session.attention.push(number);
+                    }
                 }
+                self.grant(&mut session);
+                self.open_window(&session);
+                self.phase = Phase::Full(session);
             }
+            other => self.phase = other,
         }
     }
 }

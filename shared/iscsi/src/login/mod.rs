@@ -219,7 +219,8 @@ impl Login {
         answer: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let find = |wanted| pairs.iter().find(|(key, _)| *key == wanted).map(|(_, value)| *value);
-        let Some(initiator) = find("InitiatorName").filter(|name| !name.is_empty() && name.len() <= 223) else {
+        let Some(initiator) = find("InitiatorName").filter(|name| !name.is_empty() && name.len() <= 223)
+        else {
             return refuse(Status::MISSING_PARAMETER, "no initiator name");
         };
         self.initiator = initiator.to_ascii_lowercase();
@@ -276,7 +277,8 @@ impl Login {
                 (None, false) => self.proceed(Stage::Security, transit, answer),
             },
             Authentication::Method => {
-                if !find("CHAP_A").is_some_and(|list| list.split(',').any(|one| text::number(one) == Some(5))) {
+                if !find("CHAP_A").is_some_and(|list| list.split(',').any(|one| text::number(one) == Some(5)))
+                {
                     return refuse(Status::AUTHENTICATION_FAILED, "no acceptable CHAP algorithm");
                 }
                 self.challenge.offer(&mut answer);
@@ -284,7 +286,8 @@ impl Login {
                 Ok(Step::Answer(stay, answer))
             }
             Authentication::Challenged => {
-                let (Some(user), Some(response)) = (find("CHAP_N"), find("CHAP_R").and_then(chap::decode)) else {
+                let (Some(user), Some(response)) = (find("CHAP_N"), find("CHAP_R").and_then(chap::decode))
+                else {
                     return refuse(Status::AUTHENTICATION_FAILED, "no CHAP response");
                 };
                 self.authentication = Authentication::Verifying { response, transit };
@@ -309,7 +312,12 @@ impl Login {
         self.proceed(Stage::Security, transit, Vec::new())
     }
 
-    fn proceed(&mut self, stage: Stage, transit: Option<Stage>, mut answer: Vec<u8>) -> Result<Step, Refusal> {
+    fn proceed(
+        &mut self,
+        stage: Stage,
+        transit: Option<Stage>,
+        mut answer: Vec<u8>,
+    ) -> Result<Step, Refusal> {
         if !self.declared && (stage == Stage::Operational || transit == Some(Stage::Full)) {
             self.declared = true;
             text::push(&mut answer, "MaxRecvDataSegmentLength", &RECEIVE_SEGMENT.to_string());

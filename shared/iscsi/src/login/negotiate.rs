@@ -200,8 +200,7 @@ mod tests {
 
     #[test]
     fn declarations_get_no_answer_and_are_checked() {
-        let (parameters, text) =
-            answer(&[("InitiatorAlias", "node"), ("MaxRecvDataSegmentLength", "65536")]);
+        let (parameters, text) = answer(&[("InitiatorAlias", "node"), ("MaxRecvDataSegmentLength", "65536")]);
         assert_eq!((parameters.send_segment, text.as_str()), (65_536, ""));
         for bad in ["511", "16777216", "x"] {
             assert!(Parameters::default().declare("MaxRecvDataSegmentLength", bad).is_err());

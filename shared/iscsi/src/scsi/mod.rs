@@ -212,7 +212,9 @@ impl Action {
     #[must_use]
     pub fn data_out(&self) -> u32 {
         match self {
-            Self::Write { range, .. } | Self::Compare(range) => u32::try_from(range.length).unwrap_or(u32::MAX),
+            Self::Write { range, .. } | Self::Compare(range) => {
+                u32::try_from(range.length).unwrap_or(u32::MAX)
+            }
             Self::WriteSame { block, .. } => *block,
             Self::Unmap(length) => *length,
             _ => 0,

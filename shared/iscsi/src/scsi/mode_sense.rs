@@ -28,7 +28,8 @@ pub fn decode(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
     if pages.is_empty() {
         return Err(Sense::INVALID_FIELD_IN_CDB);
     }
-    let descriptor = if wire::u8_at(cdb, 1) & 0x08 != 0 { Vec::new() } else { block_descriptor(unit, cdb, ten) };
+    let descriptor =
+        if wire::u8_at(cdb, 1) & 0x08 != 0 { Vec::new() } else { block_descriptor(unit, cdb, ten) };
     // WP, and DPOFUA.
     let device = if unit.read_only { 0x90 } else { 0x10 };
     let rest = descriptor.len() + pages.len();
@@ -37,7 +38,12 @@ pub fn decode(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
         let [high, low] = u16::try_from(rest + 6).unwrap_or(u16::MAX).to_be_bytes();
         vec![high, low, 0, device, long, 0, 0, u8::try_from(descriptor.len()).unwrap_or(0)]
     } else {
-        vec![u8::try_from(rest + 3).unwrap_or(u8::MAX), 0, device, u8::try_from(descriptor.len()).unwrap_or(0)]
+        vec![
+            u8::try_from(rest + 3).unwrap_or(u8::MAX),
+            0,
+            device,
+            u8::try_from(descriptor.len()).unwrap_or(0),
+        ]
     };
     data.extend_from_slice(&descriptor);
     data.extend_from_slice(&pages);

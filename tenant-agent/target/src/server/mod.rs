@@ -100,7 +100,10 @@ impl Server {
         let now = Instant::now();
         let until = self.deadline(now).map(|deadline| {
             let left = deadline.saturating_duration_since(now) + Duration::from_millis(1);
-            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(60), tv_nsec: left.subsec_nanos().into() }
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(60),
+                tv_nsec: left.subsec_nanos().into(),
+            }
         });
         let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
         fds.extend(self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
@@ -118,7 +121,14 @@ impl Server {
         Ok(Ready {
             ending: events.next().unwrap_or(false),
             listeners: events.by_ref().take(self.listeners.len()).collect(),
-            peers: self.peers.iter().map(|peer| peer.id).zip(events).filter(|(_, ready)| *ready).map(|(id, _)| id).collect(),
+            peers: self
+                .peers
+                .iter()
+                .map(|peer| peer.id)
+                .zip(events)
+                .filter(|(_, ready)| *ready)
+                .map(|(id, _)| id)
+                .collect(),
         })
     }
 
@@ -154,7 +164,10 @@ impl Server {
                 match request {
                     Request::Admit(peer) => self.admit(peer, now),
                     Request::Reset { by, lun } => {
-                        self.peers.iter_mut().filter(|peer| peer.id != by).for_each(|peer| peer.connection.reset(lun));
+                        self.peers
+                            .iter_mut()
+                            .filter(|peer| peer.id != by)
+                            .for_each(|peer| peer.connection.reset(lun));
                     }
                 }
             }
@@ -268,7 +281,8 @@ impl Server {
                 let Some(peer) = self.peer(id) else { return };
                 let newcomer = peer.address;
                 // Not "service unavailable": the one session there is, is taken. Initiators may retry (class 03).
-                peer.connection.admit(Err((LoginStatus::OUT_OF_RESOURCES, "the session is held by a living node")));
+                peer.connection
+                    .admit(Err((LoginStatus::OUT_OF_RESOURCES, "the session is held by a living node")));
                 tracing::warn!(peer = %newcomer, holder = %address, "a second login beside a living session");
                 self.shared.say(&TargetEvent::SessionConflict { peer: newcomer, holder: address });
             }
@@ -300,7 +314,11 @@ impl Server {
                 self.shared.credentials.raise_floor(boot);
             }
             tracing::info!(peer = %peer.address, initiator = %candidate.initiator, "session begun");
-            self.shared.say(&TargetEvent::Login { initiator: candidate.initiator.clone(), peer: peer.address, boot });
+            self.shared.say(&TargetEvent::Login {
+                initiator: candidate.initiator.clone(),
+                peer: peer.address,
+                boot,
+            });
         }
         peer.holding = Some(Holding::new(&candidate, tsih));
     }
@@ -309,7 +327,8 @@ impl Server {
         loop {
             self.next_tsih = self.next_tsih.wrapping_add(1);
             let tsih = self.next_tsih;
-            let taken = self.peers.iter().any(|peer| peer.holding.as_ref().is_some_and(|held| held.tsih == tsih));
+            let taken =
+                self.peers.iter().any(|peer| peer.holding.as_ref().is_some_and(|held| held.tsih == tsih));
             if tsih != 0 && !taken {
                 return tsih;
             }

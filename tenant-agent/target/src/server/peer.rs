@@ -241,8 +241,13 @@ impl Peer {
 
     fn send(&mut self) {
         while self.connection.outgoing_bytes() > 0 && !self.broken {
-            let pieces: Vec<IoSlice<'_>> =
-                self.connection.outgoing().filter(|piece| !piece.is_empty()).take(PIECES).map(IoSlice::new).collect();
+            let pieces: Vec<IoSlice<'_>> = self
+                .connection
+                .outgoing()
+                .filter(|piece| !piece.is_empty())
+                .take(PIECES)
+                .map(IoSlice::new)
+                .collect();
             match (&self.stream).write_vectored(&pieces) {
                 Ok(0) => self.broken = true,
                 Ok(count) => self.connection.sent(count),

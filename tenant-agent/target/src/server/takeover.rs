@@ -28,8 +28,7 @@ pub fn decide(sessions: Sessions, max: usize, candidate: &Candidate, held: &[Hel
     if candidate.discovery {
         return Decision::Admit { replaces: None };
     }
-    let own =
-        held.iter().find(|held| held.initiator == candidate.initiator && held.isid == candidate.isid);
+    let own = held.iter().find(|held| held.initiator == candidate.initiator && held.isid == candidate.isid);
     if candidate.tsih != 0 && own.is_none_or(|own| own.tsih != candidate.tsih) {
         return Decision::Refuse(LoginStatus::NO_SESSION, "no such session");
     }
@@ -85,7 +84,10 @@ mod tests {
         let one = [held(1, "iqn.a", 1)];
         let with = |tsih| Candidate { tsih, ..candidate("iqn.a", 1) };
         assert_eq!(decide(Sessions::One, 8, &with(7), &one), Decision::Admit { replaces: Some(1) });
-        assert!(matches!(decide(Sessions::One, 8, &with(8), &one), Decision::Refuse(LoginStatus::NO_SESSION, _)));
+        assert!(matches!(
+            decide(Sessions::One, 8, &with(8), &one),
+            Decision::Refuse(LoginStatus::NO_SESSION, _)
+        ));
         assert!(matches!(decide(Sessions::One, 8, &with(7), &[]), Decision::Refuse(..)));
     }
 }

@@ -1,0 +1,88 @@
+use bmi_iscsi::{CloseReason, Event};
+
+use crate::pair::{Answer, Pair, ten};
+
+fn manage(pair: &mut Pair, function: u8, lun: u8, referenced: u32) {
+    let mut header = [0; 48];
+    header[0] = 0x42;
+    header[1] = 0x80 | function;
+    header[9] = lun;
+    header[19] = 99;
+    header[20..24].copy_from_slice(&referenced.to_be_bytes());
+    header[24..28].copy_from_slice(&pair.cmd_sn.to_be_bytes());
+    pair.send(&header, b"");
+}
+
+fn response(pair: &mut Pair) -> u8 {
+    let answer = pair.answers.pop_front().expect("an answer");
+    assert_eq!(answer.opcode(), 0x22);
+    answer.header[2]
+}
+
+#[test]
+fn an_aborted_write_is_never_done_nor_answered() {
+    let mut pair = Pair::ready(&["ImmediateData=No"]);
+    let r2t = pair.command(5, 0, &ten(0x2a, 0, 1), 0x20, 512, &[]);
+    manage(&mut pair, 1, 0, 5);
+    assert_eq!(response(&mut pair), 0);
+    pair.data_out(5, r2t[0].word(20), 0, 0, true, &[1; 512]);
+    assert!(pair.answers.is_empty());
+    assert_eq!((pair.executed, pair.disk[0]), (0, 0));
+    manage(&mut pair, 1, 0, 5);
+    assert_eq!(response(&mut pair), 1, "it does not exist any more");
+}
+
+#[test]
+fn an_abort_waits_for_work_that_was_begun() {
+    let mut pair = Pair::ready(&["InitialR2T=No"]);
+    pair.slow = true;
+    pair.command(5, 0, &ten(0x2a, 0, 1), 0x20, 512, &[1; 512]);
+    manage(&mut pair, 1, 0, 5);
+    assert!(pair.answers.is_empty(), "the write may still land");
+    pair.release();
+    assert_eq!(response(&mut pair), 0);
+    assert!(pair.answers.is_empty(), "and is not answered");
+}
+
+#[test]
+fn a_unit_reset_ends_that_unit_only_and_is_told_to_others() {
+    let mut pair = Pair::ready(&["ImmediateData=No"]);
+    pair.slow = true;
+    pair.command(5, 1, &ten(0x28, 0, 1), 0x40, 512, &[]);
+    pair.command(6, 0, &ten(0x2a, 0, 1), 0x20, 512, &[]);
+    manage(&mut pair, 5, 0, u32::MAX);
+    assert_eq!(response(&mut pair), 0);
+    assert_eq!(pair.others, [Event::Reset { lun: Some(0) }]);
+    pair.release();
+    let answers: Vec<Answer> = pair.answers.drain(..).collect();
+    assert_eq!((answers.len(), answers[0].word(16)), (1, 5));
+}
+
+#[test]
+fn a_reset_by_another_session_aborts_and_leaves_a_unit_attention() {
+    let mut pair = Pair::ready(&["ImmediateData=No"]);
+    pair.command(6, 0, &ten(0x2a, 0, 1), 0x20, 512, &[]);
+    pair.target.reset(Some(0));
+    assert_eq!(pair.command(7, 1, &[0; 6], 0, 0, &[])[0].status(), 0);
+    assert_eq!(pair.command(7, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2900));
+}
+
+#[test]
+fn every_function_has_its_answer() {
+    for (function, lun, expected, closes) in [
+        (2, 0, 0, false),
+        (2, 9, 2, false),
+        (4, 0, 0, false),
+        (5, 9, 2, false),
+        (6, 0, 0, false),
+        (7, 0, 0, true),
+        (8, 0, 4, false),
+        (3, 0, 255, false),
+        (100, 0, 255, false),
+    ] {
+        let mut pair = Pair::ready(&[]);
+        manage(&mut pair, function, lun, u32::MAX);
+        assert_eq!(response(&mut pair), expected, "function {function}");
+        assert_eq!(pair.target.closing() == Some(CloseReason::Reset), closes);
+    }
+}

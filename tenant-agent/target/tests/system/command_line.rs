@@ -1,0 +1,59 @@
+use std::process::Command;
+
+use crate::target::{NAME, Target};
+
+fn status(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new("timeout")
+        .args(["10", env!("CARGO_BIN_EXE_bmi-target")])
+        .args(arguments)
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_cannot_be_understood_is_a_usage_error() {
+    let base = ["--listen", "127.0.0.1:0", "--target", NAME];
+    let cases: [&[&str]; 8] = [
+        &[],
+        &["--lun", "x"],
+        &["--lun", "0=memory:1M", "--lun", "0=memory:1M"],
+        &["--lun", "0=memory:1M", "--chap-user", "u"],
+        &["--lun", "0=memory:1M", "--chap-user", "u", "--chap-secret-file", "s", "--boot-gate", "g"],
+        &["--lun", "0=nbd+unix:///?socket=/x"],
+        &["--lun", "0=memory:1M", "--block-size", "4096"],
+        &["--lun", "0=memory:1M", "--mutual-user", "u", "--mutual-secret-file", "s"],
+    ];
+    for (at, case) in cases.into_iter().enumerate() {
+        let (code, text) = status(&[&base, case].concat());
+        assert_eq!(code, Some(2), "{case:?}: {text}");
+        assert_eq!(text.contains("not supported yet"), at >= 5, "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_started_says_why() {
+    let base = ["--listen", "127.0.0.1:0", "--target", NAME];
+    let directory = tempfile::tempdir().unwrap();
+    let odd = directory.path().join("odd");
+    std::fs::write(&odd, [0; 700]).unwrap();
+    let odd = format!("0=file:{}", odd.display());
+    for case in [
+        &["--lun", "0=file:/does/not/exist"][..],
+        &["--lun", &odd],
+        &["--lun", "0=memory:1M", "--boot-gate", "/does/not/exist"],
+    ] {
+        let (code, text) = status(&[&base, case].concat());
+        assert_eq!(code, Some(1), "{case:?}");
+        assert!(text.contains("cannot start"), "{text}");
+    }
+}
+
+#[test]
+fn it_listens_on_an_address_that_does_not_exist_yet() {
+    // 192.0.2.0/24 is for documentation: never an address of this machine.
+    let target = Target::start(&["--lun", "0=memory:1M", "--listen", "192.0.2.1:0"]);
+    assert!(target.stop().iter().any(|event| {
+        matches!(event, bmi_agent_api::event::TargetEvent::Listening { address } if address.ip().to_string() == "192.0.2.1")
+    }));
+}
