@@ -32,8 +32,18 @@ impl Output {
 
     /// Prints a list.
     pub(crate) fn list<T: Serialize>(&self, items: &[T], columns: &[Column<T>]) -> Result<(), Failure> {
+        self.list_in(&items, items, columns)
+    }
+
+    /// Prints the list that something consists of; programs get the whole of it.
+    pub(crate) fn list_in<W: Serialize, T>(
+        &self,
+        whole: &W,
+        items: &[T],
+        columns: &[Column<T>],
+    ) -> Result<(), Failure> {
         if self.format != Format::Table {
-            return self.structured(&items);
+            return self.structured(whole);
         }
         let mut table = plain_table();
         table.set_header(columns.iter().map(|(title, _)| *title));

@@ -99,7 +99,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Timeline { instance } => {
             let timeline: Timeline = client.get(&format!("{instances}/{}/timeline", part(&instance)?)).await?;
-            output.list(&timeline.stages, STAGE_COLUMNS)
+            output.list_in(&timeline, &timeline.stages, STAGE_COLUMNS)
         }
     }
 }
