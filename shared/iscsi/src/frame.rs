@@ -88,11 +88,15 @@ mod tests {
     use super::*;
     use crate::header::Opcode;
 
+    fn body(length: usize) -> Vec<u8> {
+        (0..=u8::MAX).cycle().take(length).collect()
+    }
+
     fn pdu(length: usize) -> Vec<u8> {
         let mut header = Header::new(Opcode::NopOut);
         header.set_data_length(length);
         let mut bytes = header.0.to_vec();
-        bytes.extend((0..length).map(|at| at as u8));
+        bytes.extend(body(length));
         bytes.resize(bytes.len() + wire::padding(length), 0);
         bytes
     }
@@ -107,8 +111,7 @@ mod tests {
                 while framer.next(&mut part, 512, |pdu| seen.push(pdu.data.to_vec())).unwrap() {}
                 assert!(part.is_empty());
             }
-            let expected: Vec<Vec<u8>> =
-                [5, 0, 300].iter().map(|length| (0..*length).map(|at| at as u8).collect()).collect();
+            let expected: Vec<Vec<u8>> = [5, 0, 300].into_iter().map(body).collect();
             assert_eq!(seen, expected, "step {step}");
         }
     }

@@ -156,3 +156,108 @@ fn for_pieces(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store that fails everything in one way.
+    struct Failing(fn(Operation) -> BlockError);
+
+    impl BlockDevice for Failing {
+        fn size(&self) -> u64 {
+            1024
+        }
+
+        fn has_volatile_cache(&self) -> bool {
+            true
+        }
+
+        fn read(&self, _: u64, _: &mut [u8]) -> Result<(), BlockError> {
+            Err((self.0)(Operation::Read))
+        }
+
+        fn write(&self, _: u64, _: &[u8]) -> Result<(), BlockError> {
+            Err((self.0)(Operation::Write))
+        }
+
+        fn flush(&self) -> Result<(), BlockError> {
+            Err((self.0)(Operation::Flush))
+        }
+
+        fn discard(&self, _: u64, _: u64) -> Result<(), BlockError> {
+            Err((self.0)(Operation::Discard))
+        }
+
+        fn write_zeroes(&self, _: u64, _: u64) -> Result<(), BlockError> {
+            Err((self.0)(Operation::WriteZeroes))
+        }
+    }
+
+    fn work() -> Vec<Work> {
+        let range = Range { offset: 0, length: 512 };
+        vec![
+            Work::Write { offset: 0, data: vec![1; 512], durable: false },
+            Work::Repeat { range, block: vec![1; 512] },
+            Work::Zero { range, unmap: true },
+            Work::Zero { range, unmap: false },
+            Work::Discard(vec![range]),
+            Work::Flush,
+        ]
+    }
+
+    fn disk(fault: fn(Operation) -> BlockError) -> Disk {
+        let mut disk = Disk::open(&"0=memory:1K".parse().unwrap()).unwrap();
+        disk.device = Box::new(Failing(fault));
+        disk
+    }
+
+    #[test]
+    fn a_full_store_is_data_protect_and_a_broken_one_a_medium_error() {
+        let full = disk(|operation| BlockError::NoSpace { operation, offset: 0 });
+        let broken = disk(|operation| BlockError::Io {
+            operation,
+            offset: 0,
+            source: std::io::ErrorKind::Other.into(),
+        });
+        let mut moved = Moved::default();
+        for work in work() {
+            let outcome = full.execute(work.clone(), &mut moved);
+            assert_eq!(outcome, Outcome::Failed(Fault::NoSpace), "{work:?}");
+            assert_eq!(Fault::NoSpace.sense().code, 0x2707);
+            assert_eq!(broken.execute(work.clone(), &mut moved), Outcome::Failed(Fault::Write), "{work:?}");
+        }
+        let range = Range { offset: 0, length: 512 };
+        for work in [Work::Read(range), Work::Check(range), Work::Compare { offset: 0, data: vec![0; 512] }] {
+            assert_eq!(broken.execute(work, &mut moved), Outcome::Failed(Fault::Read));
+        }
+        assert_eq!((moved.read, moved.written), (0, 0), "what failed is not counted");
+    }
+
+    #[test]
+    fn a_write_that_must_last_fails_when_the_flush_fails() {
+        let disk = disk(|operation| BlockError::Io {
+            operation,
+            offset: 0,
+            source: std::io::ErrorKind::Other.into(),
+        });
+        let mut moved = Moved::default();
+        let work = Work::Write { offset: 0, data: vec![], durable: true };
+        assert!(matches!(disk.execute(work, &mut moved), Outcome::Failed(_)));
+    }
+
+    #[test]
+    fn repeating_and_comparing_go_over_the_edge_of_a_piece() {
+        let disk = Disk::open(&"0=memory:3M".parse().unwrap()).unwrap();
+        let mut moved = Moved::default();
+        let range = Range { offset: 512, length: 2 * PIECE + 1024 };
+        let block: Vec<u8> = (0..=u8::MAX).cycle().take(512).collect();
+        assert_eq!(disk.execute(Work::Repeat { range, block: block.clone() }, &mut moved), Outcome::Done);
+        let data = block.repeat(usize::try_from(range.length / 512).unwrap());
+        let same = Work::Compare { offset: 512, data: data.clone() };
+        assert_eq!(disk.execute(same, &mut moved), Outcome::Done);
+        let shifted = Work::Compare { offset: 1024, data };
+        assert_eq!(disk.execute(shifted, &mut moved), Outcome::Differs);
+        assert_eq!(disk.execute(Work::Check(range), &mut moved), Outcome::Done);
+    }
+}

@@ -28,8 +28,10 @@ impl Connection {
         let expected = header.word(20);
         let received = wire::length(pdu.data.len());
         let unsolicited = !header.is_final();
-        if received > 0 && !(writes && session.parameters.immediate_data)
-            || unsolicited && !(writes && !session.parameters.initial_r2t)
+        let may_carry = writes && session.parameters.immediate_data;
+        let may_follow = writes && !session.parameters.initial_r2t;
+        if (received > 0 && !may_carry)
+            || (unsolicited && !may_follow)
             || received > expected.min(session.parameters.unsolicited())
         {
             return self.close(CloseReason::Protocol("unsolicited data against the agreement"));

@@ -38,12 +38,10 @@ impl Connection {
         for (key, value) in pairs {
             match key {
                 "SendTargets" => self.send_targets(session, value, &mut answer),
-                "MaxRecvDataSegmentLength" => {
-                    if session.parameters.declare(key, value).is_err() {
-                        return self.reject(header, 0x04);
-                    }
+                "MaxRecvDataSegmentLength" if session.parameters.declare(key, value).is_err() => {
+                    return self.reject(header, 0x04);
                 }
-                "InitiatorAlias" => {}
+                "MaxRecvDataSegmentLength" | "InitiatorAlias" => {}
                 _ if unknown < UNKNOWN_MAX => {
                     unknown += 1;
                     text::push(&mut answer, key, "NotUnderstood");

@@ -121,3 +121,54 @@ fn one(command: Option<&Command>, timeouts: bool) -> Vec<u8> {
     }
     data
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TargetConfig;
+    use crate::scsi::{Unit, UnitKind, decode};
+
+    #[test]
+    fn the_table_lists_exactly_what_is_decoded() {
+        let unit = Unit {
+            number: 0,
+            kind: UnitKind::Disk,
+            block_size: 512,
+            blocks: 1000,
+            read_only: false,
+            write_cache: true,
+        };
+        let config = TargetConfig {
+            name: "iqn.2026-01.example:t".into(),
+            initiators: vec![],
+            chap: false,
+            units: vec![unit],
+        };
+        for operation in 0..=u8::MAX {
+            for service_action in 0..32 {
+                let mut cdb = [0; 16];
+                cdb[0] = operation;
+                cdb[1] = service_action;
+                let known = decode(&config, Some(0), &cdb) != Err(Sense::INVALID_OPERATION_CODE);
+                let listed = COMMANDS.iter().any(|command| {
+                    command.operation == operation
+                        && command.service_action.is_none_or(|listed| listed == service_action)
+                });
+                assert_eq!(known, listed, "{operation:02x}/{service_action:02x}");
+            }
+        }
+    }
+
+    #[test]
+    fn usage_maps_are_as_long_as_their_commands() {
+        for command in COMMANDS {
+            let length = match command.operation >> 5 {
+                0 => 6,
+                1 | 2 => 10,
+                4 => 16,
+                _ => 12,
+            };
+            assert_eq!((command.usage.len(), command.usage[0]), (length, command.operation));
+        }
+    }
+}

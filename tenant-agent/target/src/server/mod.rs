@@ -221,7 +221,8 @@ impl Server {
             tracing::warn!(%error, peer = %address, "cannot set up a connection");
             return;
         }
-        let logins = self.peers.iter().filter(|peer| peer.holding.is_none());
+        // A login that waits for a decision has proved who it is, and there is at most one.
+        let logins = self.peers.iter().filter(|peer| peer.holding.is_none() && peer.candidate.is_none());
         if logins.clone().count() >= LOGINS_MAX
             && let Some(oldest) = logins.map(|peer| peer.id).min()
         {
@@ -249,6 +250,9 @@ impl Server {
     fn admit(&mut self, id: u64, now: Instant) {
         let held: Vec<Held> = self.peers.iter().filter_map(Peer::held).collect();
         let (sessions, contended) = (self.sessions, self.contender.is_some());
+        if !self.may_still_boot(id) {
+            return;
+        }
         let Some(peer) = self.peer(id) else { return };
         let Some(candidate) = peer.candidate.clone() else { return };
         match takeover::decide(sessions, SESSIONS_MAX, &candidate, &held) {
@@ -258,9 +262,9 @@ impl Server {
                 }
                 self.begin_session(id);
             }
-            Decision::Refuse(status, reason) => peer.connection.admit(Err((status, reason))),
+            Decision::Refuse(status, reason) => peer.refuse(status, reason),
             Decision::Probe { .. } if contended => {
-                peer.connection.admit(Err((LoginStatus::OUT_OF_RESOURCES, "another login is waiting")));
+                peer.refuse(LoginStatus::OUT_OF_RESOURCES, "another login is waiting");
             }
             Decision::Probe { holder } => {
                 self.contender = Some(Contender { peer: id, holder, deadline: now + PROBE });
@@ -281,16 +285,17 @@ impl Server {
                 let Some(peer) = self.peer(id) else { return };
                 let newcomer = peer.address;
                 // Not "service unavailable": the one session there is, is taken. Initiators may retry (class 03).
-                peer.connection
-                    .admit(Err((LoginStatus::OUT_OF_RESOURCES, "the session is held by a living node")));
+                peer.refuse(LoginStatus::OUT_OF_RESOURCES, "the session is held by a living node");
                 tracing::warn!(peer = %newcomer, holder = %address, "a second login beside a living session");
                 self.shared.say(&TargetEvent::SessionConflict { peer: newcomer, holder: address });
             }
             Some((false, _)) if !expired => {}
             Some((false, _)) => {
                 self.contender = None;
-                self.end(holder, Ended::Fenced);
-                self.begin_session(id);
+                if self.may_still_boot(id) {
+                    self.end(holder, Ended::Fenced);
+                    self.begin_session(id);
+                }
             }
             None => {
                 self.contender = None;
@@ -299,15 +304,23 @@ impl Server {
         }
     }
 
+    /// The floor may have risen while a login waited. Asked before anybody is put out for it.
+    fn may_still_boot(&mut self, id: u64) -> bool {
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) else { return false };
+        let Some(candidate) = &peer.candidate else { return false };
+        if self.shared.credentials.boot(candidate.user.as_deref()).is_ok() {
+            return true;
+        }
+        peer.refuse(LoginStatus::AUTHENTICATION_FAILED, "a later boot has logged in");
+        false
+    }
+
+    /// Call only after [`Self::may_still_boot`].
     fn begin_session(&mut self, id: u64) {
         let tsih = self.fresh_tsih();
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) else { return };
         let Some(candidate) = peer.candidate.take() else { return };
-        // Again, since the floor may have risen while this login waited.
-        let Ok(boot) = self.shared.credentials.boot(candidate.user.as_deref()) else {
-            peer.connection.admit(Err((LoginStatus::AUTHENTICATION_FAILED, "a later boot has logged in")));
-            return;
-        };
+        let boot = self.shared.credentials.boot(candidate.user.as_deref()).unwrap_or(None);
         peer.connection.admit(Ok(tsih));
         if !candidate.discovery {
             if let Some(boot) = boot {

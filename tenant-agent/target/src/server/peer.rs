@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::event::TargetEvent;
-use bmi_iscsi::{Candidate, CloseReason, Connection, Event, Isid, Seed, Work};
+use bmi_iscsi::{Candidate, CloseReason, Connection, Event, Isid, LoginStatus, Seed, Work};
 
 use super::shared::{Request, Shared};
 use super::takeover::Held;
@@ -147,6 +147,12 @@ impl Peer {
             None if self.broken => Some(Ended::Disconnected),
             _ => None,
         }
+    }
+
+    /// Its login is refused.
+    pub fn refuse(&mut self, status: LoginStatus, reason: &'static str) {
+        self.candidate = None;
+        self.connection.admit(Err((status, reason)));
     }
 
     /// Asks for a sign of life.
