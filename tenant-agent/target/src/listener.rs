@@ -11,11 +11,12 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 /// Connections the kernel may hold before they are accepted.
 const BACKLOG: i32 = 16;
 
-/// A peer that is silent this long is asked by the kernel; one that does not answer is gone soon after.
-const KEEPALIVE: Duration = Duration::from_secs(15);
+/// A peer that is silent this long is asked by the kernel; one that does not answer is gone a minute later. Not
+/// sooner: firmware does not run its network while a boot menu waits.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long sent bytes may stay unacknowledged.
-const USER_TIMEOUT: Duration = Duration::from_secs(45);
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why an address could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +57,7 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE).with_interval(Duration::from_secs(5)).with_retries(4);
+        TcpKeepalive::new().with_time(KEEPALIVE).with_interval(Duration::from_secs(15)).with_retries(4);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }

@@ -13,6 +13,7 @@
 mod boot_gate;
 mod command_line;
 mod conformance;
+mod firmware;
 mod images;
 mod login;
 mod takeover;
