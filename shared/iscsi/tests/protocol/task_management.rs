@@ -86,3 +86,20 @@ fn every_function_has_its_answer() {
         assert_eq!(pair.target.closing() == Some(CloseReason::Reset), closes);
     }
 }
+
+#[test]
+fn a_logout_waits_for_work_that_was_aborted_too() {
+    let mut pair = Pair::ready(&["InitialR2T=No"]);
+    pair.slow = true;
+    pair.command(5, 0, &ten(0x2a, 0, 1), 0x20, 512, &[1; 512]);
+    manage(&mut pair, 1, 0, 5);
+    let mut logout = [0; 48];
+    logout[0] = 0x46;
+    logout[1] = 0x80;
+    pair.send(&logout, b"");
+    assert!(pair.answers.is_empty(), "its write may still land");
+    assert_eq!(pair.target.closing(), None);
+    pair.release();
+    let opcodes: Vec<u8> = pair.answers.iter().map(Answer::opcode).collect();
+    assert_eq!(opcodes, [0x22, 0x26]);
+}
