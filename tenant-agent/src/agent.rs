@@ -57,6 +57,15 @@ pub enum AgentError {
     Ledger(#[from] crate::ledger::LedgerError),
 }
 
+/// What news were about: most are events for the timeline only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// Nothing that changes what there is to do.
+    Events,
+    /// A process came to listen, or ended.
+    Change,
+}
+
 /// The last failure of a process.
 #[derive(Debug, Clone)]
 struct Failure {
@@ -70,6 +79,8 @@ pub struct Agent {
     config: Config,
     directory: PathBuf,
     ledger: Ledger,
+    /// The ledger as it is on the disk.
+    saved: Option<Ledger>,
     helper: Helper,
     failures: BTreeMap<ProcessId, Failure>,
     /// Since when a run has been starting.
@@ -96,6 +107,7 @@ impl Agent {
             config,
             directory: directory.to_owned(),
             ledger,
+            saved: None,
             helper,
             failures: BTreeMap::new(),
             starting: BTreeMap::new(),
@@ -116,9 +128,14 @@ impl Agent {
         mut desired: watch::Receiver<Option<DesiredState>>,
         mut news: mpsc::Receiver<News>,
     ) -> Result<(), AgentError> {
+        let mut due = Instant::now();
         loop {
-            self.reconcile().await?;
-            let pause = self.next_look(Instant::now());
+            let now = Instant::now();
+            if due <= now {
+                self.reconcile().await?;
+                due = Instant::now() + self.next_look(Instant::now());
+            }
+            let pause = due.saturating_duration_since(Instant::now());
             let mut lines = Vec::new();
             tokio::select! {
                 changed = desired.changed() => {
@@ -129,12 +146,15 @@ impl Agent {
                     if let Some(desired) = desired.borrow_and_update().clone() {
                         self.ledger.desired = Some(desired);
                     }
+                    due = now;
                 }
                 count = news.recv_many(&mut lines, LINES_AT_ONCE) => {
                     if count == 0 {
                         return Err(AgentError::HelperGone);
                     }
-                    self.hear(lines).await?;
+                    if self.hear(lines).await? == Heard::Change {
+                        due = now;
+                    }
                 }
                 () = tokio::time::sleep(pause) => {}
             }
@@ -149,11 +169,13 @@ impl Agent {
         due.unwrap_or(LOOK).min(LOOK) + Duration::from_millis(10)
     }
 
-    async fn hear(&mut self, news: Vec<News>) -> Result<(), AgentError> {
+    async fn hear(&mut self, news: Vec<News>) -> Result<Heard, AgentError> {
+        let mut heard = Heard::Events;
         let mut floors: BTreeMap<InstanceId, BootNumber> = BTreeMap::new();
         for item in news {
             match item {
                 News::Exited(id, run, how) => {
+                    heard = Heard::Change;
                     tracing::warn!(process = %id, run, how, "a process ended by itself");
                     // A start that failed has said why already; that its launcher then ended adds nothing.
                     if self.failures.get(&id).is_none_or(|failure| failure.until <= Instant::now()) {
@@ -165,6 +187,7 @@ impl Agent {
                     Ok(event) => {
                         if events::is_listening(&event) {
                             self.ledger.kept.listening.insert(id, run);
+                            heard = Heard::Change;
                         }
                         if let EventSource::Target {
                             instance,
@@ -181,7 +204,7 @@ impl Agent {
         for (instance, boot) in floors {
             self.floor_raise(instance, boot).await?;
         }
-        Ok(())
+        Ok(heard)
     }
 
     fn pass_on(&mut self, event: AgentEvent) {
@@ -203,7 +226,7 @@ impl Agent {
             return Ok(());
         }
         *floor = boot;
-        self.ledger.save(&self.directory)?;
+        self.ledger_save()?;
         let wanted = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
         let Some(key) = wanted.filter(|wanted| wanted.id == instance).map(|it| it.boot_key.clone()).next()
         else {
@@ -212,6 +235,15 @@ impl Agent {
         let gate = BootGate { instance, boot_key: key, floor: boot };
         if let Err(error) = self.helper.order(Verb::GateWrite { gate }).await {
             tracing::warn!(instance.id = %instance, error = chain(&error), "the gate's floor was not written");
+        }
+        Ok(())
+    }
+
+    /// Writes the ledger when it differs from what is on the disk.
+    fn ledger_save(&mut self) -> Result<(), AgentError> {
+        if self.saved.as_ref() != Some(&self.ledger) {
+            self.ledger.save(&self.directory)?;
+            self.saved = Some(self.ledger.clone());
         }
         Ok(())
     }
@@ -238,7 +270,7 @@ impl Agent {
             let Some(desired) = self.ledger.desired.clone() else { break };
             let present: BTreeSet<ProcessId> = self.observed.processes.keys().copied().collect();
             self.ledger.kept.settle(&desired, &present);
-            self.ledger.save(&self.directory)?;
+            self.ledger_save()?;
             let wanted = Wanted::from_desired(&desired, &self.ledger.kept, self.config.loaders.clone());
             self.failures.retain(|id, _| wanted.processes.contains_key(id) || present.contains(id));
             let actions = plan(&wanted, &self.observed);

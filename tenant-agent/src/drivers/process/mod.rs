@@ -10,51 +10,44 @@
 pub mod launcher;
 mod output;
 mod record;
+mod watch;
+mod wiring;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
 use std::time::Duration;
 
 use bmi_agent_api::config::{BOOT_GATE_FILE, NETBOOT_FILE, NetbootConfig};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::io::unix::AsyncFd;
-use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
+use tokio::task::spawn_blocking;
 
-use super::firewall::{self, FirewallError, Ruleset};
+use super::firewall::{self, FirewallError};
 use super::links::{LinkError, Links};
-use super::namespace::within;
 use super::{Diskless, NewsSink, ProcessConfig};
 use crate::config::Config;
 use crate::fault::chain;
 use crate::helper::frame;
 use crate::helper::validate::{self, Refusal};
-use crate::helper::verbs::{Found, FoundProcess, Said};
+use crate::helper::verbs::{Found, FoundProcess};
 use crate::ledger::write_whole;
-use crate::plan::names::{ProcessId, alias, mac, peer, port};
+use crate::plan::names::{ProcessId, alias, port};
 use crate::plan::spec::{NETBOOT_SLOT, NetworkSpec, ProcessSpec, TargetSpec};
 use launcher::{Order, OrderLun};
 use record::{Record, Run};
+use watch::Kept;
+use wiring::install;
 
 /// How long a launcher may take to enter its namespace, and to become its program: both are milliseconds.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a process may take to flush and end after SIGTERM, and to vanish after SIGKILL.
-const TERM_TIMEOUT: Duration = Duration::from_secs(5);
-const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// A process's log is emptied when it is larger: it is for looking at a fault, not a history.
 const LOG_LARGEST: u64 = 1024 * 1024;
-
-/// How much of a log's end is quoted when a process ended by itself.
-const LOG_QUOTED: u64 = 400;
 
 /// File name of the log in a process's directory.
 const LOG_FILE: &str = "log";
@@ -106,19 +99,6 @@ pub enum ProcessError {
     /// A namespace.
     #[error("entering the namespace")]
     Namespace(#[source] io::Error),
-}
-
-/// A process this helper looks after.
-struct Kept {
-    run: Run,
-    child: Rc<RefCell<Option<Child>>>,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
 }
 
 /// The driver. One per helper, on one thread.
@@ -192,30 +172,6 @@ impl ProcessDriver {
         if self.busy.borrow_mut().insert(id) { Ok(Busy(self, id)) } else { Err(ProcessError::Busy(id)) }
     }
 
-    /// Watches a run: passes on what it prints, and says when it ends by itself.
-    fn look_after(&self, id: ProcessId, run: Run, child: Option<Child>) -> Result<(), ProcessError> {
-        let fault = |doing| move |source| ProcessError::File { doing, id, source };
-        let lines = output::open_for_helper(&self.directory(id)).map_err(fault("opening the output"))?;
-        let ended = watch(&run).map_err(fault("watching the process"))?;
-        let child = Rc::new(RefCell::new(child));
-        let (news, reaped, name) = (self.news.clone(), Rc::clone(&child), run.name());
-        let log = self.directory(id).join(LOG_FILE);
-        let waiter = spawn_local(async move {
-            if ended.readable().await.is_err() {
-                return;
-            }
-            let how = match reaped.borrow_mut().as_mut().map(Child::wait) {
-                Some(Ok(status)) => status.to_string(),
-                _ => "ended".to_owned(),
-            };
-            let how = last_line(&log).map_or(how.clone(), |line| format!("{how}: {line}"));
-            let _ = news.send(Said::Exited { id, run: name, how }).await;
-        });
-        let reader = spawn_local(output::pass_on(id, run.name(), lines, self.news.clone()));
-        self.kept.borrow_mut().insert(id, Kept { run, child, tasks: vec![waiter, reader] });
-        Ok(())
-    }
-
     fn slot_check(&self, spec: &ProcessSpec) -> Result<(), ProcessError> {
         for other in self.directories().into_iter().filter(|other| *other != spec.id()) {
             let taken = Record::load(&self.directory(other)).map(|record| record.spec.slot());
@@ -277,32 +233,6 @@ impl ProcessDriver {
         Ok((child, ours))
     }
 
-    async fn wire(&self, spec: &ProcessSpec, pid: i32) -> Result<(), ProcessError> {
-        let id = spec.id();
-        let bridge = &self.config.bridge;
-        // Opened once: our child is not reaped while we hold it, so the number cannot be somebody else's.
-        let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(ProcessError::Namespace)?;
-        let host_end = port(bridge, id);
-        self.links.veth_make(&host_end, &peer(bridge, id), &alias(id), mac(bridge, id), &namespace).await?;
-        let (rules, neighbour) = match spec {
-            ProcessSpec::Netboot(netboot) => (firewall::netboot_table(netboot), None),
-            ProcessSpec::Target(target) => (firewall::target_table(target), only_mac(target)),
-        };
-        let (address, prefix) = (spec.address(), spec.plan().cidr.prefix_len());
-        within(namespace, move || -> Result<(), ProcessError> {
-            rules.install()?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime
-                .map_err(ProcessError::Namespace)?
-                .block_on(async { Ok(Links::open()?.inside_ready(address, prefix, neighbour).await?) })
-        })
-        .await
-        .map_err(ProcessError::Namespace)??;
-        let index = self.links.bridge_ensure(bridge, &network_alias(&self.config)).await?;
-        self.links.port_ensure(&host_end, index).await?;
-        Ok(())
-    }
-
     fn order(&self, spec: &ProcessSpec, directory: PathBuf) -> Result<Order, ProcessError> {
         let (program, arguments, luns) = match spec {
             ProcessSpec::Netboot(_) => {
@@ -322,45 +252,6 @@ impl ProcessDriver {
         Ok(Order { program, arguments, uid, directory, volume_dir: self.config.volume_dir.clone(), luns })
     }
 
-    async fn bridge_rules(&self, network: &NetworkSpec) -> Result<(), ProcessError> {
-        let node_ports = self.node_ports().await?;
-        let rules = firewall::bridge_table(&self.config.bridge, network, &node_ports);
-        install(rules).await?;
-        *self.node_ports.borrow_mut() = node_ports;
-        Ok(())
-    }
-
-    /// The bridge's ports that are not ours.
-    async fn node_ports(&self) -> Result<BTreeSet<String>, ProcessError> {
-        let links = self.links.all().await?;
-        let Some(bridge) = links.get(self.config.bridge.as_str()).map(|link| link.index) else {
-            return Ok(BTreeSet::new());
-        };
-        let ours =
-            |link: &super::links::Link| link.alias.as_deref().is_some_and(|alias| alias.starts_with("bmi:"));
-        let others = links.into_iter().filter(|(_, link)| link.controller == Some(bridge) && !ours(link));
-        Ok(others.map(|(name, _)| name).collect())
-    }
-
-    /// Ends a run for certain.
-    async fn end(&self, id: ProcessId, run: &Run) -> Result<(), ProcessError> {
-        if let (true, Ok(ended)) = (run.lives(), watch(run)) {
-            for (signal, timeout) in [(Signal::TERM, TERM_TIMEOUT), (Signal::KILL, KILL_TIMEOUT)] {
-                // Gone already is as good.
-                let _ = pidfd_send_signal(ended.get_ref(), signal);
-                if tokio::time::timeout(timeout, ended.readable()).await.is_ok() {
-                    break;
-                }
-            }
-        }
-        if let Some(kept) = self.kept.borrow_mut().remove(&id)
-            && let Some(mut child) = kept.child.borrow_mut().take()
-        {
-            let _ = child.try_wait();
-        }
-        if run.lives() { Err(ProcessError::Immortal(id)) } else { Ok(()) }
-    }
-
     /// Removes everything: for a host that no longer serves this network.
     ///
     /// # Errors
@@ -378,29 +269,9 @@ impl ProcessDriver {
     }
 }
 
-/// The end of a log, for people: what a process says when it cannot start. Its last line, printable, cut short.
-fn last_line(log: &Path) -> Option<String> {
-    let mut log = File::open(log).ok()?;
-    let length = log.metadata().ok()?.len();
-    log.seek(SeekFrom::Start(length.saturating_sub(LOG_QUOTED))).ok()?;
-    let mut end = Vec::new();
-    log.take(LOG_QUOTED).read_to_end(&mut end).ok()?;
-    let end = String::from_utf8_lossy(&end);
-    let line = end.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(line.chars().filter(|c| !c.is_control()).collect())
-}
-
 /// The alias of a bridge that this agent made.
 fn network_alias(config: &Config) -> String {
     format!("bmi:{}", config.network)
-}
-
-/// The node as a permanent neighbour, when it has one NIC here and so cannot appear under another MAC.
-fn only_mac(target: &TargetSpec) -> Option<(std::net::Ipv4Addr, bmi_types::MacAddr)> {
-    match target.macs.as_slice() {
-        [mac] => Some((target.node_address, *mac)),
-        _ => None,
-    }
 }
 
 /// The launcher adds the LUNs.
@@ -414,24 +285,6 @@ fn target_arguments(target: &TargetSpec) -> Vec<String> {
         ("--sessions", "one"),
     ];
     pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()]).collect()
-}
-
-/// Becomes readable when the run ends. The run is looked at again after the handle is open, so it is the right one.
-#[expect(deprecated, reason = "an OwnedFd stays open as long as it is registered; the successor is unsafe")]
-fn watch(run: &Run) -> io::Result<AsyncFd<OwnedFd>> {
-    let pid = Pid::from_raw(run.pid).ok_or_else(|| io::Error::other("not a process id"))?;
-    let handle = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    if !run.lives() {
-        return Err(io::Error::from(io::ErrorKind::NotFound));
-    }
-    AsyncFd::with_interest(handle, tokio::io::Interest::READABLE)
-}
-
-async fn install(rules: Ruleset) -> Result<(), ProcessError> {
-    match spawn_blocking(move || rules.install()).await {
-        Ok(installed) => Ok(installed?),
-        Err(error) => Err(ProcessError::Namespace(io::Error::other(error))),
-    }
 }
 
 trait Launcher {
