@@ -97,8 +97,17 @@ fn an_instance_has_a_fenced_target_and_leaves_nothing() {
         }
     }
 
-    // Removal leaves nothing.
+    // The target's own rules hold alone, without the bridge's, and count what they drop.
     let pid = host.pid(&first);
+    run("ip", &["netns", "exec", &host.namespace, "nft", "delete", "table", "bridge", "bmi_bmi0"]);
+    let before = dropped(pid);
+    assert!(connects(&one, "10.20.0.9", 3260));
+    assert_eq!(dropped(pid), before, "what is allowed is not counted as dropped");
+    assert!(!connects(&one, "10.20.0.9", 80));
+    assert!(!connects(&two, "10.20.0.9", 3260));
+    assert!(dropped(pid) >= before + 2, "another port and another node");
+
+    // Removal leaves nothing.
     host.control_plane.want(desired(2, vec![instances[1].clone()]));
     host.await_generation(2, 1);
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "no process");
@@ -109,6 +118,14 @@ fn an_instance_has_a_fenced_target_and_leaves_nothing() {
     let meta = std::fs::metadata(&volumes[0]).unwrap();
     assert_eq!((meta.uid(), meta.gid()), (0, 0), "the volume is root's again");
     assert!(connects(&two, "10.20.0.10", 3260), "the other is not disturbed");
+}
+
+/// Packets that the rules inside a process's namespace dropped on their way in.
+fn dropped(pid: i32) -> u64 {
+    let chain = ["-t", &pid.to_string(), "-n", "nft", "list", "chain", "inet", "bmi", "input"];
+    let rules = run("nsenter", &chain);
+    let count = rules.split("counter packets ").nth(1).unwrap().split(' ').next().unwrap();
+    count.parse().unwrap()
 }
 
 #[test]
