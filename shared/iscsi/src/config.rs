@@ -32,8 +32,16 @@ pub const MAX_BURST: u32 = 1024 * 1024;
 /// The most data a command may bring without being asked, in bytes. `WINDOW` × this bounds unsolicited memory.
 pub const FIRST_BURST: u32 = 64 * 1024;
 
-/// The longest READ, WRITE or VERIFY with data, in bytes (VPD page B0h MAXIMUM TRANSFER LENGTH).
+/// The longest WRITE or VERIFY with data, in bytes, and what initiators are told (VPD page B0h MAXIMUM TRANSFER
+/// LENGTH).
 pub const TRANSFER_MAX: u32 = 4 * 1024 * 1024;
+
+/// The longest READ, in bytes: what READ (10) can ask for with blocks of 4096 bytes. UEFI firmware reads a whole file
+/// with one command and does not ask for the limit. It costs no memory: a READ is done in pieces.
+pub const READ_MAX: u32 = 256 * 1024 * 1024;
+
+/// A READ is done in pieces of this many bytes, each when the one before is mostly sent.
+pub const READ_PIECE: u32 = 1024 * 1024;
 
 /// Buffers promised to writes by R2T in one session, in bytes. Further writes wait for their R2T, in order.
 pub const SOLICITED_BYTES: u64 = 16 * 1024 * 1024;

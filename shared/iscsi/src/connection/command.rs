@@ -1,11 +1,12 @@
 //! SCSI commands (RFC 7143 section 11.3): decode, collect data, hand over, answer.
 
-use super::session::{Collecting, Open, Session, State};
+use super::data_in::End;
+use super::session::{Collecting, Open, Sending, Session, State};
 use super::{CloseReason, Connection, TaskId};
 use crate::config::{IMMEDIATE_TASKS, WINDOW};
 use crate::frame::Pdu;
 use crate::header::NO_TAG;
-use crate::scsi::{self, Action, Outcome, Sense, Work};
+use crate::scsi::{self, Action, Outcome, Range, Sense, Work};
 use crate::wire;
 
 impl Connection {
@@ -42,6 +43,7 @@ impl Connection {
             read_length: if reads { expected } else { 0 },
             write_length: if writes { expected } else { 0 },
             wanted: 0,
+            sending: Sending::default(),
             state: State::Taken,
         };
         let cdb = wire::array_at::<16>(&header.0, 32);
@@ -51,12 +53,12 @@ impl Connection {
         };
         match action {
             Action::Nothing => self.answer_good(itt, &open),
-            Action::Reply(data) => self.answer_data(session, itt, &open, data.into()),
+            Action::Reply(data) => self.answer_data(session, itt, &mut open, data.into()),
             Action::RequestSense { allocation, descriptor } => {
                 let sense = self.take_attention(session, header.lun());
                 let mut data = if descriptor { sense.descriptor().to_vec() } else { sense.fixed().to_vec() };
                 data.truncate(allocation);
-                self.answer_data(session, itt, &open, data.into());
+                self.answer_data(session, itt, &mut open, data.into());
             }
             action if action.data_out() == 0 => {
                 if let Action::Read(range) = &action {
@@ -115,7 +117,7 @@ impl Connection {
         &mut self,
         session: &mut Session,
         itt: u32,
-        open: Open,
+        mut open: Open,
         action: Action,
         data: Vec<u8>,
     ) {
@@ -128,6 +130,13 @@ impl Connection {
             Ok(None) => self.answer_good(itt, &open),
             // Nothing of it can be sent, so nothing is read.
             Ok(Some(Work::Read(_))) if open.read_length == 0 => self.answer_good(itt, &open),
+            Ok(Some(Work::Read(range))) => {
+                let length = range.length.min(u64::from(open.read_length));
+                open.sending.rest = Some(Range { length, ..range });
+                let Some(piece) = open.sending.next_piece() else { return self.answer_good(itt, &open) };
+                session.tasks.insert(itt, open);
+                session.make_ready(itt, piece);
+            }
             Ok(Some(work)) => {
                 session.tasks.insert(itt, open);
                 session.make_ready(itt, work);
@@ -142,12 +151,23 @@ impl Connection {
             let found =
                 session.tasks.iter().find(|(_, open)| open.id == id && matches!(open.state, State::Taken));
             if let Some(itt) = found.map(|(itt, _)| *itt)
-                && let Some(open) = session.remove(itt)
+                && let Some(mut open) = session.remove(itt)
             {
-                self.open_window(session);
+                let next = if matches!(outcome, Outcome::Data(_)) { open.sending.next_piece() } else { None };
+                // A command with more to read keeps its place in the window.
+                if next.is_none() {
+                    self.open_window(session);
+                }
                 match outcome {
                     Outcome::Done => self.answer_good(itt, &open),
-                    Outcome::Data(data) => self.answer_data(session, itt, &open, data),
+                    Outcome::Data(data) => {
+                        let end = if next.is_none() { End::Here } else { End::Later };
+                        self.send_data(session, itt, &mut open, data, end);
+                        if let Some(piece) = next {
+                            session.tasks.insert(itt, open);
+                            session.make_ready(itt, piece);
+                        }
+                    }
                     Outcome::Differs => self.answer_sense(itt, &open, Sense::MISCOMPARE),
                     Outcome::Failed(fault) => self.answer_sense(itt, &open, fault.sense()),
                 }

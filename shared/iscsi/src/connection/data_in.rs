@@ -8,6 +8,15 @@ use crate::header::{Header, NO_TAG, Opcode};
 use crate::scsi::Sense;
 use crate::wire;
 
+/// Whether the data of a command end with what is being sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// They do.
+    Here,
+    /// More will be read.
+    Later,
+}
+
 /// CHECK CONDITION (SAM-5 section 5.3.1).
 const CHECK_CONDITION: u8 = 0x02;
 
@@ -51,43 +60,57 @@ impl Connection {
         self.send_status(&mut header, &data);
     }
 
-    /// GOOD with data: segments no longer than the initiator takes, sequences no longer than a burst, status in the
-    /// last one.
-    pub(super) fn answer_data(&mut self, session: &Session, itt: u32, open: &Open, mut data: Bytes) {
-        let (flags, count) = residual(wire::length(data.len()), open.read_length);
+    /// GOOD with all of a command's data.
+    pub(super) fn answer_data(&mut self, session: &Session, itt: u32, open: &mut Open, mut data: Bytes) {
+        open.wanted = wire::length(data.len());
         data.truncate(wire::index(open.read_length));
         if data.is_empty() {
+            let (flags, count) = residual(open.wanted, open.read_length);
             let mut header = Header::new(Opcode::Response);
             header.set_flags(0x80 | flags);
             header.set_word(16, itt);
             header.set_word(44, count);
             return self.send_status(&mut header, &[]);
         }
-        let (mut offset, mut data_sn, mut in_burst) = (0_u32, 0_u32, 0_u32);
+        self.send_data(session, itt, open, data, End::Here);
+    }
+
+    /// Data: segments no longer than the initiator takes, sequences no longer than a burst. When the data end here,
+    /// GOOD is in the last segment.
+    pub(super) fn send_data(
+        &mut self,
+        session: &Session,
+        itt: u32,
+        open: &mut Open,
+        mut data: Bytes,
+        end: End,
+    ) {
+        let (flags, count) = residual(open.wanted, open.read_length);
+        let sending = &mut open.sending;
         while !data.is_empty() {
-            let room = session.parameters.send_segment.min(session.parameters.max_burst - in_burst);
+            let room = session.parameters.send_segment.min(session.parameters.max_burst - sending.in_burst);
             let segment = data.split_to(data.len().min(wire::index(room)));
             let length = wire::length(segment.len());
-            in_burst += length;
+            sending.in_burst += length;
             let mut header = Header::new(Opcode::DataIn);
             header.set_word(16, itt);
             header.set_word(20, NO_TAG);
-            header.set_word(36, data_sn);
-            header.set_word(40, offset);
+            header.set_word(36, sending.data_sn);
+            header.set_word(40, sending.offset);
             self.stamp(&mut header);
-            if data.is_empty() {
+            if data.is_empty() && end == End::Here {
                 header.set_flags(0x80 | 0x01 | flags);
                 header.set_word(24, self.stat_sn);
                 header.set_word(44, count);
                 self.stat_sn = self.stat_sn.wrapping_add(1);
-            } else if in_burst >= session.parameters.max_burst {
-                in_burst = 0;
+            } else if sending.in_burst >= session.parameters.max_burst {
+                sending.in_burst = 0;
             } else {
                 header.set_flags(0);
             }
             self.outbox.push_shared(&header, segment);
-            offset = offset.wrapping_add(length);
-            data_sn = data_sn.wrapping_add(1);
+            sending.offset = sending.offset.wrapping_add(length);
+            sending.data_sn = sending.data_sn.wrapping_add(1);
         }
     }
 }

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Task, TaskId};
-use crate::config::{SOLICITED_BYTES, TargetConfig, WINDOW};
+use crate::config::{READ_PIECE, SOLICITED_BYTES, TargetConfig, WINDOW};
 use crate::header::Header;
 use crate::login::Parameters;
-use crate::scsi::{Action, Work};
+use crate::scsi::{Action, Range, Work};
 use crate::wire;
 
 /// A command being executed.
@@ -24,7 +24,34 @@ pub struct Open {
     pub write_length: u32,
     /// Data the command is about, either way, in bytes. Against the two above it gives the residual.
     pub wanted: u32,
+    /// How far the Data-In are.
+    pub sending: Sending,
     pub state: State,
+}
+
+/// How far the Data-In of a command are.
+#[derive(Debug, Default)]
+pub struct Sending {
+    /// What of a READ is not read yet.
+    pub rest: Option<Range>,
+    /// Where the next byte belongs.
+    pub offset: u32,
+    /// The next DataSN.
+    pub data_sn: u32,
+    /// Bytes of the current sequence.
+    pub in_burst: u32,
+}
+
+impl Sending {
+    /// Takes the next piece of a READ; nothing when all was read.
+    pub fn next_piece(&mut self) -> Option<Work> {
+        let rest = self.rest.take()?;
+        let length = rest.length.min(u64::from(READ_PIECE));
+        if rest.length > length {
+            self.rest = Some(Range { offset: rest.offset + length, length: rest.length - length });
+        }
+        Some(Work::Read(Range { offset: rest.offset, length }))
+    }
 }
 
 /// Where a task is.

@@ -1,7 +1,7 @@
 //! READ and WRITE (6), (10), (12), (16) and SYNCHRONIZE CACHE (10), (16) (SBC-3 section 5).
 
 use super::{Action, Range, Sense, Unit};
-use crate::config::TRANSFER_MAX;
+use crate::config::{READ_MAX, TRANSFER_MAX};
 use crate::wire;
 
 /// First block, number of blocks and byte 1 of a CDB of any length.
@@ -26,20 +26,24 @@ pub fn extent(cdb: &[u8; 16]) -> Extent {
     Extent { block, blocks, flags }
 }
 
-/// The range of a command that moves data: no protection information, within the unit, not too long.
+/// The range of a command that brings data: no protection information, within the unit, not too long.
 pub fn transfer(unit: &Unit, extent: &Extent) -> Result<Range, Sense> {
+    bounded(unit, extent, TRANSFER_MAX)
+}
+
+fn bounded(unit: &Unit, extent: &Extent, longest: u32) -> Result<Range, Sense> {
     if extent.flags & 0xe0 != 0 {
         return Err(Sense::INVALID_FIELD_IN_CDB);
     }
     let range = unit.range(extent.block, u64::from(extent.blocks))?;
-    if range.length > u64::from(TRANSFER_MAX) {
+    if range.length > u64::from(longest) {
         return Err(Sense::INVALID_FIELD_IN_CDB);
     }
     Ok(range)
 }
 
 pub fn decode_read(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
-    Ok(match transfer(unit, &extent(cdb))? {
+    Ok(match bounded(unit, &extent(cdb), READ_MAX)? {
         Range { length: 0, .. } => Action::Nothing,
         range => Action::Read(range),
     })

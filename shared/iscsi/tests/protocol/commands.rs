@@ -1,4 +1,4 @@
-use bmi_iscsi::{CloseReason, Event};
+use bmi_iscsi::{CloseReason, Event, READ_PIECE};
 
 use crate::pair::{Pair, ten};
 
@@ -17,6 +17,56 @@ fn data_in_is_cut_to_the_initiator_and_ends_with_status() {
     }
     let data: Vec<u8> = answers.iter().flat_map(|answer| answer.data.clone()).collect();
     assert_eq!(data, pair.disk[..4096]);
+}
+
+#[test]
+fn a_long_read_is_done_in_pieces_and_answered_as_one() {
+    let mut pair = Pair::ready(&["MaxRecvDataSegmentLength=262144", "MaxBurstLength=786432"]);
+    pair.disk.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at / 512) as u8 ^ (at >> 17) as u8);
+    let before = pair.executed;
+    let wanted = 4000 * 512_u32;
+    let answers = pair.command(5, 0, &ten(0x28, 0, 4000), 0x40, wanted, &[]);
+    assert_eq!(
+        pair.executed - before,
+        wanted.div_ceil(READ_PIECE) as usize,
+        "no piece is larger than READ_PIECE"
+    );
+    let data: Vec<u8> = answers.iter().flat_map(|answer| answer.data.clone()).collect();
+    assert!(data == pair.disk[..wanted as usize]);
+    let (mut offset, mut in_burst) = (0, 0);
+    for (at, answer) in answers.iter().enumerate() {
+        assert_eq!((answer.opcode(), answer.word(36), answer.word(40)), (0x25, at as u32, offset));
+        offset += answer.data.len() as u32;
+        in_burst += answer.data.len();
+        assert!(in_burst <= 786_432, "a sequence is no longer than a burst, also across pieces");
+        let last = at + 1 == answers.len();
+        assert_eq!(answer.header[1] & 0x01, u8::from(last), "status in the last one only");
+        if answer.header[1] & 0x80 != 0 {
+            in_burst = 0;
+        }
+    }
+    // Beyond the pieces, the window is as before: the command held one place all the time.
+    let next = pair.command(6, 0, &ten(0x28, 0, 1), 0x40, 512, &[]);
+    assert_eq!(next[0].word(32).wrapping_sub(next[0].word(28)), 127);
+}
+
+#[test]
+fn a_long_read_that_is_aborted_between_pieces_says_nothing_more() {
+    let mut pair = Pair::ready(&["MaxRecvDataSegmentLength=262144"]);
+    pair.slow = true;
+    pair.command(5, 0, &ten(0x28, 0, 4000), 0x40, 4000 * 512, &[]);
+    pair.release();
+    assert_eq!(pair.held.len(), 1, "the second piece is with the caller");
+    pair.answers.clear();
+    let mut header = pair.command_header(6, 0, &[], 0x80 | 1, 0);
+    header[0] = 0x42;
+    header[20..24].copy_from_slice(&5_u32.to_be_bytes());
+    pair.cmd_sn = pair.cmd_sn.wrapping_sub(1);
+    pair.send(&header, &[]);
+    pair.release();
+    assert_eq!(pair.answers.len(), 1);
+    assert_eq!(pair.answers[0].opcode(), 0x22);
+    assert!(pair.held.is_empty());
 }
 
 #[test]
