@@ -7,7 +7,8 @@ use std::time::Duration;
 use bmi_types::Timestamp;
 
 use crate::{
-    Claim, Decision, Entry, Journal, JournalError, Observed, Record, State, Step, StepError, Summary, Workflow,
+    Claim, Decision, Entry, Journal, JournalError, Observed, Record, State, Step, StepError, Summary,
+    Workflow,
 };
 
 /// How long a claim lasts without a sign of life. A dead engine's operations are taken over after it.
@@ -100,7 +101,9 @@ impl<C: Send + Sync> Engine<C> {
                     self.write(claim, &mut state, Entry::StepStarted { step }).await?;
                     let entry = match self.guarded(claim, run(workflow, step, &context)).await? {
                         Ok(()) => Entry::StepDone { step },
-                        Err(StepError { message, retry }) => Entry::StepFailed { step, error: message, retry },
+                        Err(StepError { message, retry }) => {
+                            Entry::StepFailed { step, error: message, retry }
+                        }
                     };
                     self.write(claim, &mut state, entry).await?;
                 }
@@ -156,7 +159,9 @@ async fn run<C: Send + Sync>(workflow: &Workflow<C>, step: usize, context: &C) -
     step.apply(context).await?;
     match step.observe(context).await? {
         Observed::Done => Ok(()),
-        Observed::NotDone => Err(StepError::later(format!("{}: the effect is not there after it was made", step.name()))),
+        Observed::NotDone => {
+            Err(StepError::later(format!("{}: the effect is not there after it was made", step.name())))
+        }
     }
 }
 

@@ -51,7 +51,12 @@ pub enum JournalError {
 #[async_trait]
 pub trait Journal: Send + Sync {
     /// Claims an operation that is due and that nobody holds, if there is one.
-    async fn claim(&self, owner: &str, now: Timestamp, lease: Duration) -> Result<Option<Claim>, JournalError>;
+    async fn claim(
+        &self,
+        owner: &str,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<Claim>, JournalError>;
 
     /// Reads an operation's records, oldest first.
     async fn records(&self, operation: OperationId) -> Result<Vec<Record>, JournalError>;

@@ -86,7 +86,11 @@ pub struct State {
 
 impl State {
     /// Folds a journal. Entries for steps that do not exist are passed over.
-    pub fn fold<'a>(steps: usize, on_failure: OnFailure, records: impl IntoIterator<Item = &'a Record>) -> Self {
+    pub fn fold<'a>(
+        steps: usize,
+        on_failure: OnFailure,
+        records: impl IntoIterator<Item = &'a Record>,
+    ) -> Self {
         let mut state = Self {
             on_failure,
             phase: Phase::Forward,
