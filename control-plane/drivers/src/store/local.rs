@@ -10,7 +10,7 @@
 //! always whole. Blocking calls run on tokio's blocking threads.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -141,48 +141,87 @@ fn size_of(path: &Path) -> Result<Option<u64>, StoreError> {
     }
 }
 
-/// Copies the data of a sparse file and leaves its holes.
-fn copy_sparse(from: &File, to: &mut File, size: u64, progress: &dyn Fn(u64)) -> std::io::Result<()> {
+/// A stretch of a sparse file.
+enum Stretch {
+    /// Bytes that are there.
+    Data(u64),
+    /// Zeroes that are not.
+    Hole(u64),
+}
+
+/// Walks a sparse file in pieces of at most [`CHUNK`], without reading its holes.
+fn each_stretch(
+    file: &File,
+    size: u64,
+    mut each: impl FnMut(u64, Stretch) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     use rustix::fs::SeekFrom as Sparse;
-    to.set_len(size)?;
-    let mut buffer = vec![0; CHUNK];
     let mut at = 0;
     while at < size {
-        let data = match rustix::fs::seek(from, Sparse::Data(at)) {
-            Ok(data) => data,
-            Err(rustix::io::Errno::NXIO) => break,
+        let data = match rustix::fs::seek(file, Sparse::Data(at)) {
+            Ok(data) => data.min(size),
+            Err(rustix::io::Errno::NXIO) => size,
             Err(errno) => return Err(errno.into()),
         };
-        let hole = rustix::fs::seek(from, Sparse::Hole(data))?.min(size);
-        at = data;
+        while at < data {
+            let length = (data - at).min(CHUNK as u64);
+            each(at, Stretch::Hole(length))?;
+            at += length;
+        }
+        if at == size {
+            break;
+        }
+        let hole = rustix::fs::seek(file, Sparse::Hole(at))?.min(size);
         while at < hole {
-            let wanted = usize::try_from(hole - at).unwrap_or(CHUNK).min(CHUNK);
-            let chunk = buffer.get_mut(..wanted).unwrap_or_default();
-            from.read_exact_at(chunk, at)?;
-            to.write_all_at(chunk, at)?;
-            at += wanted as u64;
-            progress(at);
+            let length = (hole - at).min(CHUNK as u64);
+            each(at, Stretch::Data(length))?;
+            at += length;
         }
     }
+    Ok(())
+}
+
+fn part(buffer: &mut [u8], length: u64) -> &mut [u8] {
+    let length = usize::try_from(length).unwrap_or(CHUNK);
+    buffer.get_mut(..length).unwrap_or_default()
+}
+
+/// Copies the data of a sparse file and leaves its holes.
+fn copy_sparse(from: &File, to: &mut File, size: u64, progress: &dyn Fn(u64)) -> std::io::Result<()> {
+    to.set_len(size)?;
+    let mut buffer = vec![0; CHUNK];
+    each_stretch(from, size, |at, stretch| {
+        if let Stretch::Data(length) = stretch {
+            let chunk = part(&mut buffer, length);
+            from.read_exact_at(chunk, at)?;
+            to.write_all_at(chunk, at)?;
+        }
+        progress(at);
+        Ok(())
+    })?;
     progress(size);
     Ok(())
 }
 
+/// SHA-256 of a whole file, holes as the zeroes they stand for.
 fn checksum(path: &Path, size: u64, progress: &dyn Fn(u64)) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(0))?;
+    let file = File::open(path)?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; CHUNK];
-    let mut done = 0;
-    while done < size {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+    let mut zeroes = vec![0; CHUNK];
+    each_stretch(&file, size, |at, stretch| {
+        match stretch {
+            Stretch::Hole(length) => digest.update(part(&mut zeroes, length)),
+            Stretch::Data(length) => {
+                let chunk = part(&mut buffer, length);
+                file.read_exact_at(chunk, at)?;
+                digest.update(chunk);
+            }
         }
-        digest.update(buffer.get(..read).unwrap_or_default());
-        done += read as u64;
-        progress(done);
-    }
+        progress(at);
+        Ok(())
+    })?;
+    progress(size);
     Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
