@@ -1,1 +1,47 @@
-//! tests
+//! The harness of BMI's system tests: a whole deployment a test, as an operator would start it, taken down afterwards.
+//!
+//! ```text
+//! deployment.rs  control plane, agent, network namespace, data directory
+//! api.rs         requests over plain HTTP, with every byte in the test's hands
+//! setup.rs       the resources that most tests need
+//! routes.rs      every route of the REST API
+//! cli.rs         the `bmi` command
+//! node.rs        a QEMU node and its console
+//! golden.rs      the Debian image that nodes boot
+//! host.rs        commands, waits and what the kernel says
+//! ```
+//!
+//! `cargo build --workspace --bins` comes first: tests run the built programs. Then
+//! `cargo test -p bmi-tests -- --test-threads=1`, as root. A test that cannot run fails.
+//!
+//! Deliberately absent: anything that looks inside a process. Tests use the API, the CLI, the kernel and the files.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    reason = "a harness ends a test by panicking, and prints the logs of what it started"
+)]
+
+mod api;
+mod cli;
+mod deployment;
+mod golden;
+mod host;
+mod node;
+mod routes;
+mod setup;
+
+pub use api::{Answer, Api};
+pub use cli::{Cli, Ran};
+pub use deployment::{Deployment, STORE_LARGE, STORE_SMALL};
+pub use golden::{golden_image, image_place};
+pub use host::{
+    Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,
+};
+pub use node::{Firmware, Node};
+pub use routes::{ROUTES, Route};
+pub use setup::{SMALL_IMAGE, operation_end};

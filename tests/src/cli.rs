@@ -1,0 +1,74 @@
+//! The `bmi` command, as a person runs it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The command with the environment of one user.
+#[derive(Debug, Clone)]
+pub struct Cli {
+    program: PathBuf,
+    environment: Vec<(&'static str, String)>,
+}
+
+/// What a command did.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// Its exit status.
+    pub status: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Ran {
+    /// Fails unless the command succeeded.
+    pub fn ok(&self) -> &Self {
+        assert_eq!(self.status, 0, "{self:?}");
+        self
+    }
+
+    /// Standard output as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Cli {
+    pub(crate) fn new(program: PathBuf, server: SocketAddr, token_file: PathBuf, project: &str) -> Self {
+        let environment = vec![
+            ("BMI_SERVER", format!("http://{server}")),
+            ("BMI_TOKEN_FILE", token_file.display().to_string()),
+            ("BMI_PROJECT", project.to_owned()),
+        ];
+        Self { program, environment }
+    }
+
+    /// The same with another value of an environment variable.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl AsRef<Path>) -> Self {
+        self.environment.retain(|(known, _)| *known != name);
+        self.environment.push((name, value.as_ref().display().to_string()));
+        self
+    }
+
+    /// Runs it.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(&self.program);
+        for name in ["BMI_SERVER", "BMI_TOKEN_FILE", "BMI_PROJECT"] {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().cloned()).args(arguments).stdin(std::process::Stdio::null());
+        let output = command.output().unwrap();
+        Ran {
+            status: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A deployment of one test: its own data directory, network namespace, control plane and agent.
+//!
+//! Invariants: nothing of it is seen by another test; every process that ends it is one it started; what cannot be
+//! taken down fails the test.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::process::geteuid;
+
+use crate::api::Api;
+use crate::cli::Cli;
+use crate::host::{command, end, mounts_below, output, repository, run, until};
+
+/// Where deployments are: not below /tmp, since targets run as other users and need to get there.
+const ROOT: &str = "/var/lib/bmi-tests";
+/// How long a server may take to start: it makes a file system first.
+const START: Duration = Duration::from_secs(60);
+/// A store for small images. XFS takes no less than 300 MiB.
+pub const STORE_SMALL: &str = "400M";
+/// A store for the golden Debian image and what nodes write.
+pub const STORE_LARGE: &str = "3G";
+/// User ids of one deployment.
+const UIDS: u32 = 100;
+/// The programs of a deployment.
+const PROGRAMS: [&str; 5] = ["bmi", "bmi-control-plane", "bmi-agent", "bmi-target", "bmi-netboot"];
+
+/// Deployments made by this process.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A running deployment.
+#[derive(Debug)]
+pub struct Deployment {
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Its network namespace.
+    pub namespace: String,
+    /// The API, as the local admin.
+    pub api: Api,
+    /// First user id of its processes; it uses at most 100.
+    pub uid_base: u32,
+    control_plane: Option<Child>,
+    agent: Option<Child>,
+}
+
+/// A directory of built programs.
+fn built() -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    let built = target.join("debug");
+    for program in PROGRAMS {
+        let path = built.join(program);
+        assert!(path.exists(), "{} is missing: run `cargo build --workspace --bins` first", path.display());
+    }
+    built
+}
+
+impl Deployment {
+    /// Starts a control plane with an empty store of a size.
+    #[must_use]
+    pub fn start(store: &str) -> Self {
+        assert!(
+            geteuid().is_root(),
+            "system tests need root: they make network namespaces and mount file systems"
+        );
+        let built = built();
+        let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{pid}-{count}");
+        let data = Path::new(ROOT).join(&name);
+        let namespace = format!("bmi-test-{name}");
+        let uid_base = 400_000 + (pid % 100_000) * 10 * UIDS + (count % 10) * UIDS;
+        for directory in ["", "bin", "images", "log", "console"] {
+            let directory = data.join(directory);
+            fs::create_dir_all(&directory).unwrap();
+            fs::set_permissions(&directory, Permissions::from_mode(0o711)).unwrap();
+        }
+        // Under other names, so that targets reach them and a build meanwhile changes nothing.
+        for program in PROGRAMS {
+            let copied = fs::hard_link(built.join(program), data.join("bin").join(program));
+            copied
+                .or_else(|_| fs::copy(built.join(program), data.join("bin").join(program)).map(|_| ()))
+                .unwrap();
+        }
+        fs::write(data.join("images/small.raw"), crate::setup::small_image()).unwrap();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let api = Api::new(address, "");
+        let mut deployment = Self { data, namespace, api, uid_base, control_plane: None, agent: None };
+        deployment.namespace_make();
+        deployment.configurations_write(store);
+        deployment.control_plane_start();
+        deployment
+    }
+
+    fn namespace_make(&self) {
+        run("ip", &["netns", "add", &self.namespace]);
+        run("ip", &["-n", &self.namespace, "link", "set", "lo", "up"]);
+        let off = "for f in iptables ip6tables arptables; do f=/proc/sys/net/bridge/bridge-nf-call-$f; \
+                   [ ! -e $f ] || echo 0 >$f; done";
+        self.inside("sh", &["-c", off]);
+    }
+
+    fn configurations_write(&self, store: &str) {
+        let (data, uid) = (self.data.display(), self.uid_base);
+        let control_plane = format!(
+            "listen = \"127.0.0.1:0\"\ndata_dir = \"{data}/control-plane\"\nimport_dir = \"{data}/images\"\n\
+             [agent]\nuid = {uid}\n[store]\nkind = \"local\"\nsize = \"{store}\"\n"
+        );
+        fs::write(self.data.join("control-plane.toml"), control_plane).unwrap();
+        let agent = format!(
+            "network = \"provisioning\"\ncontrol_plane = \"unix:{data}/control-plane/agent.sock\"\n\
+             state_dir = \"{data}/agent\"\nvolume_dir = \"{data}/control-plane/store/volumes\"\nbridge = \"bmi0\"\n\
+             loaders = \"/usr/lib/ipxe\"\nagent_uid = {uid}\nuid_base = {uid}\n"
+        );
+        fs::write(self.agent_config(), agent).unwrap();
+    }
+
+    /// Starts the control plane, also again after [`Self::control_plane_stop`].
+    pub fn control_plane_start(&mut self) {
+        let out = self.data.join("control-plane.out");
+        let child = command(&self.program("bmi-control-plane"))
+            .arg("--config")
+            .arg(self.data.join("control-plane.toml"))
+            .stdout(File::create(&out).unwrap())
+            .stderr(self.log("control-plane"))
+            .spawn();
+        let child = self.control_plane.insert(child.unwrap());
+        let address = until("the control plane listens", START, || {
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "the control plane ended: {ended:?}");
+            let said: serde_json::Value =
+                serde_json::from_str(fs::read_to_string(&out).ok()?.lines().next()?).ok()?;
+            said["address"].as_str()?.parse().ok()
+        });
+        let token = fs::read_to_string(self.data.join("control-plane/admin.token")).unwrap();
+        self.api = Api::new(address, token.trim());
+    }
+
+    /// Ends the control plane.
+    pub fn control_plane_stop(&mut self) {
+        let mut child = self.control_plane.take().unwrap();
+        assert!(end(&mut child), "the control plane did not end on SIGTERM");
+    }
+
+    /// Makes the network `provisioning`, starts its agent in the namespace, and waits until its boot services listen.
+    pub fn agent_start(&mut self) {
+        self.api.network("provisioning", "10.77.0.0/24");
+        let child = command(Path::new("/usr/bin/env"))
+            .args(["ip", "netns", "exec", &self.namespace])
+            .arg(self.program("bmi-agent"))
+            .arg("--config")
+            .arg(self.agent_config())
+            .stdout(self.log("agent"))
+            .stderr(self.log("agent"))
+            .spawn();
+        self.agent = Some(child.unwrap());
+        until("the agent's boot services listen", START, || {
+            let network = self.api.get("/v1/networks/provisioning").expect(200);
+            (network["agent"]["netboot"] == "listening").then_some(())
+        });
+    }
+
+    /// Whether the control plane and the agent, where started, still run.
+    pub fn assert_alive(&mut self) {
+        for (name, child) in [("control plane", &mut self.control_plane), ("agent", &mut self.agent)] {
+            let ended = child.as_mut().and_then(|child| child.try_wait().unwrap());
+            assert!(ended.is_none(), "the {name} ended: {ended:?}");
+        }
+    }
+
+    fn log(&self, name: &str) -> File {
+        let path = self.data.join("log").join(format!("{name}.log"));
+        File::options().create(true).append(true).open(path).unwrap()
+    }
+
+    fn agent_config(&self) -> PathBuf {
+        self.data.join("agent.toml")
+    }
+
+    /// A program of the deployment.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.data.join("bin").join(name)
+    }
+
+    /// The local admin's token.
+    #[must_use]
+    pub fn token(&self) -> String {
+        fs::read_to_string(self.token_file()).unwrap().trim().to_owned()
+    }
+
+    /// The file with it.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.data.join("control-plane/admin.token")
+    }
+
+    /// The local store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.data.join("control-plane/store")
+    }
+
+    /// The CLI, as the local admin, for a project.
+    #[must_use]
+    pub fn cli(&self, project: &str) -> Cli {
+        Cli::new(self.program("bmi"), self.api.address(), self.token_file(), project)
+    }
+
+    /// Runs a program in the network namespace, which must succeed.
+    pub fn inside(&self, program: &str, arguments: &[&str]) -> String {
+        let mut all = vec!["netns", "exec", &self.namespace, program];
+        all.extend_from_slice(arguments);
+        run("ip", &all)
+    }
+
+    fn take_down(&mut self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let had_agent = self.agent.is_some();
+        if self.agent.take().is_some_and(|mut agent| !end(&mut agent)) {
+            faults.push("the agent did not end on SIGTERM".to_owned());
+        }
+        if had_agent {
+            let program = self.program("bmi-agent");
+            let config = self.agent_config();
+            let arguments = ["netns", "exec", &self.namespace, program.to_str().unwrap(), "--config"];
+            let stopped = output("ip", &[&arguments[..], &[config.to_str().unwrap(), "stop"]].concat());
+            if !stopped.status.success() {
+                faults.push(format!("bmi-agent stop: {}", String::from_utf8_lossy(&stopped.stderr)));
+            }
+        }
+        if self.control_plane.take().is_some_and(|mut server| !end(&mut server)) {
+            faults.push("the control plane did not end on SIGTERM".to_owned());
+        }
+        let mut attempts = vec![output("ip", &["netns", "del", &self.namespace])];
+        for mount in mounts_below(&self.data) {
+            attempts.push(output("umount", &[&mount]));
+        }
+        for attempt in attempts.iter().filter(|attempt| !attempt.status.success()) {
+            faults.push(String::from_utf8_lossy(&attempt.stderr).into_owned());
+        }
+        if mounts_below(&self.data).is_empty()
+            && let Err(error) = fs::remove_dir_all(&self.data)
+        {
+            faults.push(format!("{}: {error}", self.data.display()));
+        }
+        faults
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in ["control-plane", "agent"] {
+                let log = fs::read_to_string(self.data.join(format!("log/{name}.log"))).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().filter(|line| !line.contains("http.status=2")).collect();
+                eprintln!(
+                    "--- {name}, its last lines\n{}",
+                    lines[lines.len().saturating_sub(25)..].join("\n")
+                );
+            }
+        }
+        let faults = self.take_down();
+        if !faults.is_empty() {
+            eprintln!("--- taking down {}: {faults:#?}", self.data.display());
+            assert!(std::thread::panicking(), "the deployment could not be taken down: {faults:?}");
+        }
+    }
+}

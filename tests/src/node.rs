@@ -1,0 +1,104 @@
+//! A node: QEMU with a NIC on the deployment's bridge and no disk, as `infra/qemu-node` starts it.
+
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use crate::deployment::Deployment;
+use crate::host::{command, end, repository};
+
+/// Firmware of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// `SeaBIOS` with iPXE in the NIC's ROM.
+    Bios,
+    /// OVMF with its own PXE.
+    Uefi,
+}
+
+/// A node that is switched on. It is switched off when it goes out of scope.
+#[derive(Debug)]
+pub struct Node {
+    child: Child,
+    console: PathBuf,
+    log: PathBuf,
+}
+
+impl Node {
+    /// Switches a node on.
+    #[must_use]
+    pub fn start(deployment: &Deployment, mac: &str, firmware: Firmware) -> Self {
+        let name = mac.replace(':', "");
+        let console = deployment.data.join("console").join(format!("{name}.console"));
+        let log = deployment.data.join("log").join(format!("node-{name}.log"));
+        std::fs::write(&console, "").unwrap();
+        let firmware = if firmware == Firmware::Bios { "bios" } else { "uefi" };
+        let child = command(&repository().join("infra/qemu-node"))
+            .args([
+                "--namespace",
+                &deployment.namespace,
+                "--bridge",
+                "bmi0",
+                "--mac",
+                mac,
+                "--firmware",
+                firmware,
+            ])
+            .arg("--console")
+            .arg(&console)
+            .stdout(std::fs::File::create(&log).unwrap())
+            .stderr(std::fs::File::options().append(true).open(&log).unwrap())
+            .spawn();
+        Self { child: child.unwrap(), console, log }
+    }
+
+    /// What the node printed, without escape sequences.
+    #[must_use]
+    pub fn console(&self) -> String {
+        let bytes = std::fs::read(&self.console).unwrap();
+        let mut text = String::new();
+        let mut escape = false;
+        for character in String::from_utf8_lossy(&bytes).chars() {
+            match character {
+                '\u{1b}' => escape = true,
+                '\r' | '\u{8}' => {}
+                letter if escape => escape = !letter.is_ascii_alphabetic(),
+                plain => text.push(plain),
+            }
+        }
+        text
+    }
+
+    /// Waits until the console shows a text, or something else holds, as long as the node runs.
+    pub fn wait(&mut self, what: &str, patience: Duration, mut holds: impl FnMut(&str) -> bool) {
+        let give_up = Instant::now() + patience;
+        loop {
+            let console = self.console();
+            if holds(&console) {
+                return;
+            }
+            let lines: Vec<&str> = console.lines().collect();
+            let tail = lines[lines.len().saturating_sub(30)..].join("\n");
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                panic!("the node ended ({status}) before {what}: {log}\n{tail}");
+            }
+            assert!(
+                Instant::now() < give_up,
+                "{what}: not within {patience:?}; the console ends with\n{tail}"
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Waits until the console shows a text.
+    pub fn wait_for(&mut self, text: &str, patience: Duration) {
+        self.wait(&format!("`{text}` on the console"), patience, |console| console.contains(text));
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}

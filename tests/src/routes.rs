@@ -1,0 +1,57 @@
+//! Every route of the REST API. A test compares this list with the server's source, so that none is forgotten.
+
+/// A route: its method, its path with parameters in braces, and whether it answers without a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The method.
+    pub method: &'static str,
+    /// The path.
+    pub path: &'static str,
+    /// Whether it answers without a token.
+    pub open: bool,
+}
+
+const fn closed(method: &'static str, path: &'static str) -> Route {
+    Route { method, path, open: false }
+}
+
+const fn open(method: &'static str, path: &'static str) -> Route {
+    Route { method, path, open: true }
+}
+
+/// All routes.
+pub const ROUTES: &[Route] = &[
+    open("GET", "/healthz"),
+    open("GET", "/readyz"),
+    closed("GET", "/v1/whoami"),
+    closed("GET", "/v1/projects"),
+    closed("POST", "/v1/projects"),
+    closed("GET", "/v1/projects/{project}"),
+    closed("PATCH", "/v1/projects/{project}"),
+    closed("DELETE", "/v1/projects/{project}"),
+    closed("GET", "/v1/networks"),
+    closed("POST", "/v1/networks"),
+    closed("GET", "/v1/networks/{network}"),
+    closed("DELETE", "/v1/networks/{network}"),
+    closed("GET", "/v1/nodes"),
+    closed("POST", "/v1/nodes"),
+    closed("GET", "/v1/nodes/{node}"),
+    closed("PATCH", "/v1/nodes/{node}"),
+    closed("DELETE", "/v1/nodes/{node}"),
+    closed("POST", "/v1/nodes/{node}/assign"),
+    closed("POST", "/v1/nodes/{node}/release"),
+    closed("GET", "/v1/operations"),
+    closed("GET", "/v1/operations/{operation}"),
+    closed("GET", "/v1/projects/{project}/images"),
+    closed("POST", "/v1/projects/{project}/images"),
+    closed("GET", "/v1/projects/{project}/images/{image}"),
+    closed("DELETE", "/v1/projects/{project}/images/{image}"),
+    closed("POST", "/v1/projects/{project}/images/{image}/seal"),
+    closed("PATCH", "/v1/projects/{project}/images/{image}/content"),
+    closed("HEAD", "/v1/projects/{project}/images/{image}/content"),
+    closed("GET", "/v1/projects/{project}/instances"),
+    closed("POST", "/v1/projects/{project}/instances"),
+    closed("GET", "/v1/projects/{project}/instances/{instance}"),
+    closed("DELETE", "/v1/projects/{project}/instances/{instance}"),
+    closed("GET", "/v1/projects/{project}/instances/{instance}/timeline"),
+];
