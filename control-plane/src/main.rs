@@ -147,6 +147,7 @@ fn assemble(config: &Config) -> Result<App, StartError> {
         isolation: Arc::new(Unisolated),
         power: Arc::new(Manual),
         import_dir: config.import_dir.clone().map(ImportDir::new),
+        agent_wait: workflows::AGENT_WAIT,
         wake: Wake::default(),
     })
 }

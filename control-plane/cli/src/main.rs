@@ -82,6 +82,9 @@ enum Noun {
     /// What takes time.
     #[command(subcommand)]
     Operation(nouns::operation::Verb),
+    /// Where images and volumes are kept.
+    #[command(subcommand)]
+    Datastore(nouns::datastore::Verb),
     /// Shows who you are to the server.
     Whoami,
 }
@@ -130,6 +133,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Noun::Image(verb) => nouns::image::run(&session, verb).await,
         Noun::Instance(verb) => nouns::instance::run(&session, verb).await,
         Noun::Operation(verb) => nouns::operation::run(&session, verb).await,
+        Noun::Datastore(verb) => nouns::datastore::run(&session, verb).await,
         Noun::Whoami => nouns::whoami::run(&session).await,
     }
 }

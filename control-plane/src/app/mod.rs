@@ -4,6 +4,7 @@
 
 mod agent;
 mod authorize;
+pub mod datastore;
 mod desired;
 pub mod image;
 pub mod instance;
@@ -16,6 +17,7 @@ mod wake;
 pub mod whoami;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bmi_api::Code;
 use bmi_auth::{LocalAdmin, MasterKey};
@@ -48,6 +50,8 @@ pub struct App {
     pub local_admin: LocalAdmin,
     /// Files that may be imported.
     pub import_dir: Option<ImportDir>,
+    /// How long one attempt of a workflow waits for an agent. The engine tries again.
+    pub agent_wait: Duration,
     /// Wakes who waits for a change.
     pub wake: Wake,
 }

@@ -9,6 +9,7 @@
 mod agent;
 mod answer;
 mod cursor;
+mod datastore;
 mod fields;
 mod guard;
 mod health;
@@ -85,6 +86,7 @@ fn routes(config: &mut web::ServiceConfig) {
     network::routes(config);
     node::routes(config);
     operation::routes(config);
+    datastore::routes(config);
     image::routes(config);
     instance::routes(config);
 }

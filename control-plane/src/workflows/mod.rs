@@ -25,6 +25,10 @@ const WORKERS: usize = 24;
 /// Pause after the journal failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// How long one attempt waits for an agent: it answers in less than a second when it is well, and a worker waits
+/// meanwhile.
+pub const AGENT_WAIT: Duration = Duration::from_secs(10);
+
 /// Every workflow.
 #[must_use]
 pub fn all() -> Vec<Workflow<Context>> {

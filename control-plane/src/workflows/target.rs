@@ -1,7 +1,5 @@
 //! The target of an instance: published to the agent and withdrawn from it, and what the agent made of that.
 
-use std::time::Duration;
-
 use bmi_api::TargetState;
 use bmi_db::AnyConnection;
 use bmi_db::instance::Record;
@@ -11,9 +9,6 @@ use tokio::time::Instant;
 
 use super::context::{Context, app_error};
 use crate::error::AppError;
-
-/// How long one attempt waits for the agent. The engine tries again.
-const AGENT_WAIT: Duration = Duration::from_secs(10);
 
 /// What the agent has made of an instance's target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +108,7 @@ pub(super) async fn withdraw(context: &Context, record: &Record) -> Result<(), S
 }
 
 async fn wait(context: &Context, id: InstanceId, wanted: &Seen) -> Result<(), StepError> {
-    let deadline = Instant::now() + AGENT_WAIT;
+    let deadline = Instant::now() + context.app.agent_wait;
     let mut bell = context.app.wake.reported.listen();
     context.app.wake.desired.ring();
     loop {
@@ -121,7 +116,8 @@ async fn wait(context: &Context, id: InstanceId, wanted: &Seen) -> Result<(), St
             seen if seen == *wanted => return Ok(()),
             Seen::Waiting(reason) if Instant::now() >= deadline => return Err(StepError::later(reason)),
             _ if Instant::now() >= deadline => return Err(StepError::later("the agent did not answer in time")),
-            _ => bell.wait().await,
+            // Rung, or time to look again by itself, or the last look.
+            _ => drop(tokio::time::timeout_at(deadline, bell.wait()).await),
         }
     }
 }

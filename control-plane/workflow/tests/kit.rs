@@ -1,5 +1,7 @@
 //! The kit proves a sound workflow, and finds what is wrong with each of some that were written to be bad.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail, with its place")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

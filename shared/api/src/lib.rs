@@ -6,6 +6,7 @@
 //! Deliberately absent: how a request is checked (the server reads bodies field by field, to name every fault at
 //! once), and anything only agents see (that is `bmi-agent-api`).
 
+mod datastore;
 mod image;
 mod instance;
 mod network;
@@ -16,6 +17,7 @@ mod problem;
 mod project;
 mod whoami;
 
+pub use datastore::Datastore;
 pub use image::{Image, ImageState, NewImage, NewImageImport, Upload, Visibility};
 pub use instance::{Instance, InstanceState, NewInstance, Stage, TargetState, Timeline, Traffic, UserData};
 pub use network::{AgentStatus, NewNetwork, Network};

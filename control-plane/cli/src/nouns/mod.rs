@@ -1,5 +1,6 @@
 //! The nouns: one file each, named as in the API.
 
+pub(crate) mod datastore;
 pub(crate) mod image;
 pub(crate) mod instance;
 pub(crate) mod network;

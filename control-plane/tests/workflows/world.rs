@@ -1,0 +1,269 @@
+//! One whole deployment without a process of its own: a real database, a simulated store, wires, power and agent.
+//!
+//! What there is can be written down as [`Facts`], so that two moments can be compared.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bmi_api::{
+    NewImage, NewImageImport, NewInstance, NewNetwork, NewNode, NewProject, Nic, Operation, UserData,
+};
+use bmi_api::{OperationState, Power};
+use bmi_auth::{Caller, LocalAdmin, MasterKey};
+use bmi_control_plane::app::{self, App, Wake};
+use bmi_control_plane::workflows::{self, Context};
+use bmi_db::journal::DbJournal;
+use bmi_db::{After, Db, DbError};
+use bmi_drivers::store::{ImportDir, SimulatedStore};
+use bmi_types::{
+    Architecture, ByteSize, DhcpMode, ImageId, InstanceId, Name, NetworkId, NodeId, Segment, Timestamp,
+};
+use bmi_workflow::{Engine, Ran};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::agent;
+use crate::simulated::{Hardware, Switches, Wires};
+
+pub const PROJECT: &str = "research";
+pub const NETWORK: &str = "lab";
+/// Rounds of [`World::settle`]: a bound on an operation that does not end.
+const ROUNDS_MAX: usize = 200;
+
+/// What there is, one line for each thing.
+pub type Facts = BTreeSet<String>;
+
+/// A deployment.
+pub struct World {
+    pub app: Arc<App>,
+    pub store: Arc<SimulatedStore>,
+    pub hardware: Arc<Hardware>,
+    pub network: NetworkId,
+    agent: JoinHandle<()>,
+    clock: Arc<AtomicI64>,
+    _directory: TempDir,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.agent.abort();
+    }
+}
+
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub fn admin() -> Caller {
+    Caller::local_admin()
+}
+
+const EVERYTHING: After = After { id: uuid::Uuid::nil(), limit: 100 };
+
+impl World {
+    /// A deployment with a project, a network and its agent. In memory where that is possible: hundreds are made.
+    pub async fn new() -> Self {
+        Self::waiting(Duration::from_secs(5)).await
+    }
+
+    /// The same, where a step waits only so long for the agent.
+    pub async fn waiting(agent_wait: Duration) -> Self {
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let path = |file: &str| directory.path().join(file);
+        std::fs::create_dir(path("import")).unwrap();
+        std::fs::write(path("import/disk.raw"), vec![7; 1 << 20]).unwrap();
+        let (store, hardware) = (Arc::new(SimulatedStore::new()), Arc::new(Hardware::default()));
+        let app = Arc::new(App {
+            db: Db::open(path("bmi.sqlite").to_str().unwrap()).unwrap(),
+            store: store.clone(),
+            isolation: Arc::new(Wires(Arc::clone(&hardware))),
+            power: Arc::new(Switches(Arc::clone(&hardware))),
+            master_key: MasterKey::load_or_create(&path("master.key")).unwrap(),
+            local_admin: LocalAdmin::load_or_create(&path("admin.token")).unwrap(),
+            import_dir: Some(ImportDir::new(path("import"))),
+            agent_wait,
+            wake: Wake::default(),
+        });
+        let project = NewProject { name: name(PROJECT), description: String::new() };
+        app::project::project_create(&app, &admin(), project).await.unwrap();
+        let network = NewNetwork {
+            name: name(NETWORK),
+            cidr: "10.9.0.0/24".parse().unwrap(),
+            netboot_address: None,
+            target_range: None,
+            node_range: None,
+            discovery_range: None,
+            dhcp: DhcpMode::Authoritative,
+            segment: Segment::None,
+        };
+        let network = app::network::network_create(&app, &admin(), network).await.unwrap().id;
+        let agent = agent::start(Arc::clone(&app), name(NETWORK), Arc::clone(&hardware));
+        let clock = Arc::new(AtomicI64::new(Timestamp::now().plus(Duration::from_secs(1)).micros()));
+        Self { app, store, hardware, network, agent, clock, _directory: directory }
+    }
+
+    pub fn agent_dies(&self) {
+        self.agent.abort();
+    }
+
+    pub fn agent_returns(&mut self) {
+        self.agent = agent::start(Arc::clone(&self.app), name(NETWORK), Arc::clone(&self.hardware));
+    }
+
+    /// A node of the project.
+    pub async fn node(&self, number: u8) -> NodeId {
+        let new = NewNode {
+            name: name(&format!("node-{number}")),
+            nics: vec![Nic { mac: format!("52:54:00:00:00:{number:02x}").parse().unwrap() }],
+            architecture: Architecture::X86_64,
+            power: Power::Manual,
+        };
+        let node = app::node::node_create(&self.app, &admin(), new).await.unwrap().id;
+        let assigned =
+            app::node::node_assign(&self.app, &admin(), node.to_string(), PROJECT.to_owned(), None).await;
+        assigned.unwrap().id
+    }
+
+    /// Asks for a golden image.
+    pub async fn import(&self, image: &str) -> Operation {
+        let new = NewImageImport { name: name(image), file: "disk.raw".to_owned() };
+        app::image::image_import(&self.app, &admin(), PROJECT.to_owned(), new).await.unwrap()
+    }
+
+    /// An open image whose bytes are all there.
+    pub async fn uploaded(&self, image: &str) -> ImageId {
+        let new = NewImage { name: name(image), virtual_size: ByteSize::new(1 << 20) };
+        let made = app::image::image_create(&self.app, &admin(), PROJECT.to_owned(), new).await.unwrap();
+        let begun =
+            app::image::upload_begin(&self.app, &admin(), PROJECT.to_owned(), image.to_owned(), 0).await;
+        begun.unwrap().write(&self.app, vec![7; 1 << 20].into()).await.unwrap();
+        made.id
+    }
+
+    /// Asks for an instance called as its node, of the image `golden`.
+    pub async fn provision(&self, number: u8) -> Operation {
+        let new = NewInstance {
+            name: name(&format!("instance-{number}")),
+            node: format!("node-{number}"),
+            image: "golden".to_owned(),
+            network: NETWORK.to_owned(),
+            user_data: UserData { ssh_keys: Vec::new(), user_data: Some("#cloud-config\n".to_owned()) },
+        };
+        app::instance::instance_provision(&self.app, &admin(), PROJECT.to_owned(), new).await.unwrap()
+    }
+
+    /// Asks for its end.
+    pub async fn deprovision(&self, number: u8) -> Operation {
+        let instance = format!("instance-{number}");
+        app::instance::instance_deprovision(&self.app, &admin(), PROJECT.to_owned(), instance, None)
+            .await
+            .unwrap()
+    }
+
+    pub async fn operation(&self, operation: &Operation) -> Operation {
+        app::operation::operation_show(&self.app, &admin(), operation.id.to_string()).await.unwrap()
+    }
+
+    /// Runs the engine, as the server does, until nothing is due or `until` holds; the clock jumps over pauses.
+    async fn run_until(&self, operation: &Operation, until: impl Fn(OperationState) -> bool) -> Operation {
+        let (app, clock) = (Arc::clone(&self.app), Arc::clone(&self.clock));
+        let engine = Engine::new(
+            Arc::new(DbJournal::new(self.app.db.clone())),
+            workflows::all(),
+            "world",
+            move |claim| Context::new(Arc::clone(&app), claim.operation),
+            move || Timestamp::from_micros(clock.fetch_add(1, Ordering::Relaxed)),
+        );
+        for _ in 0..ROUNDS_MAX {
+            let now = self.operation(operation).await;
+            if until(now.state) {
+                return now;
+            }
+            if engine.run_once().await.unwrap() == Ran::Idle {
+                self.clock.fetch_add(1_000_000, Ordering::Relaxed);
+            }
+        }
+        panic!("{:?} is not where it should be", self.operation(operation).await);
+    }
+
+    /// Runs the engine until an operation is finished.
+    pub async fn settle(&self, operation: &Operation) -> Operation {
+        self.run_until(operation, OperationState::is_final).await
+    }
+
+    /// Runs the engine until an operation is stuck.
+    pub async fn get_stuck(&self, operation: &Operation) -> Operation {
+        self.run_until(operation, |state| state == OperationState::Stuck).await
+    }
+
+    /// The same, where it must succeed.
+    pub async fn succeed(&self, operation: &Operation) {
+        let ended = self.settle(operation).await;
+        assert_eq!(ended.state, OperationState::Succeeded, "{:?}", ended.error);
+    }
+
+    /// Everything there is: rows, volumes and images, wires, power, targets.
+    pub async fn facts(&self) -> Facts {
+        let mut facts = Facts::new();
+        let project = || PROJECT.to_owned();
+        for node in app::node::node_list(&self.app, &admin(), None, EVERYTHING).await.unwrap() {
+            facts.insert(format!("node {} is {}", node.id, node.state));
+        }
+        for image in app::image::image_list(&self.app, &admin(), project(), EVERYTHING).await.unwrap() {
+            facts.insert(format!("image {} is {}", image.id, image.state));
+        }
+        for instance in
+            app::instance::instance_list(&self.app, &admin(), project(), EVERYTHING).await.unwrap()
+        {
+            facts.insert(format!("instance {} is {}", instance.id, instance.state));
+            facts.insert(format!("the target of {} is {}", instance.id, instance.target_state));
+        }
+        let network = self.network;
+        let addresses = self.app.db.read(move |connection| bmi_db::instance::addresses(connection, network));
+        for address in addresses.await.unwrap_or_else(|error: DbError| panic!("{error}")) {
+            facts.insert(format!("address {address} is taken"));
+        }
+        facts.extend(self.store.volumes().iter().map(|place| format!("volume {place} exists")));
+        facts.extend(
+            self.store.images().iter().map(|place| format!("content of image {} exists", place.volume)),
+        );
+        let hardware = self.hardware.look();
+        facts.extend(
+            hardware.attached.iter().map(|(node, network)| format!("node {node} is on network {network}")),
+        );
+        facts.extend(hardware.on.iter().map(|node| format!("node {node} is powered")));
+        facts.extend(hardware.targets.iter().map(|id| format!("the agent keeps a target of {id}")));
+        facts.extend(hardware.violations);
+        facts
+    }
+
+    /// What is added to the world by an instance on a node.
+    pub async fn facts_of_instance(&self, id: InstanceId, node: NodeId) -> Facts {
+        let found = self.app.db.read(move |connection| bmi_db::instance::by_id(connection, id)).await;
+        let found: Option<bmi_db::instance::Record> =
+            found.unwrap_or_else(|error: DbError| panic!("{error}"));
+        let found = found.unwrap();
+        let (instance, project) = (&found.instance, found.instance.project);
+        Facts::from([
+            format!("node {node} is in-use"),
+            format!("instance {id} is ready"),
+            format!("the target of {id} is listening"),
+            format!("address {} is taken", instance.node_address),
+            format!("address {} is taken", instance.target_address),
+            format!("volume {project}/{} exists", found.boot_volume),
+            format!("volume {project}/{} exists", found.config_volume),
+            format!("node {node} is on network {}", self.network),
+            format!("node {node} is powered"),
+            format!("the agent keeps a target of {id}"),
+        ])
+    }
+}
+
+/// How the world differs from what it should be.
+pub fn differences(expected: &Facts, found: &Facts) -> Vec<String> {
+    let missing = expected.difference(found).map(|fact| format!("not so: {fact}"));
+    let surplus = found.difference(expected).map(|fact| format!("left over: {fact}"));
+    missing.chain(surplus).collect()
+}
