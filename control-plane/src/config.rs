@@ -95,7 +95,10 @@ impl Config {
         let wrong = |detail: String| ConfigError::Content { path: path.to_owned(), detail };
         let config: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if !config.data_dir.is_absolute() {
-            return Err(wrong(format!("data_dir must be an absolute path, not {}", config.data_dir.display())));
+            return Err(wrong(format!(
+                "data_dir must be an absolute path, not {}",
+                config.data_dir.display()
+            )));
         }
         let Store::Local { size, .. } = &config.store;
         size.parse::<ByteSize>().map_err(|error| wrong(format!("store.size: {error}")))?;
@@ -117,7 +120,8 @@ mod tests {
     fn an_unknown_key_is_refused_with_its_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bmi.toml");
-        std::fs::write(&path, "data_dir = '/x'\nlisten_on = '127.0.0.1:1'\n[store]\nkind = 'local'\n").unwrap();
+        std::fs::write(&path, "data_dir = '/x'\nlisten_on = '127.0.0.1:1'\n[store]\nkind = 'local'\n")
+            .unwrap();
         let error = Config::load(&path).unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("listen_on"), "{error}");
     }

@@ -69,9 +69,10 @@ impl AppError {
     pub fn into_problem(self) -> Problem {
         match self {
             Self::Refused(problem) => *problem,
-            Self::Db(DbError::Conflict(_)) => {
-                Problem::new(Code::Duplicate, "something of that name or address was created at the same time")
-            }
+            Self::Db(DbError::Conflict(_)) => Problem::new(
+                Code::Duplicate,
+                "something of that name or address was created at the same time",
+            ),
             Self::Db(DbError::Unavailable(reason)) => {
                 tracing::error!(reason, "the database is not available");
                 Problem::new(Code::Unavailable, "the database is not available")

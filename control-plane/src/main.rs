@@ -105,7 +105,8 @@ async fn serve(config: &Config) -> Result<(), StartError> {
         .await?;
     let agent_socket = config.path(config.agent.socket.as_ref(), "agent.sock");
     let agent = http::agent_server(Arc::clone(&app), bind_agent_socket(&agent_socket, config.agent.uid)?)?;
-    let listener = TcpListener::bind(config.listen).map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let listener = TcpListener::bind(config.listen)
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr()?;
     let api = http::api_server(Arc::clone(&app), listener)?;
     let workers = workflows::start(&app, &format!("{address} pid {}", std::process::id()));
@@ -141,7 +142,9 @@ fn assemble(config: &Config) -> Result<App, StartError> {
     };
     Ok(App {
         master_key: MasterKey::load_or_create(&config.path(config.master_key_file.as_ref(), "master.key"))?,
-        local_admin: LocalAdmin::load_or_create(&config.path(config.admin_token_file.as_ref(), "admin.token"))?,
+        local_admin: LocalAdmin::load_or_create(
+            &config.path(config.admin_token_file.as_ref(), "admin.token"),
+        )?,
         db: Db::open(&database)?,
         store,
         isolation: Arc::new(Unisolated),
@@ -160,7 +163,8 @@ fn bind_agent_socket(path: &Path, uid: Option<u32>) -> Result<UnixListener, Star
         }
         std::fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path).map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+    let listener =
+        UnixListener::bind(path).map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))?;
     if let Some(uid) = uid {
         std::os::unix::fs::chown(path, Some(uid), None)?;

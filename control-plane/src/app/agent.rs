@@ -108,8 +108,7 @@ fn target_event(
     let detail = Detail::default();
     let (stage, detail) = match said {
         TargetEvent::Traffic { read_bytes, written_bytes } => {
-            let traffic =
-                Traffic { read: ByteSize::new(read_bytes), written: ByteSize::new(written_bytes) };
+            let traffic = Traffic { read: ByteSize::new(read_bytes), written: ByteSize::new(written_bytes) };
             bmi_db::instance::traffic(connection, network, instance, traffic)?;
             return Ok(());
         }
@@ -131,7 +130,8 @@ fn target_event(
         }
         TargetEvent::SpaceExhausted => ("space.exhausted", detail),
     };
-    let detail = detail.with("read_bytes", traffic.read.bytes()).with("written_bytes", traffic.written.bytes());
+    let detail =
+        detail.with("read_bytes", traffic.read.bytes()).with("written_bytes", traffic.written.bytes());
     Ok(bmi_db::stage::insert(connection, instance, at, stage, &detail.0)?)
 }
 

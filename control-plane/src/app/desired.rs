@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use bmi_agent_api::desired::{Backing, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget};
+use bmi_agent_api::desired::{
+    Backing, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget,
+};
 use bmi_auth::MasterKey;
-use bmi_db::instance::Record;
 use bmi_db::DbError;
+use bmi_db::instance::Record;
 use bmi_drivers::store::{self, DataStore, Place};
 use bmi_types::{Architecture, BootKey, Iqn};
 use tokio::time::Instant;
@@ -77,7 +79,8 @@ fn instance(
     let hex = key.open(&boot_key_purpose(instance.id), &record.boot_key_sealed)?;
     let unreadable =
         |column, value: &str| DbError::Unreadable { table: "instances", column, value: value.to_owned() };
-    let boot_key = BootKey::from_hex(hex.expose()).ok_or_else(|| unreadable("boot_key_sealed", "(secret)"))?;
+    let boot_key =
+        BootKey::from_hex(hex.expose()).ok_or_else(|| unreadable("boot_key_sealed", "(secret)"))?;
     let macs = macs
         .iter()
         .map(|mac| mac.parse().map_err(|_| unreadable("mac", mac).into()))

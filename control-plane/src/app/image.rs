@@ -55,7 +55,8 @@ pub async fn image_create(
     permit(caller, Action::ImageWrite)?;
     let size = new.virtual_size;
     if !(SIZE_MIN..=SIZE_MAX).contains(&size.bytes()) || size.bytes() % 512 != 0 {
-        let detail = format!("must be a multiple of 512, from {SIZE_MIN} to {SIZE_MAX}; it is {}", size.bytes());
+        let detail =
+            format!("must be a multiple of 512, from {SIZE_MIN} to {SIZE_MAX}; it is {}", size.bytes());
         return Err(AppError::invalid(vec![Fault { field: "virtual_size".to_owned(), detail }]));
     }
     let usage = app.store.usage().await?;
@@ -202,7 +203,8 @@ impl Uploading {
         let length = bytes.len() as u64;
         let room = self.image.virtual_size.bytes().saturating_sub(self.offset);
         if length > room {
-            let detail = format!("only {room} bytes are missing from the image's {}", self.image.virtual_size);
+            let detail =
+                format!("only {room} bytes are missing from the image's {}", self.image.virtual_size);
             let fault = Fault { field: String::new(), detail };
             return Err(AppError::invalid(vec![fault]));
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use bmi_api::{
-    Code, Fault, Image, ImageState, Instance, InstanceState, Network, NewInstance, Node, NodeState, Operation,
-    OperationKind, Timeline, UserData,
+    Code, Fault, Image, ImageState, Instance, InstanceState, Network, NewInstance, Node, NodeState,
+    Operation, OperationKind, Timeline, UserData,
 };
 use bmi_auth::{Caller, MasterKey};
 use bmi_db::instance::{Beginning, Record};
@@ -52,12 +52,17 @@ fn user_data_faults(user_data: &UserData) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut fault = |field: String, detail: String| faults.push(Fault { field, detail });
     if user_data.ssh_keys.len() > SSH_KEYS_MAX {
-        fault("ssh_keys".to_owned(), format!("at most {SSH_KEYS_MAX} keys, not {}", user_data.ssh_keys.len()));
+        fault(
+            "ssh_keys".to_owned(),
+            format!("at most {SSH_KEYS_MAX} keys, not {}", user_data.ssh_keys.len()),
+        );
     }
     for (position, key) in user_data.ssh_keys.iter().enumerate() {
         let kind = ["ssh-", "ecdsa-", "sk-"].iter().any(|kind| key.starts_with(kind));
-        if !kind || key.len() > SSH_KEY_LENGTH_MAX || key.chars().any(char::is_control) || !key.contains(' ') {
-            let detail = "is not one line of an OpenSSH public key, such as `ssh-ed25519 AAAA… name`".to_owned();
+        if !kind || key.len() > SSH_KEY_LENGTH_MAX || key.chars().any(char::is_control) || !key.contains(' ')
+        {
+            let detail =
+                "is not one line of an OpenSSH public key, such as `ssh-ed25519 AAAA… name`".to_owned();
             fault(format!("ssh_keys[{position}]"), detail);
         }
     }
@@ -120,7 +125,10 @@ fn ready(connection: &mut AnyConnection, parts: &Parts, name: &Name) -> Result<(
         return Err(AppError::refused(Code::NotAssigned, detail));
     }
     if parts.image.state != ImageState::Sealed {
-        let detail = format!("image `{}` is {}; only a sealed image can be cloned", parts.image.name, parts.image.state);
+        let detail = format!(
+            "image `{}` is {}; only a sealed image can be cloned",
+            parts.image.name, parts.image.state
+        );
         return Err(AppError::refused(Code::WrongState, detail));
     }
     if parts.node.state == NodeState::InUse {
@@ -198,7 +206,14 @@ pub async fn instance_provision(
             bmi_db::instance::insert(connection, &beginning, now)?;
             let subject = Subject { kind: "instance", id: id.uuid(), name: new.name };
             let kind = OperationKind::Provision;
-            Ok(present(bmi_db::operation::insert(connection, kind, parts.project, &subject, &requested_by, now)?))
+            Ok(present(bmi_db::operation::insert(
+                connection,
+                kind,
+                parts.project,
+                &subject,
+                &requested_by,
+                now,
+            )?))
         })
         .await
         .inspect(|_| app.wake.operations.ring())
@@ -269,7 +284,14 @@ pub async fn instance_deprovision(
             }
             let subject = Subject { kind: "instance", id: found.id.uuid(), name: found.name };
             let (kind, now) = (OperationKind::Deprovision, Timestamp::now());
-            Ok(present(bmi_db::operation::insert(connection, kind, found.project, &subject, &requested_by, now)?))
+            Ok(present(bmi_db::operation::insert(
+                connection,
+                kind,
+                found.project,
+                &subject,
+                &requested_by,
+                now,
+            )?))
         })
         .await
         .inspect(|_| app.wake.operations.ring())

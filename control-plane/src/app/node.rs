@@ -148,7 +148,8 @@ pub async fn node_assign(
             }
             Some(holder) if holder == project.id => Ok(()),
             Some(_) => {
-                let detail = format!("node `{}` is assigned to another project; release it first", found.name);
+                let detail =
+                    format!("node `{}` is assigned to another project; release it first", found.name);
                 Err(AppError::refused(Code::WrongState, detail))
             }
         }

@@ -87,7 +87,10 @@ pub async fn project_delete(
             if_match(version, found.version)?;
             let blockers = blockers(connection, found.id)?;
             if !blockers.is_empty() {
-                return Err(AppError::blocked(format!("project `{}` still owns something", found.name), blockers));
+                return Err(AppError::blocked(
+                    format!("project `{}` still owns something", found.name),
+                    blockers,
+                ));
             }
             Ok(bmi_db::project::delete(connection, found.id)?)
         })
@@ -96,7 +99,8 @@ pub async fn project_delete(
 
 fn blockers(connection: &mut AnyConnection, project: ProjectId) -> Result<Vec<Blocker>, AppError> {
     let first = After { id: uuid::Uuid::nil(), limit: 100 };
-    let blocker = |kind: &str, id: String, name: &Name| Blocker { kind: kind.to_owned(), id, name: name.to_string() };
+    let blocker =
+        |kind: &str, id: String, name: &Name| Blocker { kind: kind.to_owned(), id, name: name.to_string() };
     let mut blockers = Vec::new();
     for instance in bmi_db::instance::list(connection, project, first)? {
         blockers.push(blocker("instance", instance.id.to_string(), &instance.name));

@@ -29,7 +29,8 @@ impl Query {
     pub(super) fn read(request: &Request, list: &str, known: &[&str]) -> Result<Self, ApiError> {
         let wrong = |detail: String| ApiError::new(Code::BadRequest, detail);
         let query = web::Query::<BTreeMap<String, String>>::from_query(request.http.query_string());
-        let mut filters = query.map_err(|error| wrong(format!("the query cannot be read: {error}")))?.into_inner();
+        let mut filters =
+            query.map_err(|error| wrong(format!("the query cannot be read: {error}")))?.into_inner();
         let (limit, cursor) = (filters.remove("limit"), filters.remove("cursor"));
         if let Some(unknown) = filters.keys().find(|name| !known.contains(&name.as_str())) {
             return Err(wrong(format!("`{unknown}` is not a query parameter of this list")));
@@ -45,7 +46,9 @@ impl Query {
         let list = format!("{list}?{filters:?}");
         let id = match cursor {
             None => Uuid::nil(),
-            Some(text) => decode(&text, &list).ok_or_else(|| wrong("the cursor is not one of this list".to_owned()))?,
+            Some(text) => {
+                decode(&text, &list).ok_or_else(|| wrong("the cursor is not one of this list".to_owned()))?
+            }
         };
         Ok(Self { after: After { id, limit: limit + 1 }, list, filters })
     }

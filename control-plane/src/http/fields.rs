@@ -110,7 +110,8 @@ impl Fields {
             self.fault(&name, "is not a field of this request");
         }
         if self.faults.is_empty() {
-            return build().ok_or_else(|| AppError::Defect("a field without a fault is missing".to_owned()).into());
+            return build()
+                .ok_or_else(|| AppError::Defect("a field without a fault is missing".to_owned()).into());
         }
         self.faults.truncate(FAULTS_MAX);
         Err(AppError::invalid(self.faults).into())
@@ -134,7 +135,8 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_at_once() {
-        let mut fields = Fields::read(br#"{"name": "Bad Name", "count": "x", "extra": 1, "list": [1, "a"]}"#).unwrap();
+        let mut fields =
+            Fields::read(br#"{"name": "Bad Name", "count": "x", "extra": 1, "list": [1, "a"]}"#).unwrap();
         let name: Option<bmi_types::Name> = fields.required("name");
         let count: Option<u32> = fields.required("count");
         let list: Option<Vec<u32>> = fields.list("list");

@@ -42,7 +42,10 @@ pub(super) async fn guard(
         let response = if allowed {
             next.call(request).await.map(ServiceResponse::map_into_boxed_body)
         } else {
-            let error = ApiError::new(Code::Unauthenticated, "send `Authorization: Bearer <token>` with a valid token");
+            let error = ApiError::new(
+                Code::Unauthenticated,
+                "send `Authorization: Bearer <token>` with a valid token",
+            );
             Ok(request.error_response(error))
         };
         let mut response = match response {

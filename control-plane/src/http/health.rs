@@ -24,6 +24,9 @@ async fn ready(app: web::Data<App>) -> Result<HttpResponse, ApiError> {
         .read(move |connection| Ok::<_, AppError>(bmi_db::project::list(connection, first)?))
         .await
         .map_err(|_| ApiError::new(Code::Unavailable, "the database is not available"))?;
-    app.store.usage().await.map_err(|_| ApiError::new(Code::Unavailable, "the data store is not available"))?;
+    app.store
+        .usage()
+        .await
+        .map_err(|_| ApiError::new(Code::Unavailable, "the data store is not available"))?;
     Ok(HttpResponse::Ok().json(json!({"status": "ready"})))
 }

@@ -21,7 +21,10 @@ const KEY_MAX: usize = 255;
 static HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Runs a POST. With a key, a second run of the same request is answered as the first was.
-pub(super) async fn once<F>(request: Request, run: impl FnOnce(Request) -> F) -> Result<HttpResponse, ApiError>
+pub(super) async fn once<F>(
+    request: Request,
+    run: impl FnOnce(Request) -> F,
+) -> Result<HttpResponse, ApiError>
 where
     F: Future<Output = Outcome>,
 {
@@ -48,14 +51,18 @@ where
             Ok::<_, AppError>(idempotency::begin(connection, &scope, &mine, now, forget)?)
         })
         .await?;
-    let other_body = || ApiError::new(Code::IdempotencyKeyReused, "this Idempotency-Key came with another body before");
+    let other_body =
+        || ApiError::new(Code::IdempotencyKeyReused, "this Idempotency-Key came with another body before");
     let id = match seen {
         Seen::First(id) => id,
         Seen::Done { body_sha256, .. } | Seen::Running { body_sha256 } if body_sha256 != hash => {
             return Err(other_body());
         }
         Seen::Running { .. } => {
-            return Err(ApiError::new(Code::RequestInProgress, "the first request with this key is still running"));
+            return Err(ApiError::new(
+                Code::RequestInProgress,
+                "the first request with this key is still running",
+            ));
         }
         Seen::Done { answer, .. } => {
             return match serde_json::from_str::<Kept>(&answer) {

@@ -85,7 +85,8 @@ async fn seal(request: Request) -> Result<HttpResponse, ApiError> {
 async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
     request.no_fields()?;
     let (project, image) = (request.path("project"), request.path("image"));
-    let operation = app::image_delete(&request.app, &request.caller, project, image, request.if_match).await?;
+    let operation =
+        app::image_delete(&request.app, &request.caller, project, image, request.if_match).await?;
     Ok(Answer::accepted(&operation)?.respond())
 }
 

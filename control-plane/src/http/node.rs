@@ -19,8 +19,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .patch(update)
         .delete(delete)
         .default_service(web::to(no_such_method));
-    let assign = web::resource("/v1/nodes/{node}/assign").post(assign).default_service(web::to(no_such_method));
-    let release = web::resource("/v1/nodes/{node}/release").post(release).default_service(web::to(no_such_method));
+    let assign =
+        web::resource("/v1/nodes/{node}/assign").post(assign).default_service(web::to(no_such_method));
+    let release =
+        web::resource("/v1/nodes/{node}/release").post(release).default_service(web::to(no_such_method));
     config.service(all).service(one).service(assign).service(release);
 }
 

@@ -64,7 +64,8 @@ fn if_match(http: &HttpRequest) -> Result<Option<i64>, ApiError> {
 /// Reads a body of at most [`BODY_MAX`].
 async fn read_body(http: &HttpRequest, mut payload: web::Payload) -> Result<bytes::Bytes, ApiError> {
     let too_large = || ApiError::new(Code::TooLarge, format!("a body has at most {BODY_MAX} bytes"));
-    let announced = http.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced =
+        http.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > BODY_MAX) {
         return Err(too_large());
     }
@@ -76,8 +77,13 @@ async fn read_body(http: &HttpRequest, mut payload: web::Payload) -> Result<byte
         }
         body.extend_from_slice(&chunk);
     }
-    if !body.is_empty() && http.mime_type().ok().flatten().is_none_or(|kind| kind.essence_str() != "application/json") {
-        return Err(ApiError::new(Code::UnsupportedMediaType, "a body must have Content-Type: application/json"));
+    if !body.is_empty()
+        && http.mime_type().ok().flatten().is_none_or(|kind| kind.essence_str() != "application/json")
+    {
+        return Err(ApiError::new(
+            Code::UnsupportedMediaType,
+            "a body must have Content-Type: application/json",
+        ));
     }
     Ok(body.freeze())
 }

@@ -111,6 +111,8 @@ pub(super) fn store_error(error: &StoreError) -> StepError {
         StoreError::Absent(_) | StoreError::WrongState { .. } | StoreError::OutOfRange { .. } => {
             StepError::never(message)
         }
-        StoreError::Full { .. } | StoreError::Io { .. } | StoreError::Unusable(_) => StepError::later(message),
+        StoreError::Full { .. } | StoreError::Io { .. } | StoreError::Unusable(_) => {
+            StepError::later(message)
+        }
     }
 }

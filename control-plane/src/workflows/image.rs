@@ -91,7 +91,8 @@ impl Step<Context> for Copy {
     async fn apply(&self, context: &Context) -> Result<(), StepError> {
         let (image, file) = image_there(context).await?;
         let directory = context.app.import_dir.as_ref();
-        let (directory, file) = directory.zip(file).ok_or_else(|| StepError::never("importing is switched off"))?;
+        let (directory, file) =
+            directory.zip(file).ok_or_else(|| StepError::never("importing is switched off"))?;
         let (source, _) = directory.open(&file).map_err(|error| StepError::never(error.to_string()))?;
         let (store, place) = (&context.app.store, place_of(&image));
         context

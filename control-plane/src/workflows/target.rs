@@ -115,7 +115,9 @@ async fn wait(context: &Context, id: InstanceId, wanted: &Seen) -> Result<(), St
         match seen(context, id).await? {
             seen if seen == *wanted => return Ok(()),
             Seen::Waiting(reason) if Instant::now() >= deadline => return Err(StepError::later(reason)),
-            _ if Instant::now() >= deadline => return Err(StepError::later("the agent did not answer in time")),
+            _ if Instant::now() >= deadline => {
+                return Err(StepError::later("the agent did not answer in time"));
+            }
             // Rung, or time to look again by itself, or the last look.
             _ => drop(tokio::time::timeout_at(deadline, bell.wait()).await),
         }

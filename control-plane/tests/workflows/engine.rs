@@ -1,6 +1,5 @@
 //! The engine as the server runs it: on the database's journal, with its own workers.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_api::{OperationState, StepState};
