@@ -101,7 +101,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     std::fs::set_permissions(&config.data_dir, PermissionsExt::from_mode(0o711))?;
     let app = Arc::new(assemble(config)?);
     app.db
-        .write(|connection| Ok::<_, bmi_db::DbError>(bmi_db::idempotency::forget_running(connection)?))
+        .write(|connection| bmi_db::idempotency::forget_running(connection))
         .await?;
     let agent_socket = config.path(config.agent.socket.as_ref(), "agent.sock");
     let agent = http::agent_server(Arc::clone(&app), bind_agent_socket(&agent_socket, config.agent.uid)?)?;

@@ -52,8 +52,10 @@ impl MasterKey {
             getrandom::fill(&mut key).map_err(std::io::Error::other)?;
             Ok(Secret::new(BASE64.encode(key)))
         })?;
-        let content =
-            || SecretFileError::Content { path: path.to_owned(), expected: "a master key: 32 bytes in base64" };
+        let content = || SecretFileError::Content {
+            path: path.to_owned(),
+            expected: "a master key: 32 bytes in base64",
+        };
         let key = BASE64.decode(secret.expose()).map_err(|_| content())?;
         let cipher = XChaCha20Poly1305::new_from_slice(&key).map_err(|_| content())?;
         Ok(Self { cipher })
@@ -103,7 +105,10 @@ mod tests {
         let second = MasterKey::load_or_create(&path).unwrap();
         assert_eq!(second.open("a", &sealed).unwrap().expose(), "value");
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
-        assert!(matches!(MasterKey::load_or_create(&path), Err(SecretFileError::Exposed { mode: 0o640, .. })));
+        assert!(matches!(
+            MasterKey::load_or_create(&path),
+            Err(SecretFileError::Exposed { mode: 0o640, .. })
+        ));
     }
 
     #[test]

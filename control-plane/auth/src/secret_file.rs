@@ -54,8 +54,12 @@ pub(crate) fn load_or_create(
             let secret = generate().map_err(fail("make a secret for"))?;
             let temporary = path.with_extension("new");
             std::fs::remove_file(&temporary).ok();
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(fail("create"))?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&temporary)
+                .map_err(fail("create"))?;
             writeln!(file, "{}", secret.expose()).and_then(|()| file.sync_all()).map_err(fail("write"))?;
             // A hard link fails when the name is taken: of two first starts, one wins and both use its secret.
             let linked = std::fs::hard_link(&temporary, path);

@@ -62,7 +62,10 @@ mod tests {
         let admin = LocalAdmin::load_or_create(&path).unwrap();
         let token = std::fs::read_to_string(&path).unwrap();
         assert_eq!(admin.authenticate(token.trim()), Some(Caller::local_admin()));
-        assert_eq!(LocalAdmin::load_or_create(&path).unwrap().authenticate(token.trim()), Some(Caller::local_admin()));
+        assert_eq!(
+            LocalAdmin::load_or_create(&path).unwrap().authenticate(token.trim()),
+            Some(Caller::local_admin())
+        );
         for wrong in ["", "bmi-admin-", token.as_str(), &token.trim()[1..]] {
             assert_eq!(admin.authenticate(wrong), None, "{wrong:?}");
         }

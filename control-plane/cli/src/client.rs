@@ -24,7 +24,8 @@ impl Client {
     /// A client of a server, with the token of a file.
     pub(crate) fn new(server: &str, token_file: Option<&Path>) -> Result<Self, Failure> {
         if !server.starts_with("http://") {
-            let text = format!("--server must be an http:// URL (https is not supported yet), not `{server}`");
+            let text =
+                format!("--server must be an http:// URL (https is not supported yet), not `{server}`");
             return Err(Failure::Usage(text));
         }
         let http = reqwest::Client::builder()
@@ -95,7 +96,11 @@ impl Client {
     }
 
     /// POST. The key makes a repeat after a broken connection harmless.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
         let key = uuid::Uuid::new_v4().to_string();
         self.read(self.request(Method::POST, path).header("Idempotency-Key", key).json(body)).await
     }
@@ -149,6 +154,7 @@ fn read_token(path: &Path) -> Result<String, Failure> {
 
 /// A part of a path: names and ids need no escaping, and anything else leads nowhere.
 pub(crate) fn part(text: &str) -> Result<&str, Failure> {
-    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    let plain =
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     if plain { Ok(text) } else { Err(Failure::usage(format!("`{text}` is neither a name nor an id"))) }
 }

@@ -43,7 +43,13 @@ struct Arguments {
 #[derive(Args)]
 struct Global {
     /// The control plane, such as http://127.0.0.1:8440.
-    #[arg(long, env = "BMI_SERVER", global = true, default_value = "http://127.0.0.1:8440", value_name = "URL")]
+    #[arg(
+        long,
+        env = "BMI_SERVER",
+        global = true,
+        default_value = "http://127.0.0.1:8440",
+        value_name = "URL"
+    )]
     server: String,
     /// A file with the bearer token; it must not be readable by others.
     #[arg(long, env = "BMI_TOKEN_FILE", global = true, value_name = "FILE")]

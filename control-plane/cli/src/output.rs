@@ -73,7 +73,9 @@ impl Output {
     fn structured<T: Serialize>(&self, value: &T) -> Result<(), Failure> {
         let text = match self.format {
             Format::Yaml => serde_yaml_ng::to_string(value).map_err(|error| error.to_string()),
-            Format::Json | Format::Table => serde_json::to_string_pretty(value).map_err(|error| error.to_string()),
+            Format::Json | Format::Table => {
+                serde_json::to_string_pretty(value).map_err(|error| error.to_string())
+            }
         };
         write(&text.map_err(Failure::Usage)?)
     }
@@ -88,7 +90,8 @@ fn plain_table() -> Table {
 /// Prints text; a reader that has gone away is no failure of ours.
 fn write(text: &str) -> Result<(), Failure> {
     use std::io::Write;
-    let lines: Vec<&str> = text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
+    let lines: Vec<&str> =
+        text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
     match writeln!(std::io::stdout(), "{}", lines.join("\n")) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::Usage(format!("cannot write: {error}")))

@@ -55,7 +55,10 @@ pub fn report(
 }
 
 /// The generation the network's agent has carried out; nothing when no agent has ever reported.
-pub fn generation_observed(connection: &mut AnyConnection, network: NetworkId) -> Result<Option<i64>, DbError> {
+pub fn generation_observed(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+) -> Result<Option<i64>, DbError> {
     Ok(agents::table
         .filter(agents::network_id.eq(Key::from(network)))
         .select(agents::generation_observed)

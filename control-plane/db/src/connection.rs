@@ -67,7 +67,9 @@ impl Db {
         let db = Self { pool };
         let mut connection = db.connection()?;
         let migrated = match &mut *connection {
-            AnyConnection::Postgres(postgres) => postgres.run_pending_migrations(POSTGRES).map(|done| done.len()),
+            AnyConnection::Postgres(postgres) => {
+                postgres.run_pending_migrations(POSTGRES).map(|done| done.len())
+            }
             AnyConnection::Sqlite(sqlite) => sqlite.run_pending_migrations(SQLITE).map(|done| done.len()),
         }
         .map_err(|error| DbError::Migration(error.to_string()))?;
@@ -78,7 +80,9 @@ impl Db {
         Ok(db)
     }
 
-    fn connection(&self) -> Result<diesel::r2d2::PooledConnection<ConnectionManager<AnyConnection>>, DbError> {
+    fn connection(
+        &self,
+    ) -> Result<diesel::r2d2::PooledConnection<ConnectionManager<AnyConnection>>, DbError> {
         self.pool.get().map_err(|error| DbError::Unavailable(error.to_string()))
     }
 

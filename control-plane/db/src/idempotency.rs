@@ -48,7 +48,8 @@ pub fn begin(
     now: Timestamp,
     forget: Timestamp,
 ) -> Result<Seen, DbError> {
-    diesel::delete(idempotency::table.filter(idempotency::created_at.lt(forget.micros()))).execute(connection)?;
+    diesel::delete(idempotency::table.filter(idempotency::created_at.lt(forget.micros())))
+        .execute(connection)?;
     let known: Option<(String, Option<String>)> = idempotency::table
         .filter(idempotency::caller.eq(&scope.caller))
         .filter(idempotency::method.eq(&scope.method))

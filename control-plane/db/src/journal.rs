@@ -81,15 +81,14 @@ fn claim_in(
         .first(connection)
         .optional()?;
     let Some((id, kind, epoch)) = due else { return Ok(None) };
-    let claimed = diesel::update(
-        operations::table.filter(operations::id.eq(id)).filter(operations::epoch.eq(epoch)),
-    )
-    .set((
-        operations::epoch.eq(epoch + 1),
-        operations::lease_owner.eq(Some(owner)),
-        operations::lease_until.eq(until.micros()),
-    ))
-    .execute(connection)?;
+    let claimed =
+        diesel::update(operations::table.filter(operations::id.eq(id)).filter(operations::epoch.eq(epoch)))
+            .set((
+                operations::epoch.eq(epoch + 1),
+                operations::lease_owner.eq(Some(owner)),
+                operations::lease_until.eq(until.micros()),
+            ))
+            .execute(connection)?;
     Ok((claimed == 1).then(|| Claim { operation: id.into(), kind, epoch: epoch + 1 }))
 }
 
@@ -167,8 +166,10 @@ impl Journal for DbJournal {
                 if written == 0 {
                     return Err(Fault::Fenced);
                 }
-                let position: i64 =
-                    journal::table.filter(journal::operation_id.eq(operation)).count().get_result(connection)?;
+                let position: i64 = journal::table
+                    .filter(journal::operation_id.eq(operation))
+                    .count()
+                    .get_result(connection)?;
                 diesel::insert_into(journal::table)
                     .values((
                         journal::operation_id.eq(operation),

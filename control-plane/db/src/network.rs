@@ -70,7 +70,8 @@ pub fn insert(
     plan: &NetworkPlan,
     now: Timestamp,
 ) -> Result<Network, DbError> {
-    let json = |value: serde_json::Result<String>| value.map_err(|error| DbError::Unavailable(error.to_string()));
+    let json =
+        |value: serde_json::Result<String>| value.map_err(|error| DbError::Unavailable(error.to_string()));
     let row = Row {
         id: id.into(),
         name: new.name.to_string(),
@@ -131,7 +132,10 @@ pub fn bump_generation(connection: &mut AnyConnection, id: NetworkId) -> Result<
 
 /// The generation of a network's desired state.
 pub fn generation(connection: &mut AnyConnection, id: NetworkId) -> Result<i64, DbError> {
-    Ok(networks::table.filter(networks::id.eq(Key::from(id))).select(networks::generation).first(connection)?)
+    Ok(networks::table
+        .filter(networks::id.eq(Key::from(id)))
+        .select(networks::generation)
+        .first(connection)?)
 }
 
 /// Removes a network and its agent's record.

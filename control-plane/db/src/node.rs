@@ -97,7 +97,12 @@ fn insert_nics(connection: &mut AnyConnection, node: NodeId, list: &[Nic]) -> Re
 }
 
 /// Writes a new free node.
-pub fn insert(connection: &mut AnyConnection, id: NodeId, new: &NewNode, now: Timestamp) -> Result<Node, DbError> {
+pub fn insert(
+    connection: &mut AnyConnection,
+    id: NodeId,
+    new: &NewNode,
+    now: Timestamp,
+) -> Result<Node, DbError> {
     let row = Row {
         id: id.into(),
         name: new.name.to_string(),
@@ -123,7 +128,10 @@ pub fn find(connection: &mut AnyConnection, reference: &Reference) -> Result<Opt
 }
 
 /// The name of the node that has a NIC, if one has.
-pub fn name_of_mac(connection: &mut AnyConnection, mac: MacAddr) -> Result<Option<(NodeId, String)>, DbError> {
+pub fn name_of_mac(
+    connection: &mut AnyConnection,
+    mac: MacAddr,
+) -> Result<Option<(NodeId, String)>, DbError> {
     let found: Option<(Key, String)> = nodes::table
         .inner_join(nics::table.on(nics::node_id.eq(nodes::id)))
         .filter(nics::mac.eq(mac.to_string()))
@@ -149,15 +157,16 @@ pub fn list(
 
 /// Writes a changed node under its next version; answers false when it had been changed in between.
 pub fn update(connection: &mut AnyConnection, node: &Node) -> Result<bool, DbError> {
-    let changed =
-        diesel::update(nodes::table.filter(nodes::id.eq(Key::from(node.id))).filter(nodes::version.eq(node.version)))
-            .set((
-                nodes::name.eq(node.name.as_str()),
-                nodes::state.eq(node.state.as_str()),
-                nodes::project_id.eq(node.project.map(Key::from)),
-                nodes::version.eq(node.version + 1),
-            ))
-            .execute(connection)?;
+    let changed = diesel::update(
+        nodes::table.filter(nodes::id.eq(Key::from(node.id))).filter(nodes::version.eq(node.version)),
+    )
+    .set((
+        nodes::name.eq(node.name.as_str()),
+        nodes::state.eq(node.state.as_str()),
+        nodes::project_id.eq(node.project.map(Key::from)),
+        nodes::version.eq(node.version + 1),
+    ))
+    .execute(connection)?;
     if changed == 1 {
         diesel::delete(nics::table.filter(nics::node_id.eq(Key::from(node.id)))).execute(connection)?;
         insert_nics(connection, node.id, &node.nics)?;

@@ -171,8 +171,10 @@ pub fn list(
     project: Option<ProjectId>,
     after: After,
 ) -> Result<Vec<Stored>, DbError> {
-    let query =
-        operations::table.filter(operations::id.gt(Key(after.id))).order(operations::id.asc()).limit(after.limit);
+    let query = operations::table
+        .filter(operations::id.gt(Key(after.id)))
+        .order(operations::id.asc())
+        .limit(after.limit);
     let rows: Vec<Row> = match project {
         Some(project) => query.filter(operations::project_id.eq(Key::from(project))).load(connection)?,
         None => query.load(connection)?,

@@ -51,7 +51,9 @@ pub fn insert(
 /// Finds one project.
 pub fn find(connection: &mut AnyConnection, reference: &Reference) -> Result<Option<Project>, DbError> {
     let row: Option<Row> = match reference {
-        Reference::Id(id) => projects::table.filter(projects::id.eq(Key(*id))).first(connection).optional()?,
+        Reference::Id(id) => {
+            projects::table.filter(projects::id.eq(Key(*id))).first(connection).optional()?
+        }
         Reference::Name(name) => {
             projects::table.filter(projects::name.eq(name.as_str())).first(connection).optional()?
         }
@@ -72,7 +74,9 @@ pub fn list(connection: &mut AnyConnection, after: After) -> Result<Vec<Project>
 /// Writes a changed project under its next version; answers false when it had been changed in between.
 pub fn update(connection: &mut AnyConnection, project: &Project) -> Result<bool, DbError> {
     let changed = diesel::update(
-        projects::table.filter(projects::id.eq(Key::from(project.id))).filter(projects::version.eq(project.version)),
+        projects::table
+            .filter(projects::id.eq(Key::from(project.id)))
+            .filter(projects::version.eq(project.version)),
     )
     .set((
         projects::name.eq(project.name.as_str()),

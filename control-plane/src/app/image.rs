@@ -54,7 +54,7 @@ pub async fn image_create(
 ) -> Result<Image, AppError> {
     permit(caller, Action::ImageWrite)?;
     let size = new.virtual_size;
-    if !(SIZE_MIN..=SIZE_MAX).contains(&size.bytes()) || size.bytes() % 512 != 0 {
+    if !(SIZE_MIN..=SIZE_MAX).contains(&size.bytes()) || !size.bytes().is_multiple_of(512) {
         let detail =
             format!("must be a multiple of 512, from {SIZE_MIN} to {SIZE_MAX}; it is {}", size.bytes());
         return Err(AppError::invalid(vec![Fault { field: "virtual_size".to_owned(), detail }]));

@@ -10,12 +10,15 @@ use bmi_workflow::Entry;
 use crate::error::AppError;
 use crate::workflows;
 
+/// When, what, of which operation, and its details.
+type Found = (Timestamp, String, Option<OperationId>, BTreeMap<String, String>);
+
 /// Gathers the timeline of an instance.
 ///
 /// # Errors
 /// When the database fails.
 pub fn timeline(connection: &mut AnyConnection, instance: &Instance) -> Result<Timeline, AppError> {
-    let mut found: Vec<(Timestamp, String, Option<OperationId>, BTreeMap<String, String>)> = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     for operation in bmi_db::operation::of_subject(connection, instance.id.uuid())? {
         let (names, _) = workflows::outline(operation.kind);
         let requested = format!("{}.requested", operation.kind);

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use bmi_types::{ByteSize, ImageId, InstanceId, Iqn, Name, NetworkId, NodeId, OperationId, ProjectId, Timestamp};
+use bmi_types::{
+    ByteSize, ImageId, InstanceId, Iqn, Name, NetworkId, NodeId, OperationId, ProjectId, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::words;

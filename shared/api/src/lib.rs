@@ -20,7 +20,7 @@ mod whoami;
 pub use datastore::Datastore;
 pub use image::{Image, ImageState, NewImage, NewImageImport, Upload, Visibility};
 pub use instance::{Instance, InstanceState, NewInstance, Stage, TargetState, Timeline, Traffic, UserData};
-pub use network::{AgentStatus, NewNetwork, Network};
+pub use network::{AgentStatus, Network, NewNetwork};
 pub use node::{NewNode, Nic, Node, NodeAssign, NodePatch, NodeState, Power};
 pub use operation::{Operation, OperationKind, OperationState, Step, StepState, Subject};
 pub use page::Page;

@@ -74,7 +74,9 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
     let images = format!("/v1/projects/{}/images", part(session.project()?)?);
     match verb {
         Verb::List => output.list(&client.list::<Image>(&images).await?, COLUMNS),
-        Verb::Show { image } => output.one(&client.get(&format!("{images}/{}", part(&image)?)).await?, COLUMNS),
+        Verb::Show { image } => {
+            output.one(&client.get(&format!("{images}/{}", part(&image)?)).await?, COLUMNS)
+        }
         Verb::Upload { name, file, seal } => {
             let image = upload(session, &images, name, &file).await?;
             if !seal {

@@ -98,7 +98,8 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
             follow(session, client.delete_later(&format!("{instances}/{}", part(&instance)?)).await?).await
         }
         Verb::Timeline { instance } => {
-            let timeline: Timeline = client.get(&format!("{instances}/{}/timeline", part(&instance)?)).await?;
+            let timeline: Timeline =
+                client.get(&format!("{instances}/{}/timeline", part(&instance)?)).await?;
             output.list_in(&timeline, &timeline.stages, STAGE_COLUMNS)
         }
     }

@@ -66,7 +66,10 @@ const COLUMNS: &[Column<Network>] = &[
     ("CIDR", |network| network.plan.cidr.to_string()),
     ("DHCP", |network| network.dhcp.to_string()),
     ("AGENT", |network| match &network.agent {
-        Some(agent) => format!("netboot {}, generation {}/{}", agent.netboot, agent.generation_observed, agent.generation),
+        Some(agent) => format!(
+            "netboot {}, generation {}/{}",
+            agent.netboot, agent.generation_observed, agent.generation
+        ),
         None => "never reported".to_owned(),
     }),
     ("NODES", |network| network.plan.node_range.to_string()),

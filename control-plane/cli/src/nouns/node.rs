@@ -80,7 +80,9 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
             };
             output.list(&client.list::<Node>(&path).await?, COLUMNS)
         }
-        Verb::Show { node } => output.one(&client.get(&format!("/v1/nodes/{}", part(&node)?)).await?, COLUMNS),
+        Verb::Show { node } => {
+            output.one(&client.get(&format!("/v1/nodes/{}", part(&node)?)).await?, COLUMNS)
+        }
         Verb::Create { name, mac } => {
             let new =
                 NewNode { name, nics: nics(mac), architecture: Architecture::X86_64, power: Power::Manual };

@@ -112,7 +112,15 @@ mod tests {
         let dir = ImportDir::new(root.path().to_owned());
         assert_eq!(dir.open("sub/good.raw").unwrap().1, 1 << 20);
         let absolute = outside.path().join("secret.raw");
-        for bad in ["../x", "link.raw", "linkdir/secret.raw", "absent", "", absolute.to_str().unwrap(), "sub/../../x"] {
+        for bad in [
+            "../x",
+            "link.raw",
+            "linkdir/secret.raw",
+            "absent",
+            "",
+            absolute.to_str().unwrap(),
+            "sub/../../x",
+        ] {
             assert!(matches!(dir.open(bad), Err(ImportSourceError::NotBeneath(_))), "{bad}");
         }
         assert!(matches!(dir.open("sub"), Err(ImportSourceError::NotRegular(_))));

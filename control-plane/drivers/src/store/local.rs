@@ -41,7 +41,8 @@ impl LocalStore {
             let path = root.join(folder);
             make_folder(&path, mode)?;
         }
-        fs::set_permissions(&root, Permissions::from_mode(0o711)).map_err(|source| io("open", &root, source))?;
+        fs::set_permissions(&root, Permissions::from_mode(0o711))
+            .map_err(|source| io("open", &root, source))?;
         Ok(Self { root: Arc::new(root) })
     }
 
@@ -100,7 +101,13 @@ fn publish(
     let temporary = path.with_extension("tmp");
     remove(&temporary)?;
     let fail = |source| io("write", &temporary, source);
-    let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&temporary).map_err(fail)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary)
+        .map_err(fail)?;
     let filled = fill(&mut file).and_then(|()| file.sync_all().map_err(fail));
     if let Err(error) = filled {
         remove(&temporary).ok();
@@ -254,7 +261,9 @@ impl DataStore for LocalStore {
             if size_of(&path)? == Some(size.bytes()) {
                 return Ok(());
             }
-            publish(&path, 0o700, 0o600, |file| file.set_len(size.bytes()).map_err(|source| io("size", &path, source)))
+            publish(&path, 0o700, 0o600, |file| {
+                file.set_len(size.bytes()).map_err(|source| io("size", &path, source))
+            })
         })
         .await
     }
@@ -290,7 +299,8 @@ impl DataStore for LocalStore {
         progress: Progress<'_>,
     ) -> Result<(), StoreError> {
         let store = self.clone();
-        let size = source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
+        let size =
+            source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
         with_progress(progress, size, move |said| {
             if store.golden(place).exists() {
                 return Err(StoreError::WrongState { place, state: "sealed" });
@@ -318,7 +328,8 @@ impl DataStore for LocalStore {
                 fs::rename(&open, &golden).map_err(fail)?;
                 sync_folder(parent(&golden))?;
             }
-            let sha256 = checksum(&golden, size.bytes(), said).map_err(|source| io("read", &golden, source))?;
+            let sha256 =
+                checksum(&golden, size.bytes(), said).map_err(|source| io("read", &golden, source))?;
             Ok(Sealed { size, sha256 })
         })
         .await
@@ -354,12 +365,15 @@ impl DataStore for LocalStore {
             let source = store.golden(golden);
             let state = if store.open_image(golden).exists() { Some("not sealed") } else { None };
             let opened = File::open(&source).map_err(|error| match (error.kind(), state) {
-                (std::io::ErrorKind::NotFound, Some(state)) => StoreError::WrongState { place: golden, state },
+                (std::io::ErrorKind::NotFound, Some(state)) => {
+                    StoreError::WrongState { place: golden, state }
+                }
                 (std::io::ErrorKind::NotFound, None) => StoreError::Absent(golden),
                 _ => io("open", &source, error),
             })?;
             publish(&path, 0o711, 0o600, |file| {
-                rustix::fs::ioctl_ficlone(&*file, &opened).map_err(|errno| io("clone to", &path, errno.into()))
+                rustix::fs::ioctl_ficlone(&*file, &opened)
+                    .map_err(|errno| io("clone to", &path, errno.into()))
             })
         })
         .await
@@ -368,7 +382,9 @@ impl DataStore for LocalStore {
     async fn volume_put(&self, volume: Place, content: Bytes) -> Result<(), StoreError> {
         self.blocking(move |store| {
             let path = store.volume(volume);
-            publish(&path, 0o711, 0o600, |file| file.write_all(&content).map_err(|source| io("write", &path, source)))
+            publish(&path, 0o711, 0o600, |file| {
+                file.write_all(&content).map_err(|source| io("write", &path, source))
+            })
         })
         .await
     }

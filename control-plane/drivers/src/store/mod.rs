@@ -148,8 +148,12 @@ pub trait DataStore: Send + Sync {
     async fn image_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError>;
 
     /// Replaces an open or absent image by a copy of a raw file.
-    async fn image_import(&self, place: Place, source: std::fs::File, progress: Progress<'_>)
-    -> Result<(), StoreError>;
+    async fn image_import(
+        &self,
+        place: Place,
+        source: std::fs::File,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError>;
 
     /// Makes an image immutable and durable. A sealed one is only measured again.
     async fn image_seal(&self, place: Place, progress: Progress<'_>) -> Result<Sealed, StoreError>;

@@ -23,7 +23,9 @@ pub fn prepare(directory: &Path, image: &Path, size: ByteSize) -> Result<(), Sto
         return Ok(());
     }
     if size < IMAGE_MIN {
-        return Err(StoreError::Unusable(format!("store.size is {size}; a loop-mounted XFS needs at least {IMAGE_MIN}")));
+        return Err(StoreError::Unusable(format!(
+            "store.size is {size}; a loop-mounted XFS needs at least {IMAGE_MIN}"
+        )));
     }
     if !image.exists() {
         make_image(image, size)?;
@@ -53,11 +55,11 @@ fn make_image(image: &Path, size: ByteSize) -> Result<(), StoreError> {
     let temporary = image.with_extension("new");
     let fail = |source| StoreError::io(format!("preallocate {size} at {}", image.display()), source);
     let file = File::create(&temporary).map_err(fail)?;
-    fallocate(&file, FallocateFlags::empty(), 0, size.bytes()).map_err(|errno| fail(errno.into())).inspect_err(
-        |_| {
+    fallocate(&file, FallocateFlags::empty(), 0, size.bytes())
+        .map_err(|errno| fail(errno.into()))
+        .inspect_err(|_| {
             fs::remove_file(&temporary).ok();
-        },
-    )?;
+        })?;
     run(Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&temporary), image)?;
     file.sync_all().map_err(fail)?;
     fs::rename(&temporary, image).map_err(fail)
@@ -67,13 +69,20 @@ fn run(command: &mut Command, about: &Path) -> Result<(), StoreError> {
     let name = command.get_program().to_string_lossy().into_owned();
     let hint = "run the control plane as root with xfsprogs installed, or put data_dir on XFS or btrfs";
     let output = command.output().map_err(|source| {
-        StoreError::Unusable(format!("{} has no reflink, and {name} cannot be run ({source}); {hint}", about.display()))
+        StoreError::Unusable(format!(
+            "{} has no reflink, and {name} cannot be run ({source}); {hint}",
+            about.display()
+        ))
     })?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(StoreError::Unusable(format!("{} has no reflink, and {name} failed: {}; {hint}", about.display(), said.trim())))
+    Err(StoreError::Unusable(format!(
+        "{} has no reflink, and {name} failed: {}; {hint}",
+        about.display(),
+        said.trim()
+    )))
 }
 
 fn io(verb: &str, path: &Path, source: std::io::Error) -> StoreError {

@@ -70,8 +70,14 @@ impl DataStore for SimulatedStore {
         Ok(())
     }
 
-    async fn image_import(&self, place: Place, source: File, progress: Progress<'_>) -> Result<(), StoreError> {
-        let size = source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
+    async fn image_import(
+        &self,
+        place: Place,
+        source: File,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        let size =
+            source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
         self.image_create(place, ByteSize::new(size)).await?;
         progress(size, size);
         Ok(())
