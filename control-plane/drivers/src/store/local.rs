@@ -18,6 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bmi_types::ByteSize;
 use bytes::Bytes;
+use rustix::fs::{FallocateFlags, fallocate};
 use sha2::{Digest, Sha256};
 
 use super::{Backing, DataStore, ImageContent, Place, Progress, Sealed, StoreError, Usage};
@@ -281,10 +282,13 @@ impl DataStore for LocalStore {
             }
             let fail = |source| io("write", &path, source);
             let file = OpenOptions::new().write(true).open(&path).map_err(fail)?;
-            // Zeroes are left as holes: the file was made empty, and an upload never goes back.
             for (at, chunk) in (offset..).step_by(CHUNK).zip(bytes.chunks(CHUNK)) {
                 if chunk.iter().any(|byte| *byte != 0) {
                     file.write_all_at(chunk, at).map_err(fail)?;
+                } else {
+                    // Zeroes become holes, also where an upload that was cut off has written something before.
+                    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                    fallocate(&file, hole, at, chunk.len() as u64).map_err(|errno| fail(errno.into()))?;
                 }
             }
             file.sync_data().map_err(fail)

@@ -62,6 +62,9 @@ impl DataStore for SimulatedStore {
 
     async fn image_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
         let state = self.lock();
+        if state.golden.contains_key(&place) {
+            return Err(StoreError::WrongState { place, state: "sealed" });
+        }
         let size = state.open.get(&place).ok_or(StoreError::Absent(place))?.bytes();
         let length = bytes.len() as u64;
         if offset.checked_add(length).is_none_or(|end| end > size) {
@@ -109,6 +112,12 @@ impl DataStore for SimulatedStore {
 
     async fn volume_clone(&self, golden: Place, volume: Place) -> Result<(), StoreError> {
         let mut state = self.lock();
+        if state.volumes.contains_key(&volume) {
+            return Ok(());
+        }
+        if state.open.contains_key(&golden) {
+            return Err(StoreError::WrongState { place: golden, state: "not sealed" });
+        }
         let size = *state.golden.get(&golden).ok_or(StoreError::Absent(golden))?;
         state.volumes.insert(volume, size);
         Ok(())

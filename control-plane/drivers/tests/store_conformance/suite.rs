@@ -1,0 +1,165 @@
+//! What every data store must do. It begins with an empty store and ends with one.
+
+use std::io::Write;
+
+use bmi_drivers::store::{DataStore, ImageContent, Place, StoreError};
+use bmi_types::ByteSize;
+use bytes::Bytes;
+
+use crate::mounted::place;
+
+const MIB: u64 = 1 << 20;
+const SIZE: ByteSize = ByteSize::new(4 * MIB);
+
+pub fn quiet(_done: u64, _total: u64) {}
+
+/// A raw file of one value.
+pub fn raw_file(size: usize, value: u8) -> std::fs::File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&vec![value; size]).unwrap();
+    file
+}
+
+async fn is(store: &dyn DataStore, image: Place, content: ImageContent) {
+    assert_eq!(store.image_observe(image).await.unwrap(), content);
+}
+
+pub async fn run(store: &dyn DataStore) {
+    an_image_is_made_written_and_sealed(store).await;
+    a_sealed_image_never_changes(store).await;
+    only_what_is_sealed_is_cloned(store).await;
+    an_import_replaces_what_is_open(store).await;
+    volumes_come_and_go(store).await;
+    projects_are_apart(store).await;
+    usage_counts(store).await;
+}
+
+async fn an_image_is_made_written_and_sealed(store: &dyn DataStore) {
+    let image = place();
+    is(store, image, ImageContent::Absent).await;
+    let absent = store.image_write(image, 0, Bytes::from_static(b"x")).await;
+    assert!(matches!(absent, Err(StoreError::Absent(at)) if at == image), "{absent:?}");
+    let absent = store.image_seal(image, &quiet).await;
+    assert!(matches!(absent, Err(StoreError::Absent(at)) if at == image), "{absent:?}");
+
+    store.image_create(image, SIZE).await.unwrap();
+    store.image_write(image, 0, vec![1; 512].into()).await.unwrap();
+    store.image_create(image, SIZE).await.unwrap();
+    is(store, image, ImageContent::Open { size: SIZE }).await;
+    for (offset, length) in [(4 * MIB - 511, 512), (4 * MIB, 1), (u64::MAX, 1), (u64::MAX - 100, 512)] {
+        let beyond = store.image_write(image, offset, vec![1; length].into()).await;
+        let expected = (offset, length as u64, SIZE.bytes());
+        assert!(
+            matches!(beyond, Err(StoreError::OutOfRange { offset, length, size, .. }) if (offset, length, size) == expected),
+            "{beyond:?}"
+        );
+    }
+    store.image_write(image, 4 * MIB - 512, vec![1; 512].into()).await.unwrap();
+
+    let sealed = store.image_seal(image, &quiet).await.unwrap();
+    assert_eq!((sealed.size, sealed.sha256.len()), (SIZE, 64));
+    is(store, image, ImageContent::Sealed { size: SIZE }).await;
+    assert_eq!(store.image_seal(image, &quiet).await.unwrap(), sealed, "it is measured again");
+    for _ in 0..2 {
+        store.image_remove(image).await.unwrap();
+        is(store, image, ImageContent::Absent).await;
+    }
+}
+
+async fn a_sealed_image_never_changes(store: &dyn DataStore) {
+    let image = place();
+    store.image_create(image, SIZE).await.unwrap();
+    let sealed = store.image_seal(image, &quiet).await.unwrap();
+    let refused = [
+        store.image_write(image, 0, Bytes::from_static(b"x")).await,
+        store.image_create(image, SIZE).await,
+        store.image_create(image, ByteSize::new(MIB)).await,
+        store.image_import(image, raw_file(1 << 20, 1), &quiet).await,
+    ];
+    for refused in refused {
+        assert!(
+            matches!(refused, Err(StoreError::WrongState { place, state: "sealed" }) if place == image),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(store.image_seal(image, &quiet).await.unwrap(), sealed);
+    store.image_remove(image).await.unwrap();
+}
+
+async fn only_what_is_sealed_is_cloned(store: &dyn DataStore) {
+    let (image, volume) = (place(), place());
+    let refused = store.volume_clone(image, volume).await;
+    assert!(matches!(refused, Err(StoreError::Absent(at)) if at == image), "{refused:?}");
+    store.image_create(image, SIZE).await.unwrap();
+    let refused = store.volume_clone(image, volume).await;
+    assert!(
+        matches!(refused, Err(StoreError::WrongState { place, state: "not sealed" }) if place == image),
+        "{refused:?}"
+    );
+    assert!(!store.volume_exists(volume).await.unwrap());
+    store.image_seal(image, &quiet).await.unwrap();
+    for _ in 0..2 {
+        store.volume_clone(image, volume).await.unwrap();
+        assert!(store.volume_exists(volume).await.unwrap());
+    }
+    // The clone lives on when its image is gone, and asking for it again finds it.
+    store.image_remove(image).await.unwrap();
+    store.volume_clone(image, volume).await.unwrap();
+    assert!(store.volume_exists(volume).await.unwrap());
+    store.volume_remove(volume).await.unwrap();
+}
+
+async fn an_import_replaces_what_is_open(store: &dyn DataStore) {
+    let image = place();
+    for size in [2 << 20, 1 << 20, 1 << 20] {
+        store.image_import(image, raw_file(size, 5), &quiet).await.unwrap();
+        is(store, image, ImageContent::Open { size: ByteSize::new(size as u64) }).await;
+    }
+    store.image_create(image, SIZE).await.unwrap();
+    is(store, image, ImageContent::Open { size: SIZE }).await;
+    for _ in 0..2 {
+        store.image_remove(image).await.unwrap();
+        is(store, image, ImageContent::Absent).await;
+    }
+}
+
+async fn volumes_come_and_go(store: &dyn DataStore) {
+    let volume = place();
+    assert!(!store.volume_exists(volume).await.unwrap());
+    store.volume_remove(volume).await.unwrap();
+    for size in [1_usize << 20, 1 << 16] {
+        store.volume_put(volume, vec![1; size].into()).await.unwrap();
+        assert!(store.volume_exists(volume).await.unwrap());
+    }
+    for _ in 0..2 {
+        store.volume_remove(volume).await.unwrap();
+        assert!(!store.volume_exists(volume).await.unwrap());
+    }
+}
+
+async fn projects_are_apart(store: &dyn DataStore) {
+    let (one, other) = (place(), place());
+    let same_id_elsewhere = Place { project: other.project, volume: one.volume };
+    store.image_create(one, SIZE).await.unwrap();
+    store.volume_put(one, Bytes::from_static(b"x")).await.unwrap();
+    is(store, same_id_elsewhere, ImageContent::Absent).await;
+    assert!(!store.volume_exists(same_id_elsewhere).await.unwrap());
+    store.image_remove(same_id_elsewhere).await.unwrap();
+    store.volume_remove(same_id_elsewhere).await.unwrap();
+    is(store, one, ImageContent::Open { size: SIZE }).await;
+    assert!(store.volume_exists(one).await.unwrap());
+    assert_ne!(store.backing(one), store.backing(same_id_elsewhere));
+    store.image_remove(one).await.unwrap();
+    store.volume_remove(one).await.unwrap();
+}
+
+async fn usage_counts(store: &dyn DataStore) {
+    let before = store.usage().await.unwrap();
+    assert!(before.used <= before.capacity);
+    let volume = place();
+    store.volume_put(volume, vec![9; 8 << 20].into()).await.unwrap();
+    let with = store.usage().await.unwrap();
+    assert_eq!(with.capacity, before.capacity);
+    assert!(with.used.bytes() >= before.used.bytes() + 8 * MIB, "{before:?} {with:?}");
+    store.volume_remove(volume).await.unwrap();
+}
