@@ -124,6 +124,7 @@ impl Deployment {
         let child = command(&self.program("bmi-control-plane"))
             .arg("--config")
             .arg(self.data.join("control-plane.toml"))
+            .env("NO_COLOR", "1")
             .stdout(File::create(&out).unwrap())
             .stderr(self.log("control-plane"))
             .spawn();
@@ -256,7 +257,7 @@ impl Drop for Deployment {
         if std::thread::panicking() {
             for name in ["control-plane", "agent"] {
                 let log = fs::read_to_string(self.data.join(format!("log/{name}.log"))).unwrap_or_default();
-                let lines: Vec<&str> = log.lines().filter(|line| !line.contains("http.status=2")).collect();
+                let lines: Vec<&str> = log.lines().filter(|line| !line.contains(" INFO ")).collect();
                 eprintln!(
                     "--- {name}, its last lines\n{}",
                     lines[lines.len().saturating_sub(25)..].join("\n")
