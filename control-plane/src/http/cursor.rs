@@ -42,8 +42,8 @@ impl Query {
                 _ => return Err(wrong(format!("limit must be 1 to {LIMIT_MAX}, not `{text}`"))),
             },
         };
-        // A cursor holds its list and filters: with others it would go on in the middle of nowhere.
-        let list = format!("{list}?{filters:?}");
+        // A cursor holds its list, project and filters: with others it would go on in the middle of nowhere.
+        let list = format!("{list} {}?{filters:?}", request.path("project"));
         let id = match cursor {
             None => Uuid::nil(),
             Some(text) => {
