@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bmi_auth::{LocalAdmin, MasterKey};
+use bmi_control_plane::app::image::Uploads;
 use bmi_control_plane::app::{App, Wake};
 use bmi_control_plane::config::{Config, Store};
 use bmi_control_plane::{http, workflows};
@@ -151,6 +152,7 @@ fn assemble(config: &Config) -> Result<App, StartError> {
         power: Arc::new(Manual),
         import_dir: config.import_dir.clone().map(ImportDir::new),
         agent_wait: workflows::AGENT_WAIT,
+        uploads: Uploads::default(),
         wake: Wake::default(),
     })
 }

@@ -1,5 +1,8 @@
 //! Images.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bmi_api::{Code, Fault, Image, ImageState, NewImage, NewImageImport, Operation, OperationKind};
 use bmi_auth::Caller;
 use bmi_db::image::Beginning;
@@ -155,11 +158,42 @@ pub async fn image_list(
         .await
 }
 
+/// The images that somebody uploads to right now.
+#[derive(Debug, Default, Clone)]
+pub struct Uploads {
+    images: Arc<Mutex<BTreeSet<ImageId>>>,
+}
+
+/// The only upload to an image; the next one may begin when it is dropped.
+#[derive(Debug)]
+struct OnlyUpload {
+    uploads: Uploads,
+    image: ImageId,
+}
+
+impl Uploads {
+    fn begin(&self, image: &Image) -> Result<OnlyUpload, AppError> {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if !images.insert(image.id) {
+            let detail = format!("another upload to image `{}` is running", image.name);
+            return Err(AppError::refused(Code::Busy, detail));
+        }
+        Ok(OnlyUpload { uploads: self.clone(), image: image.id })
+    }
+}
+
+impl Drop for OnlyUpload {
+    fn drop(&mut self) {
+        self.uploads.images.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.image);
+    }
+}
+
 /// An upload that may go on at an offset.
 #[derive(Debug)]
 pub struct Uploading {
     image: Image,
     offset: u64,
+    _only: OnlyUpload,
 }
 
 /// Begins to take bytes at an offset: it must be where the upload is.
@@ -171,6 +205,11 @@ pub async fn upload_begin(
     offset: u64,
 ) -> Result<Uploading, AppError> {
     permit(caller, Action::ImageWrite)?;
+    let find_again = (project.clone(), image.clone());
+    let image = app.db.read(move |connection| find(connection, &project, &image)).await?;
+    let only = app.uploads.begin(&image)?;
+    // Read again now that nobody else moves it.
+    let (project, image) = find_again;
     let image = app.db.read(move |connection| find(connection, &project, &image)).await?;
     let Some(upload) = image.upload.as_ref() else {
         let detail = format!("image `{}` is {} and takes no more bytes", image.name, image.state);
@@ -180,7 +219,7 @@ pub async fn upload_begin(
         return Err(wrong_offset(upload.offset, offset));
     }
     app.store.image_create(place(image.id, image.project), image.virtual_size).await?;
-    Ok(Uploading { image, offset })
+    Ok(Uploading { image, offset, _only: only })
 }
 
 fn wrong_offset(at: ByteSize, sent: u64) -> AppError {

@@ -52,6 +52,8 @@ pub struct App {
     pub import_dir: Option<ImportDir>,
     /// How long one attempt of a workflow waits for an agent. The engine tries again.
     pub agent_wait: Duration,
+    /// Uploads that are running.
+    pub uploads: image::Uploads,
     /// Wakes who waits for a change.
     pub wake: Wake,
 }

@@ -20,16 +20,27 @@ const KEY_MAX: usize = 255;
 
 static HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Runs a POST. With a key, a second run of the same request is answered as the first was.
+/// Runs a POST to its end, also when the caller hangs up meanwhile. With a key, a second run of the same request is
+/// answered as the first was.
 pub(super) async fn once<F>(
     request: Request,
-    run: impl FnOnce(Request) -> F,
+    run: impl FnOnce(Request) -> F + 'static,
 ) -> Result<HttpResponse, ApiError>
+where
+    F: Future<Output = Outcome> + 'static,
+{
+    // A request future is dropped when its connection breaks; a task of its own is not.
+    let task = actix_web::rt::spawn(once_inside(request, run));
+    let ended = task.await.map_err(|error| AppError::Defect(format!("a request ended early: {error}")))?;
+    ended.map(|answer| answer.respond())
+}
+
+async fn once_inside<F>(request: Request, run: impl FnOnce(Request) -> F) -> Outcome
 where
     F: Future<Output = Outcome>,
 {
     let Some(key) = request.header(&HEADER).map(str::to_owned) else {
-        return run(request).await.map(|answer| answer.respond());
+        return run(request).await;
     };
     if key.is_empty() || key.len() > KEY_MAX {
         let detail = format!("Idempotency-Key must have 1 to {KEY_MAX} characters");
@@ -66,7 +77,7 @@ where
         }
         Seen::Done { answer, .. } => {
             return match serde_json::from_str::<Kept>(&answer) {
-                Ok(Kept::Answer(answer)) => Ok(answer.respond()),
+                Ok(Kept::Answer(answer)) => Ok(answer),
                 Ok(Kept::Problem(problem)) => Err(problem.into()),
                 Err(error) => Err(AppError::Defect(format!("a kept answer cannot be read: {error}")).into()),
             };
@@ -88,7 +99,7 @@ where
             Ok::<_, AppError>(written?)
         })
         .await?;
-    outcome.map(|answer| answer.respond())
+    outcome
 }
 
 /// An answer as it is kept.

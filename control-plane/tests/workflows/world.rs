@@ -84,6 +84,7 @@ impl World {
             local_admin: LocalAdmin::load_or_create(&path("admin.token")).unwrap(),
             import_dir: Some(ImportDir::new(path("import"))),
             agent_wait,
+            uploads: bmi_control_plane::app::image::Uploads::default(),
             wake: Wake::default(),
         });
         let project = NewProject { name: name(PROJECT), description: String::new() };

@@ -13,7 +13,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bmi_types::ByteSize;
@@ -25,11 +25,15 @@ use super::{Backing, DataStore, ImageContent, Place, Progress, Sealed, StoreErro
 
 /// Bytes read or written at once by copies and checksums.
 const CHUNK: usize = 1 << 20;
+/// Locks that images share by hash: enough that two uploads seldom meet, and a fixed number.
+const STRIPES: usize = 64;
 
 /// A local store.
 #[derive(Debug, Clone)]
 pub struct LocalStore {
     root: Arc<PathBuf>,
+    /// Held while an image's bytes or name change, so that no write lands in an image that was sealed meanwhile.
+    stripes: Arc<[Mutex<()>; STRIPES]>,
 }
 
 impl LocalStore {
@@ -44,7 +48,14 @@ impl LocalStore {
         }
         fs::set_permissions(&root, Permissions::from_mode(0o711))
             .map_err(|source| io("open", &root, source))?;
-        Ok(Self { root: Arc::new(root) })
+        Ok(Self { root: Arc::new(root), stripes: Arc::new(std::array::from_fn(|_| Mutex::new(()))) })
+    }
+
+    /// Keeps others from changing an image meanwhile.
+    fn lock(&self, place: Place) -> Option<MutexGuard<'_, ()>> {
+        let stripe = place.volume.uuid().as_u128() % STRIPES as u128;
+        let stripe = self.stripes.get(usize::try_from(stripe).unwrap_or(0));
+        stripe.map(|stripe| stripe.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The directory below which every volume is.
@@ -255,6 +266,7 @@ async fn with_progress<T: Send + 'static>(
 impl DataStore for LocalStore {
     async fn image_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
         self.blocking(move |store| {
+            let _held = store.lock(place);
             if store.golden(place).exists() {
                 return Err(StoreError::WrongState { place, state: "sealed" });
             }
@@ -271,6 +283,7 @@ impl DataStore for LocalStore {
 
     async fn image_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
         self.blocking(move |store| {
+            let _held = store.lock(place);
             if store.golden(place).exists() {
                 return Err(StoreError::WrongState { place, state: "sealed" });
             }
@@ -306,6 +319,7 @@ impl DataStore for LocalStore {
         let size =
             source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
         with_progress(progress, size, move |said| {
+            let _held = store.lock(place);
             if store.golden(place).exists() {
                 return Err(StoreError::WrongState { place, state: "sealed" });
             }
@@ -325,6 +339,7 @@ impl DataStore for LocalStore {
         };
         with_progress(progress, size.bytes(), move |said| {
             let (open, golden) = (store.open_image(place), store.golden(place));
+            let held = store.lock(place);
             if !golden.exists() {
                 let fail = |source| io("seal", &open, source);
                 File::open(&open).and_then(|file| file.sync_all()).map_err(fail)?;
@@ -332,6 +347,7 @@ impl DataStore for LocalStore {
                 fs::rename(&open, &golden).map_err(fail)?;
                 sync_folder(parent(&golden))?;
             }
+            drop(held);
             let sha256 =
                 checksum(&golden, size.bytes(), said).map_err(|source| io("read", &golden, source))?;
             Ok(Sealed { size, sha256 })
@@ -354,6 +370,7 @@ impl DataStore for LocalStore {
 
     async fn image_remove(&self, place: Place) -> Result<(), StoreError> {
         self.blocking(move |store| {
+            let _held = store.lock(place);
             remove_with_folder(&store.open_image(place))?;
             remove_with_folder(&store.golden(place))
         })
@@ -417,5 +434,47 @@ impl DataStore for LocalStore {
 
     fn kind(&self) -> &'static str {
         "local"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bmi_types::{ProjectId, VolumeId};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_write_lands_in_an_image_that_was_sealed_meanwhile() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(directory.path().join("store")).unwrap();
+        for round in 0..20_u8 {
+            let place = Place { project: ProjectId::generate(), volume: VolumeId::generate() };
+            store.image_create(place, ByteSize::new(1 << 20)).await.unwrap();
+            let writers: Vec<_> = (0..4_u8)
+                .map(|writer| {
+                    let store = store.clone();
+                    tokio::spawn(async move {
+                        let mut taken = 0;
+                        for turn in 0..50_u8 {
+                            let bytes =
+                                Bytes::from(vec![1 + writer.wrapping_mul(50).wrapping_add(turn); 1 << 16]);
+                            match store.image_write(place, u64::from(turn % 16) << 16, bytes).await {
+                                Ok(()) => taken += 1,
+                                Err(StoreError::WrongState { .. }) => break,
+                                Err(error) => panic!("{error}"),
+                            }
+                        }
+                        taken
+                    })
+                })
+                .collect();
+            tokio::time::sleep(std::time::Duration::from_millis(u64::from(round))).await;
+            let sealed = store.image_seal(place, &|_, _| {}).await.unwrap();
+            for writer in writers {
+                writer.await.unwrap();
+            }
+            let again = checksum(&store.golden(place), 1 << 20, &|_| {}).unwrap();
+            assert_eq!(sealed.sha256, again, "round {round}");
+        }
     }
 }
