@@ -136,9 +136,17 @@ impl Api {
         std::thread::scope(|scope| {
             scope.spawn(move || sending.write_all(body).ok());
             let mut bytes = Vec::new();
-            let read = stream.read_to_end(&mut bytes);
-            let parsed = parse(&bytes, bare);
-            parsed.unwrap_or_else(|| panic!("no answer to {}: {read:?}", String::from_utf8_lossy(head)))
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                let read = stream.read(&mut buffer);
+                bytes.extend_from_slice(&buffer[..*read.as_ref().unwrap_or(&0)]);
+                if let Some(answer) = parse(&bytes, bare) {
+                    // A refused body may still be on its way, and nobody reads it any more.
+                    stream.shutdown(std::net::Shutdown::Both).ok();
+                    return answer;
+                }
+                assert!(matches!(read, Ok(1..)), "no answer to {}: {read:?}", String::from_utf8_lossy(head));
+            }
         })
     }
 
@@ -175,7 +183,7 @@ impl Api {
     }
 }
 
-/// Reads an answer whose connection has ended.
+/// Reads an answer when it is whole. One without a length has no body: the server always says it.
 fn parse(bytes: &[u8], bare: bool) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
@@ -193,7 +201,7 @@ fn parse(bytes: &[u8], bare: bool) -> Option<Answer> {
     let body = match (answer.header("content-length"), answer.header("transfer-encoding")) {
         (Some(length), _) if !bare => rest.get(..length.parse().ok()?)?.to_vec(),
         (None, Some("chunked")) if !bare => chunks(rest)?,
-        _ => rest.to_vec(),
+        _ => Vec::new(),
     };
     Some(Answer { body, ..answer })
 }

@@ -24,6 +24,7 @@ pub const ROUTES: &[Route] = &[
     open("GET", "/healthz"),
     open("GET", "/readyz"),
     closed("GET", "/v1/whoami"),
+    closed("GET", "/v1/datastores"),
     closed("GET", "/v1/projects"),
     closed("POST", "/v1/projects"),
     closed("GET", "/v1/projects/{project}"),
