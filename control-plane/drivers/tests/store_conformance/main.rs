@@ -3,7 +3,6 @@
 //! Needs root, since a file system is mounted. What cannot run fails.
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     reason = "a test ends by panicking; clippy knows only functions marked as tests"
 )]
 
