@@ -50,7 +50,7 @@ impl Output {
         for item in items {
             table.add_row(columns.iter().map(|(_, fill)| fill(item)));
         }
-        write(&table.to_string())
+        write_table(&table)
     }
 
     /// Prints one thing: a row per column.
@@ -62,7 +62,7 @@ impl Output {
         for (title, fill) in columns {
             table.add_row([(*title).to_owned(), fill(item)]);
         }
-        write(&table.to_string())
+        write_table(&table)
     }
 
     /// Says what was done, where there is nothing to show.
@@ -87,12 +87,18 @@ fn plain_table() -> Table {
     table
 }
 
+/// Prints a table, without the blanks that it puts around its columns.
+fn write_table(table: &Table) -> Result<(), Failure> {
+    let text = table.to_string();
+    let lines: Vec<&str> =
+        text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
+    write(&lines.join("\n"))
+}
+
 /// Prints text; a reader that has gone away is no failure of ours.
 fn write(text: &str) -> Result<(), Failure> {
     use std::io::Write;
-    let lines: Vec<&str> =
-        text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
-    match writeln!(std::io::stdout(), "{}", lines.join("\n")) {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::Usage(format!("cannot write: {error}")))
         }
