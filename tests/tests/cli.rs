@@ -1,6 +1,6 @@
 //! The CLI: exit statuses, output formats and help.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test ends by panicking")]
 
 use bmi_tests::{Deployment, STORE_SMALL};
 use serde_json::Value;
@@ -112,7 +112,9 @@ fn every_format_shows_the_same() {
         let wanted = api.get(&path).expect(200);
         let with = |format: &str| cli.run(&[arguments, &["-o", format]].concat()).ok().out.clone();
         assert_eq!(serde_json::from_str::<Value>(&with("json")).unwrap(), wanted, "{arguments:?}");
-        assert_eq!(serde_yaml_ng::from_str::<Value>(&with("yaml")).unwrap(), wanted, "{arguments:?}");
+        let yaml = with("yaml");
+        let read = serde_yaml_ng::from_str::<Value>(&yaml).unwrap_or_else(|error| panic!("{error}: {yaml}"));
+        assert_eq!(read, wanted, "{arguments:?}");
         let table = with("table");
         let key = wanted["id"].as_str().or(wanted["subject"].as_str()).unwrap();
         assert!(table.contains(key) && !table.contains('{'), "{table}");
