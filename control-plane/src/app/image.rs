@@ -234,19 +234,26 @@ impl Uploading {
         self.offset
     }
 
+    /// Refuses more bytes than are missing, before one of them is written.
+    ///
+    /// # Errors
+    /// When they reach beyond the disk.
+    pub fn fits(&self, length: u64) -> Result<(), AppError> {
+        let room = self.image.virtual_size.bytes().saturating_sub(self.offset);
+        if length <= room {
+            return Ok(());
+        }
+        let detail = format!("only {room} bytes are missing from the image's {}", self.image.virtual_size);
+        Err(AppError::invalid(vec![Fault { field: String::new(), detail }]))
+    }
+
     /// Writes bytes, makes them durable, and then moves the offset.
     ///
     /// # Errors
     /// When they reach beyond the disk, the store fails, or somebody else moved the offset.
     pub async fn write(&mut self, app: &App, bytes: Bytes) -> Result<(), AppError> {
         let length = bytes.len() as u64;
-        let room = self.image.virtual_size.bytes().saturating_sub(self.offset);
-        if length > room {
-            let detail =
-                format!("only {room} bytes are missing from the image's {}", self.image.virtual_size);
-            let fault = Fault { field: String::new(), detail };
-            return Err(AppError::invalid(vec![fault]));
-        }
+        self.fits(length)?;
         app.store.image_write(place(self.image.id, self.image.project), self.offset, bytes).await?;
         let (image, from, to) =
             (self.image.clone(), ByteSize::new(self.offset), ByteSize::new(self.offset + length));

@@ -3,7 +3,7 @@
 //! An upload is a series of `PATCH …/content` with `Upload-Offset: N` and a body of any length. Each answer has the
 //! new offset. After a break, `HEAD …/content` tells where to go on.
 
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bmi_api::{Code, NewImage, NewImageImport};
 use bytes::{Bytes, BytesMut};
@@ -39,7 +39,7 @@ async fn create(request: Request) -> Result<HttpResponse, ApiError> {
         let name = fields.required("name");
         let project = request.path("project");
         if fields.has("import_file") {
-            if fields.has("virtual_size") {
+            if fields.optional::<serde_json::Value>("virtual_size").is_some() {
                 fields.fault("virtual_size", "is read from the file when `import_file` is given");
             }
             let file: Option<String> = fields.required("import_file");
@@ -123,6 +123,8 @@ async fn upload(http: HttpRequest, mut payload: web::Payload) -> Result<HttpResp
             return Err(error.with_header(UPLOAD_OFFSET.clone(), HeaderValue::from(offset)));
         }
     };
+    let announced = http.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    uploading.fits(announced.unwrap_or(0))?;
     let mut buffer = BytesMut::with_capacity(CHUNK);
     while let Some(bytes) = payload.next().await {
         // What was received before a break is kept; the client asks where to go on.
