@@ -25,13 +25,14 @@ async fn is(store: &dyn DataStore, image: Place, content: ImageContent) {
 }
 
 pub async fn run(store: &dyn DataStore) {
+    // First: a file system may take its time to give back what was removed.
+    usage_counts(store).await;
     an_image_is_made_written_and_sealed(store).await;
     a_sealed_image_never_changes(store).await;
     only_what_is_sealed_is_cloned(store).await;
     an_import_replaces_what_is_open(store).await;
     volumes_come_and_go(store).await;
     projects_are_apart(store).await;
-    usage_counts(store).await;
 }
 
 async fn an_image_is_made_written_and_sealed(store: &dyn DataStore) {
