@@ -68,6 +68,7 @@ impl Deployment {
             "system tests need root: they make network namespaces and mount file systems"
         );
         let built = built();
+        crate::sweep::sweep(Path::new(ROOT));
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = format!("{pid}-{count}");
         let data = Path::new(ROOT).join(&name);

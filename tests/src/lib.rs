@@ -8,6 +8,7 @@
 //! cli.rs         the `bmi` command
 //! node.rs        a QEMU node and its console
 //! golden.rs      the Debian image that nodes boot
+//! sweep.rs       what killed test runs left
 //! host.rs        commands, waits and what the kernel says
 //! ```
 //!
@@ -34,6 +35,7 @@ mod host;
 mod node;
 mod routes;
 mod setup;
+mod sweep;
 
 pub use api::{Answer, Api};
 pub use cli::{Cli, Ran};

@@ -13,7 +13,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use bmi_tests::{Deployment, Firmware, Node, STORE_LARGE, processes, sha256, tree, until};
+use bmi_tests::{Deployment, Firmware, Node, STORE_LARGE, output, processes, sha256, tree, until};
 use bmi_types::{BootKey, BootNumber, BootUser, boot_secret};
 use serde_json::{Value, json};
 
@@ -28,8 +28,9 @@ struct Boot {
     console: String,
     stages: Vec<Value>,
     instance: Value,
-    image_sha256: [String; 3],
-    volume_sha256: String,
+    /// As the API says, and as the file says after the boot. Only looked at once, since it takes half a minute.
+    image_sha256: Option<[String; 2]>,
+    volume_differs: bool,
     volumes: usize,
     leaks: Vec<String>,
 }
@@ -44,7 +45,6 @@ fn boot(firmware: Firmware, mac: &str) -> Boot {
     let api = &deployment.api;
     let image = deployment.golden_import("lab");
     let golden = golden_file(&deployment);
-    let before = sha256(&golden);
     api.node_of("node-b", mac, "lab");
     let script = format!(
         "#!/bin/sh\nsed 's/^/authorized: /' /root/.ssh/authorized_keys\necho {MARKER} on $(hostname)\n"
@@ -70,8 +70,11 @@ fn boot(firmware: Firmware, mac: &str) -> Boot {
         console,
         stages,
         instance: api.get(path).expect(200),
-        image_sha256: [image["sha256"].as_str().unwrap().to_owned(), before, sha256(&golden)],
-        volume_sha256: sha256(disk),
+        image_sha256: (firmware == Firmware::Bios)
+            .then(|| [image["sha256"].as_str().unwrap().to_owned(), sha256(&golden)]),
+        volume_differs: !output("cmp", &["-s", golden.to_str().unwrap(), disk.to_str().unwrap()])
+            .status
+            .success(),
         volumes: volumes.len(),
         leaks,
     }
@@ -204,10 +207,9 @@ fn b7_node_reads_the_config_volume() {
 #[test]
 fn the_nodes_disk_is_its_own_clone() {
     let boot = bios();
-    let [sealed, before, after] = &boot.image_sha256;
-    assert_eq!(sealed, before, "the API says the checksum of what is stored");
-    assert_eq!(before, after, "booting changed the golden image");
-    assert_ne!(after, &boot.volume_sha256, "the node wrote to its own disk");
+    let [sealed, after] = boot.image_sha256.as_ref().unwrap();
+    assert_eq!(sealed, after, "booting changed the golden image");
+    assert!(boot.volume_differs, "the node wrote to its own disk");
     assert_eq!(boot.volumes, 2, "a boot volume and a config volume");
 }
 
