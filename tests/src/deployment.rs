@@ -49,8 +49,9 @@ pub struct Deployment {
 
 /// A directory of built programs.
 fn built() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    let configured = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    // A relative one is meant from where cargo was started: the workspace.
+    let target = repository().join(configured);
     let built = target.join("debug");
     for program in PROGRAMS {
         let path = built.join(program);
