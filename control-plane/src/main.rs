@@ -101,9 +101,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     // Others may pass through to what is theirs (the socket, a volume), and list nothing.
     std::fs::set_permissions(&config.data_dir, PermissionsExt::from_mode(0o711))?;
     let app = Arc::new(assemble(config)?);
-    app.db
-        .write(|connection| bmi_db::idempotency::forget_running(connection))
-        .await?;
+    app.db.write(bmi_db::idempotency::forget_running).await?;
     let agent_socket = config.path(config.agent.socket.as_ref(), "agent.sock");
     let agent = http::agent_server(Arc::clone(&app), bind_agent_socket(&agent_socket, config.agent.uid)?)?;
     let listener = TcpListener::bind(config.listen)

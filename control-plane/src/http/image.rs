@@ -123,7 +123,8 @@ async fn upload(http: HttpRequest, mut payload: web::Payload) -> Result<HttpResp
             return Err(error.with_header(UPLOAD_OFFSET.clone(), HeaderValue::from(offset)));
         }
     };
-    let announced = http.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced =
+        http.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     uploading.fits(announced.unwrap_or(0))?;
     let mut buffer = BytesMut::with_capacity(CHUNK);
     while let Some(bytes) = payload.next().await {

@@ -68,7 +68,11 @@ fn differences((path, own): (&str, &Made), (other, others): (&str, &Made)) -> Ve
     for (name, (line, column)) in own {
         match others.get(name) {
             None => {
-                faults.push(Fault::at(path, *line, format!("`{name}` is not in {other}; both have the same")));
+                faults.push(Fault::at(
+                    path,
+                    *line,
+                    format!("`{name}` is not in {other}; both have the same"),
+                ));
             }
             Some((_, theirs)) if !column.nullable && theirs.nullable => {
                 let what = format!("`{name}` is NOT NULL, and nullable in {other}; both are the same");
