@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use bmi_api::{
-    Code, Fault, Image, ImageState, Instance, InstanceState, Network, NewInstance, Node, NodeState,
-    Operation, OperationKind, Timeline, UserData,
+    Code, Fault, Image, ImageState, Instance, InstanceState, Network, Node, NodeState, Operation,
+    OperationKind, Timeline, UserData,
 };
 use bmi_auth::{Caller, MasterKey};
 use bmi_db::instance::{Beginning, Record};
@@ -72,50 +72,75 @@ fn user_data_faults(user_data: &UserData) -> Vec<Fault> {
     faults
 }
 
+/// A request to provision, as far as it could be read, with the faults found on the way.
+#[derive(Debug)]
+pub struct Draft {
+    /// The instance's name.
+    pub name: Option<Name>,
+    /// The node's name or id.
+    pub node: Option<String>,
+    /// The image's name or id.
+    pub image: Option<String>,
+    /// The network's name or id.
+    pub network: Option<String>,
+    /// For the config volume.
+    pub user_data: UserData,
+    /// What could not be read.
+    pub faults: Vec<Fault>,
+}
+
 /// What an instance is made of, once all references were found.
 struct Parts {
     project: ProjectId,
+    name: Name,
     node: Node,
     image: Image,
     network: Network,
 }
 
-/// Finds everything a request names; every name that leads nowhere is told.
-fn parts(connection: &mut AnyConnection, project: &str, new: &NewInstance) -> Result<Parts, AppError> {
-    let project = project::find(connection, project)?.id;
-    let mut faults = Vec::new();
-    let mut lost = |field: &str, text: &str| {
+/// Finds what a reference leads to; one that leads nowhere is a fault.
+fn lookup<T>(
+    field: &str,
+    text: Option<&String>,
+    faults: &mut Vec<Fault>,
+    find: impl FnOnce(&Reference) -> Result<Option<T>, bmi_db::DbError>,
+) -> Result<Option<T>, AppError> {
+    let Some(text) = text else { return Ok(None) };
+    let found = match Reference::parse(text) {
+        Some(reference) => find(&reference)?,
+        None => None,
+    };
+    if found.is_none() {
         faults.push(Fault { field: field.to_owned(), detail: format!("there is no {field} `{text}`") });
-    };
-    let node = match Reference::parse(&new.node) {
-        Some(reference) => bmi_db::node::find(connection, &reference)?,
-        None => None,
-    };
-    let image = match Reference::parse(&new.image) {
-        Some(reference) => bmi_db::image::find(connection, project, &reference)?,
-        None => None,
-    };
-    let network = match Reference::parse(&new.network) {
-        Some(reference) => bmi_db::network::find(connection, &reference)?,
-        None => None,
-    };
-    if node.is_none() {
-        lost("node", &new.node);
     }
-    if image.is_none() {
-        lost("image", &new.image);
-    }
-    if network.is_none() {
-        lost("network", &new.network);
-    }
-    match (node, image, network) {
-        (Some(node), Some(image), Some(network)) => Ok(Parts { project, node, image, network }),
+    Ok(found)
+}
+
+/// Finds everything a request names; every fault is told, those of reading it too.
+fn parts(connection: &mut AnyConnection, project: &str, draft: &Draft) -> Result<Parts, AppError> {
+    let project = project::find(connection, project)?.id;
+    let mut faults = draft.faults.clone();
+    let node = lookup("node", draft.node.as_ref(), &mut faults, |reference| {
+        bmi_db::node::find(connection, reference)
+    })?;
+    let image = lookup("image", draft.image.as_ref(), &mut faults, |reference| {
+        bmi_db::image::find(connection, project, reference)
+    })?;
+    let network = lookup("network", draft.network.as_ref(), &mut faults, |reference| {
+        bmi_db::network::find(connection, reference)
+    })?;
+    faults.extend(user_data_faults(&draft.user_data));
+    match (draft.name.clone(), node, image, network) {
+        (Some(name), Some(node), Some(image), Some(network)) if faults.is_empty() => {
+            Ok(Parts { project, name, node, image, network })
+        }
         _ => Err(AppError::invalid(faults)),
     }
 }
 
 /// Refuses when one of the parts is not in the state it must be in.
-fn ready(connection: &mut AnyConnection, parts: &Parts, name: &Name) -> Result<(), AppError> {
+fn ready(connection: &mut AnyConnection, parts: &Parts) -> Result<(), AppError> {
+    let name = &parts.name;
     if bmi_db::instance::find(connection, parts.project, &Reference::Name(name.clone()))?.is_some() {
         let detail = format!("the project has an instance called `{name}`");
         return Err(AppError::refused(Code::Duplicate, detail));
@@ -171,29 +196,25 @@ pub async fn instance_provision(
     app: &App,
     caller: &Caller,
     project: String,
-    new: NewInstance,
+    draft: Draft,
 ) -> Result<Operation, AppError> {
     permit(caller, Action::InstanceWrite)?;
-    let faults = user_data_faults(&new.user_data);
-    if !faults.is_empty() {
-        return Err(AppError::invalid(faults));
-    }
     let (key, requested_by) = (app.master_key.clone(), caller.subject().to_owned());
     app.db
         .write(move |connection| {
-            let parts = parts(connection, &project, &new)?;
-            ready(connection, &parts, &new.name)?;
+            let parts = parts(connection, &project, &draft)?;
+            ready(connection, &parts)?;
             if !bmi_db::node::claim(connection, parts.node.id, parts.project)? {
                 return Err(in_use(connection, &parts.node)?);
             }
             let taken = bmi_db::instance::addresses(connection, parts.network.id)?.into_iter().collect();
             let id = InstanceId::generate();
-            let secrets = seal(&key, id, new.user_data)?;
+            let secrets = seal(&key, id, draft.user_data)?;
             let plan = &parts.network.plan;
             let beginning = Beginning {
                 id,
                 project: parts.project,
-                name: new.name.clone(),
+                name: parts.name.clone(),
                 node: parts.node.id,
                 image: parts.image.id,
                 network: parts.network.id,
@@ -204,7 +225,7 @@ pub async fn instance_provision(
             };
             let now = Timestamp::now();
             bmi_db::instance::insert(connection, &beginning, now)?;
-            let subject = Subject { kind: "instance", id: id.uuid(), name: new.name };
+            let subject = Subject { kind: "instance", id: id.uuid(), name: parts.name };
             let kind = OperationKind::Provision;
             Ok(present(bmi_db::operation::insert(
                 connection,

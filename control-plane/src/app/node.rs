@@ -21,7 +21,9 @@ pub(crate) fn find(connection: &mut AnyConnection, text: &str) -> Result<Node, A
     bmi_db::node::find(connection, &reference(text)?)?.ok_or_else(AppError::not_found)
 }
 
-fn nic_faults(nics: &[Nic]) -> Vec<Fault> {
+/// What is wrong with a node's NICs.
+#[must_use]
+pub fn nic_faults(nics: &[Nic]) -> Vec<Fault> {
     let mut faults = Vec::new();
     if nics.is_empty() || nics.len() > NICS_MAX {
         let detail = format!("a node has 1 to {NICS_MAX} NICs, not {}", nics.len());
@@ -55,14 +57,21 @@ fn nics_are_free(connection: &mut AnyConnection, nics: &[Nic], own: Option<NodeI
     Ok(())
 }
 
+/// What is wrong with a node's architecture.
+#[must_use]
+pub fn architecture_faults(architecture: Architecture) -> Vec<Fault> {
+    if architecture == Architecture::X86_64 {
+        return Vec::new();
+    }
+    let detail = "only `x86_64` is supported yet".to_owned();
+    vec![Fault { field: "architecture".to_owned(), detail }]
+}
+
 /// Registers a node.
 pub async fn node_create(app: &App, caller: &Caller, new: NewNode) -> Result<Node, AppError> {
     permit(caller, Action::NodeWrite)?;
     let mut faults = nic_faults(&new.nics);
-    if new.architecture != Architecture::X86_64 {
-        let detail = "only `x86_64` is supported yet".to_owned();
-        faults.push(Fault { field: "architecture".to_owned(), detail });
-    }
+    faults.extend(architecture_faults(new.architecture));
     if !faults.is_empty() {
         return Err(AppError::invalid(faults));
     }

@@ -60,17 +60,19 @@ impl Fields {
         }
     }
 
-    /// A list that may be there; each element's fault is told with its position.
+    /// A list that may be there; each element's fault is told with its position, and then there is no list.
     pub(super) fn list<T: DeserializeOwned>(&mut self, name: &str) -> Option<Vec<T>> {
         match self.map.remove(name) {
             None | Some(Value::Null) => None,
-            Some(Value::Array(values)) => Some(
-                values
+            Some(Value::Array(values)) => {
+                let count = values.len();
+                let read: Vec<T> = values
                     .into_iter()
                     .enumerate()
                     .filter_map(|(position, value)| self.parse(&format!("{name}[{position}]"), value))
-                    .collect(),
-            ),
+                    .collect();
+                (read.len() == count).then_some(read)
+            }
             Some(other) => {
                 self.fault(name, format!("must be a list, not {}", kind(&other)));
                 None
@@ -102,19 +104,30 @@ impl Fields {
         self.faults.push(Fault { field: field.to_owned(), detail: detail.to_string() });
     }
 
-    /// Builds the request; every unread field is a fault.
-    pub(super) fn finish<T>(mut self, build: impl FnOnce() -> Option<T>) -> Result<T, ApiError> {
+    /// Adds faults that the application found in what was read.
+    pub(super) fn faults(&mut self, faults: Vec<Fault>) {
+        self.faults.extend(faults);
+    }
+
+    /// Every fault so far, for a request whose further checks need the database; every unread field is one.
+    pub(super) fn into_faults(mut self) -> Vec<Fault> {
         let unread: Vec<String> = std::mem::take(&mut self.map).into_iter().map(|(name, _)| name).collect();
         for name in unread {
             let name: String = name.chars().take(64).collect();
             self.fault(&name, "is not a field of this request");
         }
-        if self.faults.is_empty() {
+        self.faults.truncate(FAULTS_MAX);
+        self.faults
+    }
+
+    /// Builds the request, when it has no fault.
+    pub(super) fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, ApiError> {
+        let faults = self.into_faults();
+        if faults.is_empty() {
             return build()
                 .ok_or_else(|| AppError::Defect("a field without a fault is missing".to_owned()).into());
         }
-        self.faults.truncate(FAULTS_MAX);
-        Err(AppError::invalid(self.faults).into())
+        Err(AppError::invalid(faults).into())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/v1/projects/{project}/instances`.
 
 use actix_web::{HttpResponse, web};
-use bmi_api::{NewInstance, UserData};
+use bmi_api::UserData;
 
 use super::answer::{Answer, ApiError, no_such_method};
 use super::cursor::Query;
@@ -28,17 +28,11 @@ async fn provision(request: Request) -> Result<HttpResponse, ApiError> {
         let network = fields.required("network");
         let ssh_keys = fields.list("ssh_keys").unwrap_or_default();
         let user_data = fields.optional("user_data");
-        let new = fields.finish(|| {
-            Some(NewInstance {
-                name: name?,
-                node: node?,
-                image: image?,
-                network: network?,
-                user_data: UserData { ssh_keys, user_data },
-            })
-        })?;
+        let faults = fields.into_faults();
+        let user_data = UserData { ssh_keys, user_data };
+        let draft = app::Draft { name, node, image, network, user_data, faults };
         let project = request.path("project");
-        let operation = app::instance_provision(&request.app, &request.caller, project, new).await?;
+        let operation = app::instance_provision(&request.app, &request.caller, project, draft).await?;
         Answer::accepted(&operation)
     })
     .await

@@ -29,6 +29,11 @@ async fn create(request: Request) -> Result<HttpResponse, ApiError> {
         let discovery_range = fields.optional("discovery_range");
         let dhcp = fields.optional("dhcp").unwrap_or_default();
         let segment = fields.optional("segment").unwrap_or_default();
+        if let Some(cidr) = cidr {
+            let ranges = app::Ranges { cidr, netboot_address, target_range, node_range, discovery_range };
+            fields.faults(app::network_plan(ranges).err().unwrap_or_default());
+        }
+        fields.faults(app::mode_faults(dhcp, segment));
         let new = fields.finish(|| {
             Some(NewNetwork {
                 name: name?,

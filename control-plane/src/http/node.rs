@@ -48,6 +48,8 @@ async fn create(request: Request) -> Result<HttpResponse, ApiError> {
         let nics = nics(&mut fields);
         let architecture = fields.optional("architecture").unwrap_or_default();
         let power = fields.optional("power").unwrap_or(Power::Manual);
+        fields.faults(nics.as_deref().map(app::nic_faults).unwrap_or_default());
+        fields.faults(app::architecture_faults(architecture));
         let new = fields.finish(|| Some(NewNode { name: name?, nics: nics?, architecture, power }))?;
         let node = app::node_create(&request.app, &request.caller, new).await?;
         let location = format!("/v1/nodes/{}", node.id);
@@ -74,6 +76,7 @@ async fn update(request: Request) -> Result<HttpResponse, ApiError> {
     let mut fields = request.fields()?;
     let name = fields.optional("name");
     let nics = nics(&mut fields);
+    fields.faults(nics.as_deref().map(app::nic_faults).unwrap_or_default());
     let patch = fields.finish(|| Some(NodePatch { name, nics }))?;
     let node = request.path("node");
     let node = app::node_update(&request.app, &request.caller, node, patch, request.if_match).await?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bmi_api::{
-    NewImage, NewImageImport, NewInstance, NewNetwork, NewNode, NewProject, Nic, Operation, UserData,
+    NewImage, NewImageImport, NewNetwork, NewNode, NewProject, Nic, Operation, UserData,
 };
 use bmi_api::{OperationState, Power};
 use bmi_auth::{Caller, LocalAdmin, MasterKey};
@@ -145,14 +145,15 @@ impl World {
 
     /// Asks for an instance called as its node, of the image `golden`.
     pub async fn provision(&self, number: u8) -> Operation {
-        let new = NewInstance {
-            name: name(&format!("instance-{number}")),
-            node: format!("node-{number}"),
-            image: "golden".to_owned(),
-            network: NETWORK.to_owned(),
+        let draft = app::instance::Draft {
+            name: Some(name(&format!("instance-{number}"))),
+            node: Some(format!("node-{number}")),
+            image: Some("golden".to_owned()),
+            network: Some(NETWORK.to_owned()),
             user_data: UserData { ssh_keys: Vec::new(), user_data: Some("#cloud-config\n".to_owned()) },
+            faults: Vec::new(),
         };
-        app::instance::instance_provision(&self.app, &admin(), PROJECT.to_owned(), new).await.unwrap()
+        app::instance::instance_provision(&self.app, &admin(), PROJECT.to_owned(), draft).await.unwrap()
     }
 
     /// Asks for its end.
