@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use bmi_api::{
-    NewImage, NewImageImport, NewNetwork, NewNode, NewProject, Nic, Operation, UserData,
-};
+use bmi_api::{NewImage, NewImageImport, NewNetwork, NewNode, NewProject, Nic, Operation, UserData};
 use bmi_api::{OperationState, Power};
 use bmi_auth::{Caller, LocalAdmin, MasterKey};
 use bmi_control_plane::app::{self, App, Wake};
