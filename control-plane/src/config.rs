@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use bmi_types::ByteSize;
+use bmi_types::{ByteSize, Name};
 use serde::Deserialize;
 
 /// The configuration of `bmi-control-plane`.
@@ -23,17 +23,18 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// Files below it may be imported as images by a platform admin. Default: importing is off.
     pub import_dir: Option<PathBuf>,
-    /// Where the local agent connects.
-    #[serde(default)]
-    pub agent: AgentSocket,
+    /// Where the local agent connects. Default: there is none.
+    pub agent: Option<AgentSocket>,
     /// The data store.
     pub store: Store,
 }
 
-/// The unix socket of the local agent.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// The unix socket of the local agent. Who connects to it speaks for one network, and learns of no other.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentSocket {
+    /// The name of the network.
+    pub network: Name,
     /// Its path. Default: `agent.sock` in `data_dir`.
     pub socket: Option<PathBuf>,
     /// The user that may connect, besides root.

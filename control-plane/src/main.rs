@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use actix_web::dev::ServerHandle;
 use bmi_auth::{LocalAdmin, MasterKey};
 use bmi_control_plane::app::image::Uploads;
 use bmi_control_plane::app::{App, Wake};
-use bmi_control_plane::config::{Config, Store};
+use bmi_control_plane::config::{AgentSocket, Config, Store};
 use bmi_control_plane::{http, workflows};
 use bmi_db::Db;
 use bmi_drivers::isolation::Unisolated;
@@ -102,17 +103,16 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     std::fs::set_permissions(&config.data_dir, PermissionsExt::from_mode(0o711))?;
     let app = Arc::new(assemble(config)?);
     app.db.write(bmi_db::idempotency::forget_running).await?;
-    let agent_socket = config.path(config.agent.socket.as_ref(), "agent.sock");
-    let agent = http::agent_server(Arc::clone(&app), bind_agent_socket(&agent_socket, config.agent.uid)?)?;
+    let agent = config.agent.as_ref().map(|agent| agent_serve(config, agent, &app)).transpose()?;
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr()?;
     let api = http::api_server(Arc::clone(&app), listener)?;
     let workers = workflows::start(&app, &format!("{address} pid {}", std::process::id()));
-    let (agent_handle, api_handle) = (agent.handle(), api.handle());
-    let (agent, api) = (tokio::spawn(agent), tokio::spawn(api));
+    let api_handle = api.handle();
+    let api = tokio::spawn(api);
     println!("{}", serde_json::json!({"event": "listening", "address": address}));
-    tracing::info!(%address, agent_socket = %agent_socket.display(), "listening");
+    tracing::info!(%address, "listening");
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -123,10 +123,28 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     for worker in &workers {
         worker.abort();
     }
-    tokio::join!(api_handle.stop(true), agent_handle.stop(false));
-    tokio::join!(api, agent).0??;
-    std::fs::remove_file(agent_socket).ok();
+    if let Some((socket, agent)) = agent {
+        agent.stop(false).await;
+        std::fs::remove_file(socket).ok();
+    }
+    api_handle.stop(true).await;
+    api.await??;
     Ok(())
+}
+
+/// Serves the agents' API on the configured socket.
+fn agent_serve(
+    config: &Config,
+    agent: &AgentSocket,
+    app: &Arc<App>,
+) -> Result<(PathBuf, ServerHandle), StartError> {
+    let socket = config.path(agent.socket.as_ref(), "agent.sock");
+    let listener = bind_agent_socket(&socket, agent.uid)?;
+    let server = http::agent_server(Arc::clone(app), listener, agent.network.clone())?;
+    let handle = server.handle();
+    tokio::spawn(server);
+    tracing::info!(socket = %socket.display(), network.name = %agent.network, "listening for the agent");
+    Ok((socket, handle))
 }
 
 /// Puts the configured drivers together.

@@ -109,7 +109,7 @@ impl Deployment {
         let (data, uid) = (self.data.display(), self.uid_base);
         let control_plane = format!(
             "listen = \"127.0.0.1:0\"\ndata_dir = \"{data}/control-plane\"\nimport_dir = \"{data}/images\"\n\
-             [agent]\nuid = {uid}\n[store]\nkind = \"local\"\nsize = \"{store}\"\n"
+             [agent]\nnetwork = \"provisioning\"\nuid = {uid}\n[store]\nkind = \"local\"\nsize = \"{store}\"\n"
         );
         fs::write(self.data.join("control-plane.toml"), control_plane).unwrap();
         let agent = format!(

@@ -10,13 +10,14 @@ use crate::key::{Key, readable};
 use crate::schema::stages;
 use crate::{AnyConnection, DbError};
 
-/// The most stages kept and shown of one instance: a boot has about ten.
+/// The most stages kept and shown of one instance: a boot has about ten. The oldest go first: what a node does a
+/// thousand times must not hide what happens next.
 pub const STAGES_MAX: i64 = 1000;
 
 /// Details of a stage.
 pub type Detail = BTreeMap<String, String>;
 
-/// Writes one stage. Beyond [`STAGES_MAX`] nothing more is kept.
+/// Writes one stage; beyond [`STAGES_MAX`] the oldest goes.
 pub fn insert(
     connection: &mut AnyConnection,
     instance: InstanceId,
@@ -27,7 +28,12 @@ pub fn insert(
     let mine = stages::table.filter(stages::instance_id.eq(Key::from(instance)));
     let count: i64 = mine.count().get_result(connection)?;
     if count >= STAGES_MAX {
-        return Ok(());
+        let oldest: Vec<Key> = mine
+            .order((stages::at.asc(), stages::id.asc()))
+            .limit(count - STAGES_MAX + 1)
+            .select(stages::id)
+            .load(connection)?;
+        diesel::delete(stages::table.filter(stages::id.eq_any(oldest))).execute(connection)?;
     }
     let detail = serde_json::to_string(detail).map_err(|error| DbError::Unavailable(error.to_string()))?;
     diesel::insert_into(stages::table)

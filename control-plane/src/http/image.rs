@@ -3,11 +3,13 @@
 //! An upload is a series of `PATCH …/content` with `Upload-Offset: N` and a body of any length. Each answer has the
 //! new offset. After a break, `HEAD …/content` tells where to go on.
 
+use std::time::Duration;
+
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bmi_api::{Code, NewImage, NewImageImport};
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 
 use super::answer::{Answer, ApiError, no_such_method};
 use super::cursor::Query;
@@ -17,6 +19,8 @@ use crate::app::image as app;
 
 /// Bytes that are written to the store at once.
 const CHUNK: usize = 4 << 20;
+/// How long an upload may be silent: a client that lost its network must not keep its image to itself.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 static UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 
@@ -102,6 +106,14 @@ async fn offset(request: Request) -> Result<HttpResponse, ApiError> {
     Ok(at(&mut HttpResponse::Ok(), upload.offset.bytes()).finish())
 }
 
+/// The next bytes of a body; nothing at its end, when it breaks, and when it is silent for too long.
+async fn next_within<E>(
+    body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    silence: Duration,
+) -> Option<Bytes> {
+    tokio::time::timeout(silence, body.next()).await.ok()??.ok()
+}
+
 /// Takes bytes as they come, in chunks that are durable before the offset moves.
 async fn upload(http: HttpRequest, mut payload: web::Payload) -> Result<HttpResponse, ApiError> {
     let (app, caller) = principal(&http)?;
@@ -127,9 +139,8 @@ async fn upload(http: HttpRequest, mut payload: web::Payload) -> Result<HttpResp
         http.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     uploading.fits(announced.unwrap_or(0))?;
     let mut buffer = BytesMut::with_capacity(CHUNK);
-    while let Some(bytes) = payload.next().await {
-        // What was received before a break is kept; the client asks where to go on.
-        let Ok(bytes) = bytes else { break };
+    // What was received before a break is kept; the client asks where to go on.
+    while let Some(bytes) = next_within(&mut payload, SILENCE_MAX).await {
         buffer.extend_from_slice(&bytes);
         while buffer.len() >= CHUNK {
             let chunk: Bytes = buffer.split_to(CHUNK).freeze();
@@ -140,4 +151,20 @@ async fn upload(http: HttpRequest, mut payload: web::Payload) -> Result<HttpResp
         uploading.write(&app, buffer.freeze()).await?;
     }
     Ok(at(&mut HttpResponse::NoContent(), uploading.offset()).finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_body_ends() {
+        let silence = Duration::from_millis(20);
+        let mut body = stream::iter([Ok::<_, ()>(Bytes::from_static(b"a"))]).chain(stream::pending());
+        assert_eq!(next_within(&mut body, silence).await.as_deref(), Some(b"a".as_slice()));
+        assert_eq!(next_within(&mut body, silence).await, None);
+        assert_eq!(next_within(&mut stream::iter([Err::<Bytes, _>(())]), silence).await, None);
+    }
 }

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::{App as ActixApp, HttpServer, web};
+use bmi_types::Name;
 
 use crate::app::App;
 
@@ -60,14 +61,16 @@ pub fn api_server(app: Arc<App>, listener: TcpListener) -> std::io::Result<Serve
     Ok(server.run())
 }
 
-/// The agents' API on the local agent's unix socket. Who may connect is decided by the socket's owner and mode.
+/// The agents' API on the local agent's unix socket, for one network. Who may connect is decided by the socket's
+/// owner and mode.
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn agent_server(app: Arc<App>, listener: UnixListener) -> std::io::Result<Server> {
+pub fn agent_server(app: Arc<App>, listener: UnixListener, network: Name) -> std::io::Result<Server> {
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(web::Data::from(Arc::clone(&app)))
+            .app_data(web::Data::new(agent::Served(network.clone())))
             .app_data(web::JsonConfig::default().limit(agent::BODY_MAX))
             .configure(agent::routes)
             .default_service(web::to(answer::no_such_route))

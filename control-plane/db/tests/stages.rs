@@ -1,0 +1,29 @@
+//! Stages: an instance keeps the newest.
+
+use bmi_db::Db;
+use bmi_db::stage::{self, STAGES_MAX};
+use bmi_types::{InstanceId, Timestamp};
+
+#[tokio::test]
+async fn what_happens_a_thousand_times_does_not_hide_what_happens_next() {
+    let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let db = Db::open(directory.path().join("bmi.sqlite").to_str().unwrap()).unwrap();
+    let (flooded, other) = (InstanceId::generate(), InstanceId::generate());
+    let kept = db
+        .write(move |connection| {
+            stage::insert(connection, other, Timestamp::from_micros(0), "login", &stage::Detail::new())?;
+            for number in 0..STAGES_MAX + 5 {
+                let at = Timestamp::from_micros(number);
+                stage::insert(connection, flooded, at, "dhcp", &stage::Detail::new())?;
+            }
+            let at = Timestamp::from_micros(STAGES_MAX + 5);
+            stage::insert(connection, flooded, at, "session.conflict", &stage::Detail::new())?;
+            assert_eq!(stage::list(connection, other)?.len(), 1);
+            stage::list(connection, flooded)
+        })
+        .await
+        .unwrap();
+    assert_eq!(i64::try_from(kept.len()).unwrap(), STAGES_MAX);
+    assert_eq!(kept.first().unwrap().0, Timestamp::from_micros(6), "the oldest went");
+    assert_eq!(kept.last().unwrap().1, "session.conflict");
+}
