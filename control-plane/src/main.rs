@@ -1,5 +1,6 @@
 //! `bmi-control-plane`: reads its configuration, puts the drivers together, and serves until SIGTERM.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -13,7 +14,7 @@ use bmi_control_plane::app::image::Uploads;
 use bmi_control_plane::app::{App, Wake};
 use bmi_control_plane::config::{AgentSocket, Config, Store};
 use bmi_control_plane::{http, workflows};
-use bmi_db::Db;
+use bmi_db::{AnyConnection, Db, DbError};
 use bmi_drivers::isolation::Unisolated;
 use bmi_drivers::power::Manual;
 use bmi_drivers::store::{DataStore, ImportDir, LocalStore, prepare_local_directory};
@@ -101,8 +102,19 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     std::fs::create_dir_all(&config.data_dir)?;
     // Others may pass through to what is theirs (the socket, a volume), and list nothing.
     std::fs::set_permissions(&config.data_dir, PermissionsExt::from_mode(0o711))?;
+    let _only = lock(&config.data_dir)?;
     let app = Arc::new(assemble(config)?);
-    app.db.write(bmi_db::idempotency::forget_running).await?;
+    // Nobody else serves this directory and the SQLite file in it: what the last server was doing is taken over at
+    // once. A PostgreSQL database may have other replicas; their leases end by themselves.
+    app.db
+        .write(|connection| match connection {
+            AnyConnection::Sqlite(_) => {
+                bmi_db::idempotency::forget_running(connection)?;
+                bmi_db::journal::leases_end(connection)
+            }
+            AnyConnection::Postgres(_) => Ok::<_, DbError>(()),
+        })
+        .await?;
     let agent = config.agent.as_ref().map(|agent| agent_serve(config, agent, &app)).transpose()?;
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
@@ -145,6 +157,15 @@ fn agent_serve(
     tokio::spawn(server);
     tracing::info!(socket = %socket.display(), network.name = %agent.network, "listening for the agent");
     Ok((socket, handle))
+}
+
+/// Keeps every other control plane out of the data directory until this one ends, however it ends.
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let path = data_dir.join("lock");
+    let file = File::create(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| format!("another control plane serves {}", data_dir.display()))?;
+    Ok(file)
 }
 
 /// Puts the configured drivers together.

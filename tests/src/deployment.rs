@@ -148,9 +148,21 @@ impl Deployment {
         assert!(end(&mut child), "the control plane did not end on SIGTERM");
     }
 
+    /// Ends the control plane as a crash would: SIGKILL.
+    pub fn control_plane_kill(&mut self) {
+        let mut child = self.control_plane.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     /// Makes the network `provisioning`, starts its agent in the namespace, and waits until its boot services listen.
     pub fn agent_start(&mut self) {
         self.api.network("provisioning", "10.77.0.0/24");
+        self.agent_start_on("provisioning");
+    }
+
+    /// Starts the agent of a network that is there, and waits until its boot services listen.
+    pub fn agent_start_on(&mut self, network: &str) {
         let child = command(Path::new("/usr/bin/env"))
             .args(["ip", "netns", "exec", &self.namespace])
             .arg(self.program("bmi-agent"))
@@ -161,7 +173,7 @@ impl Deployment {
             .spawn();
         self.agent = Some(child.unwrap());
         until("the agent's boot services listen", START, || {
-            let network = self.api.get("/v1/networks/provisioning").expect(200);
+            let network = self.api.get(&format!("/v1/networks/{network}")).expect(200);
             (network["agent"]["netboot"] == "listening").then_some(())
         });
     }

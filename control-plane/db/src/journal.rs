@@ -27,6 +27,15 @@ impl DbJournal {
     }
 }
 
+/// Ends every lease: for the only server of a database, at its start. Whoever held one is fenced by the next claim.
+pub fn leases_end(connection: &mut AnyConnection) -> Result<(), DbError> {
+    let held = operations::table.filter(operations::lease_until.gt(0));
+    diesel::update(held)
+        .set((operations::lease_owner.eq(None::<String>), operations::lease_until.eq(0)))
+        .execute(connection)?;
+    Ok(())
+}
+
 /// What can go wrong inside one of the journal's transactions.
 enum Fault {
     Fenced,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bmi_api::{OperationKind, OperationState};
-use bmi_db::journal::DbJournal;
+use bmi_db::journal::{DbJournal, leases_end};
 use bmi_db::operation::{self, Stored, Subject};
 use bmi_db::{Db, DbError};
 use bmi_types::{OperationId, ProjectId, Timestamp};
@@ -103,6 +103,21 @@ async fn a_released_operation_waits_until_it_is_due_and_a_finished_one_for_ever(
     assert_eq!(claim.epoch, 2);
     fixture.journal.release(&claim, None).await.unwrap();
     assert_eq!(fixture.claim("a", Timestamp::from_micros(i64::MAX)).await, None);
+}
+
+#[tokio::test]
+async fn the_only_server_ends_every_lease_at_its_start_and_fences_who_held_one() {
+    let fixture = fixture();
+    let id = fixture.operation().await;
+    let old = fixture.claim("a", BEGINNING).await.unwrap();
+    fixture
+        .db
+        .write(|connection| leases_end(connection))
+        .await
+        .unwrap_or_else(|error: DbError| panic!("{error}"));
+    let new = fixture.claim("b", BEGINNING).await.unwrap();
+    assert_eq!((new.operation, new.epoch), (id, 2));
+    assert!(is_fenced(fixture.append(&old, BEGINNING, Entry::StepStarted { step: 0 }).await, &old));
 }
 
 #[tokio::test]
