@@ -5,12 +5,14 @@
 //! client.rs  requests, answers and problems
 //! output.rs  tables, JSON and YAML
 //! wait.rs    following an operation to its end
+//! pages.rs   completions and manual pages, from the same source as --help
 //! ```
 
 mod client;
 mod failure;
 mod nouns;
 mod output;
+mod pages;
 mod wait;
 
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -93,6 +96,16 @@ enum Noun {
     Datastore(nouns::datastore::Verb),
     /// Shows who you are to the server.
     Whoami,
+    /// Prints a completion script for a shell: `source <(bmi completions bash)`.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Writes the manual pages into a directory.
+    Man {
+        /// The directory; it must exist.
+        directory: PathBuf,
+    },
 }
 
 /// What every verb works with.
@@ -125,6 +138,12 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
+    // What needs no server comes first: it must work without one, and without a token.
+    match &arguments.noun {
+        Noun::Completions { shell } => return pages::completions(*shell),
+        Noun::Man { directory } => return pages::man(directory),
+        _ => {}
+    }
     let global = arguments.global;
     let session = Session {
         client: Client::new(&global.server, global.token_file.as_deref())?,
@@ -141,5 +160,6 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Noun::Operation(verb) => nouns::operation::run(&session, verb).await,
         Noun::Datastore(verb) => nouns::datastore::run(&session, verb).await,
         Noun::Whoami => nouns::whoami::run(&session).await,
+        Noun::Completions { .. } | Noun::Man { .. } => Ok(()),
     }
 }

@@ -96,7 +96,7 @@ fn write_table(table: &Table) -> Result<(), Failure> {
 }
 
 /// Prints text; a reader that has gone away is no failure of ours.
-fn write(text: &str) -> Result<(), Failure> {
+pub(crate) fn write(text: &str) -> Result<(), Failure> {
     use std::io::Write;
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
