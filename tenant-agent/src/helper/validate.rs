@@ -37,6 +37,9 @@ pub enum Refusal {
     /// A user id that is not for this process.
     #[error("slot {0} is not for this process")]
     Slot(u32),
+    /// One file as two logical units.
+    #[error("{0} is there twice")]
+    VolumeTwice(PathBuf),
     /// A file that is not plainly below the volume directory.
     #[error("{0} is not below the volume directory")]
     Volume(PathBuf),
@@ -82,7 +85,13 @@ fn target_spec(target: &TargetSpec, volumes: &Path) -> Result<(), Refusal> {
     if !distinct || !(1..=LUNS_MAX).contains(&numbers.len()) {
         return Err(Refusal::Luns);
     }
-    target.luns.iter().try_for_each(|lun| below(volumes, &lun.path).map(|_| ()))
+    let mut files = BTreeSet::new();
+    for lun in &target.luns {
+        if !files.insert(below(volumes, &lun.path)?) {
+            return Err(Refusal::VolumeTwice(lun.path.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// The part of a path below the volume directory, of ordinary components only.
@@ -166,6 +175,11 @@ mod tests {
         assert!(refused(|spec| spec.luns.clear()));
         assert!(refused(|spec| spec.luns = vec![spec.luns[0].clone(), spec.luns[0].clone()]));
         assert!(refused(|spec| spec.luns[0].path = "/etc/shadow".into()));
+        assert!(refused(|spec| {
+            let mut second = spec.luns[0].clone();
+            second.lun = 9;
+            spec.luns.push(second);
+        }));
     }
 
     #[test]
