@@ -8,6 +8,7 @@
     reason = "a test ends by panicking and prints what it measured; clippy knows only functions marked as tests"
 )]
 
+#[expect(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
 use std::os::unix::fs::MetadataExt;

@@ -103,6 +103,15 @@ impl ProcessSpec {
         }
     }
 
+    /// Its logical units; the boot services have none.
+    #[must_use]
+    pub fn luns(&self) -> &[LunSpec] {
+        match self {
+            Self::Netboot(_) => &[],
+            Self::Target(target) => &target.luns,
+        }
+    }
+
     /// The network around it.
     #[must_use]
     pub const fn plan(&self) -> &NetworkPlan {

@@ -95,6 +95,12 @@ impl Host {
         )
     }
 
+    /// Has another program run instead of `bmi-target`.
+    pub fn target_program(&self, program: &Path) {
+        let text = format!("{}target_program = \"{}\"\n", self.config_text(), program.display());
+        fs::write(self.config(), text).unwrap();
+    }
+
     /// Starts the agent inside the namespace.
     pub fn agent_start(&mut self) {
         let child = Command::new("ip")
@@ -230,6 +236,17 @@ pub fn proc_status(pid: i32, field: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(&format!("{field}:"))).unwrap();
     line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Every process of a user that has not ended.
+pub fn processes(uid: u32) -> Vec<i32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let of = |pid: &i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.contains(&format!("\nUid:\t{uid}\t")) && !status.contains("\nState:\tZ")
+    };
+    pids.filter(of).collect()
 }
 
 /// An instance on a node with the MAC `52:54:00:00:00:<number>`.

@@ -1,7 +1,8 @@
 //! The launcher: `bmi-agent launch`, which becomes the target or the boot services.
 //!
-//! It enters a network namespace of its own with nothing in it, says so, and waits while the helper puts the firewall
-//! and then the interface there. On the order to go it opens the volumes, gives up every right and becomes the program.
+//! It was started as the first process of a process id namespace, so what it becomes takes everything it ever started
+//! with it when it ends, and it is shown only those. It enters a network namespace of its own with nothing in it, says
+//! so, and waits while the helper puts the firewall and then the interface there. On the order to go it opens the volumes, gives up every right and becomes the program.
 //! It has one thread all the time. When the helper ends while it waits, it ends too, and the kernel removes the
 //! namespace with everything in it.
 //!
@@ -18,12 +19,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{close, dup2_stdin, setsid};
 use rustix::fs::{Mode as OpenMode, OFlags, ResolveFlags, openat2};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
 use super::super::firewall::TRANSFER_PORTS;
@@ -83,6 +85,8 @@ enum LaunchError {
     Channel(#[source] io::Error),
     #[error("entering a new network namespace")]
     Namespace(#[source] nix::Error),
+    #[error("mounting /proc")]
+    Mount(#[source] nix::Error),
     #[error("setting {path}")]
     Setting {
         path: &'static str,
@@ -124,7 +128,10 @@ pub fn run() -> ExitCode {
 
 fn launch(channel: &mut UnixStream) -> Result<(), LaunchError> {
     setsid().map_err(|error| LaunchError::Prepare(error.into()))?;
-    let own = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    let own = CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWNS;
     unshare(own).map_err(LaunchError::Namespace)?;
     let (first, last) = TRANSFER_PORTS;
     let range = ("/proc/sys/net/ipv4/ip_local_port_range", &*format!("{first} {last}"));
@@ -135,12 +142,28 @@ fn launch(channel: &mut UnixStream) -> Result<(), LaunchError> {
             written => written.map_err(|source| LaunchError::Setting { path, source })?,
         }
     }
+    see_own_processes().map_err(LaunchError::Mount)?;
     channel.write_all(&[READY]).map_err(LaunchError::Channel)?;
     // The end of the stream: the helper has gone or gave up. There is nothing to undo.
     let Some(order) = frame::read_blocking::<Order>(channel).map_err(LaunchError::Channel)? else {
         return Ok(());
     };
     become_program(order, channel)
+}
+
+/// Puts a `/proc` of our own process id namespace over the host's. The host's mounts go on being seen, ours are not.
+fn see_own_processes() -> nix::Result<()> {
+    let nothing: Option<&str> = None;
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing)?;
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, nothing)
+}
+
+/// The largest file that is written: the largest volume that is. Writing beyond its end fails, and the boot services
+/// write no file at all.
+fn largest_written(luns: &[OrderLun], volumes: &[File]) -> io::Result<u64> {
+    let mut written = luns.iter().zip(volumes).filter(|(lun, _)| !lun.read_only);
+    written.try_fold(0, |most, (_, volume)| Ok(volume.metadata()?.len().max(most)))
 }
 
 fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError> {
@@ -152,6 +175,7 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
         .iter()
         .map(|lun| volume_open(&order.volume_dir, lun, order.uid))
         .collect::<Result<Vec<_>, _>>()?;
+    let written = largest_written(&order.luns, &volumes).map_err(prepare)?;
     std::env::set_current_dir(&order.directory).map_err(prepare)?;
     let null = OpenOptions::new().read(true).open("/dev/null").map_err(prepare)?;
 
@@ -169,9 +193,12 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
     dup2_stdin(&null).map_err(|error| prepare(error.into()))?;
 
     umask(Mode::from_bits_truncate(0o077));
-    for (resource, most) in
-        [(Resource::RLIMIT_NOFILE, OPEN_FILES), (Resource::RLIMIT_CORE, 0), (Resource::RLIMIT_NPROC, TASKS)]
-    {
+    for (resource, most) in [
+        (Resource::RLIMIT_NOFILE, OPEN_FILES),
+        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_NPROC, TASKS),
+        (Resource::RLIMIT_FSIZE, written),
+    ] {
         setrlimit(resource, most, most).map_err(|error| prepare(error.into()))?;
     }
     privileges::drop_all(order.uid).map_err(LaunchError::Rights)?;
@@ -209,12 +236,17 @@ fn beneath(base: &File, path: &Path, write: bool) -> io::Result<File> {
 }
 
 /// Gives a volume that was handed to a process of `uid` back to root, so that the next process with this user id cannot
-/// open it. One that is absent, or was never handed over, is left alone.
+/// open it. One that is absent, or was never handed over, is left alone; so is a link, which no launcher follows.
 ///
 /// # Errors
 /// When the file system refuses.
 pub fn volume_take_back(directory: &Path, path: &Path, uid: u32) -> io::Result<()> {
-    let Ok(file) = beneath(&File::open(directory)?, path, false) else { return Ok(()) };
+    let file = match beneath(&File::open(directory)?, path, false) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return Ok(()),
+        Err(error) => return Err(error),
+    };
     if file.metadata()?.gid() != uid {
         return Ok(());
     }
@@ -267,5 +299,30 @@ mod tests {
         for bad in ["link", "p/inner", "../etc/passwd", "p/../../x", absolute, "absent"] {
             assert!(beneath(&base, Path::new(bad), false).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_an_absent_volume_or_a_link_is_not_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("x", directory.path().join("link")).unwrap();
+        fs::write(directory.path().join("file"), b"x").unwrap();
+        for nothing in ["absent", "absent/v.raw", "link"] {
+            assert!(volume_take_back(directory.path(), Path::new(nothing), 7).is_ok(), "{nothing}");
+        }
+        assert!(volume_take_back(directory.path(), Path::new("file/v.raw"), 7).is_err(), "not a directory");
+    }
+
+    #[test]
+    fn a_process_writes_no_file_larger_than_its_largest_volume() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, size| {
+            let file = File::create(directory.path().join(name)).unwrap();
+            file.set_len(size).unwrap();
+            file
+        };
+        let volumes = [file("a", 4096), file("b", 8192), file("golden", 1 << 20)];
+        let lun = |lun, read_only| OrderLun { lun, path: PathBuf::new(), read_only };
+        assert_eq!(largest_written(&[lun(0, false), lun(1, false), lun(2, true)], &volumes).unwrap(), 8192);
+        assert_eq!(largest_written(&[], &[]).unwrap(), 0);
     }
 }

@@ -1,30 +1,34 @@
 //! Targets and boot services as sandboxed processes of this host: no engine needed.
 //!
 //! Each has a user id, a network namespace and a directory of its own: `run/<process>/` with its configuration, its
-//! record, its output FIFO and its log. Starting order: directory → launcher in an empty namespace → veth moved in →
+//! record, two FIFOs for what it prints and its log. It is the first process of a process id namespace, so nothing that
+//! it started outlives it, and it sees no other. Starting order: directory → launcher in an empty namespace → veth moved in →
 //! firewall → address, link, neighbour → into the bridge → go.
 //!
 //! Processes are not children that die with the helper: they run on while it is away, and are found again by their
 //! records. Deliberately absent: restarting one that ended (the agent plans that), and seccomp (the container driver's).
 
 pub mod launcher;
+mod log;
 mod output;
 mod record;
+mod sweep;
 mod watch;
 mod wiring;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bmi_agent_api::config::{BOOT_GATE_FILE, NETBOOT_FILE, NetbootConfig};
+use nix::sched::{CloneFlags, unshare};
 use tokio::task::spawn_blocking;
 
 use super::firewall::{self, FirewallError};
@@ -45,12 +49,6 @@ use wiring::install;
 
 /// How long a launcher may take to enter its namespace, and to become its program: both are milliseconds.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A process's log is emptied when it is larger: it is for looking at a fault, not a history.
-const LOG_LARGEST: u64 = 1024 * 1024;
-
-/// File name of the log in a process's directory.
-const LOG_FILE: &str = "log";
 
 /// What could not be done to a process or the bridge.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +88,9 @@ pub enum ProcessError {
     /// It does not end.
     #[error("{0} does not end")]
     Immortal(ProcessId),
+    /// Two writers, or a reader of what another writes, would ruin it.
+    #[error("the volume {0} is in use by {1}")]
+    VolumeTaken(PathBuf, ProcessId),
     /// Links.
     #[error("wiring")]
     Link(#[from] LinkError),
@@ -172,11 +173,15 @@ impl ProcessDriver {
         if self.busy.borrow_mut().insert(id) { Ok(Busy(self, id)) } else { Err(ProcessError::Busy(id)) }
     }
 
-    fn slot_check(&self, spec: &ProcessSpec) -> Result<(), ProcessError> {
+    /// Nobody else may have the slot, or a volume unless both only read it. A record stands until its process is gone.
+    fn others_check(&self, spec: &ProcessSpec) -> Result<(), ProcessError> {
         for other in self.directories().into_iter().filter(|other| *other != spec.id()) {
-            let taken = Record::load(&self.directory(other)).map(|record| record.spec.slot());
-            if taken == Some(spec.slot()) {
+            let Some(record) = Record::load(&self.directory(other)) else { continue };
+            if record.spec.slot() == spec.slot() {
                 return Err(ProcessError::SlotTaken(spec.slot(), other));
+            }
+            if let Some(volume) = volume_shared(&record.spec, spec) {
+                return Err(ProcessError::VolumeTaken(volume.to_owned(), other));
             }
         }
         Ok(())
@@ -216,21 +221,14 @@ impl ProcessDriver {
         let fault = |source| ProcessError::Launch { id, source };
         let (ours, theirs) = UnixStream::pair().map_err(fault)?;
         ours.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fault)?;
-        let log = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(directory.join(LOG_FILE))
-            .map_err(fault)?;
-        let child = Command::new("/proc/self/exe")
+        let mut launcher = Command::new("/proc/self/exe");
+        launcher
             .arg0_launcher()
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(output::open_for_process(directory).map_err(fault)?)
-            .stderr(log)
-            .spawn()
-            .map_err(fault)?;
-        Ok((child, ours))
+            .stdout(output::open_for_process(directory, output::OUTPUT_FILE).map_err(fault)?)
+            .stderr(output::open_for_process(directory, output::ERROR_FILE).map_err(fault)?);
+        Ok((spawn_first(launcher).map_err(fault)?, ours))
     }
 
     fn order(&self, spec: &ProcessSpec, directory: PathBuf) -> Result<Order, ProcessError> {
@@ -267,6 +265,16 @@ impl ProcessDriver {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A volume of both of which at least one writes. Links lead nowhere in a volume directory, and a file has one name, so
+/// two names are two volumes.
+fn volume_shared<'a>(one: &ProcessSpec, other: &'a ProcessSpec) -> Option<&'a Path> {
+    let shared = other
+        .luns()
+        .iter()
+        .find(|lun| one.luns().iter().any(|own| own.path == lun.path && !(own.read_only && lun.read_only)));
+    shared.map(|lun| lun.path.as_path())
 }
 
 /// The alias of a bridge that this agent made.
@@ -323,7 +331,7 @@ impl Diskless for ProcessDriver {
                 .is_some_and(|record| record.run.lives() && record.spec == spec);
             return if same { Ok(()) } else { Err(ProcessError::Exists(id)) };
         }
-        self.slot_check(&spec)?;
+        self.others_check(&spec)?;
         let launch = |source| ProcessError::Launch { id, source };
         let directory = self.directory_make(&spec, &config)?;
         let order = self.order(&spec, directory.clone())?;
@@ -332,9 +340,9 @@ impl Diskless for ProcessDriver {
         let run = Run::of(pid).ok_or_else(|| launch(io::Error::other("it ended at once")))?;
         let record = Record { spec: spec.clone(), run: run.clone() };
         record.save(&directory).map_err(launch)?;
-        self.look_after(id, run, Some(child))?;
+        self.look_after(id, run.clone(), Some(child))?;
         let mut channel = blocking(channel, launcher::await_ready).await.map_err(launch)?;
-        self.wire(&spec, pid).await?;
+        self.wire(&spec, &run).await?;
         frame::write_blocking(&mut channel, &order).map_err(launch)?;
         // The channel closes when the launcher becomes its program; before that it can only say what is wrong.
         blocking(channel, |channel| {
@@ -371,6 +379,11 @@ impl Diskless for ProcessDriver {
         let kept = self.kept.borrow().get(&id).map(|kept| kept.run.clone());
         for run in record.iter().map(|record| &record.run).chain(kept.as_ref()) {
             self.end(id, run).await?;
+        }
+        if let Some(record) = &record
+            && !sweep::sweep(self.uid(record.spec.slot())).await
+        {
+            return Err(ProcessError::Immortal(id));
         }
         self.links.remove(&port(&self.config.bridge, id), &alias(id)).await?;
         if let Some(ProcessSpec::Target(target)) = record.map(|record| record.spec) {
@@ -417,7 +430,7 @@ impl Diskless for ProcessDriver {
     }
 
     async fn tend(&self) {
-        let rules = self.rules.lock().await;
+        let _rules = self.rules.lock().await;
         let network = self.network.borrow().clone();
         if let Some(network) = network {
             let changed = self.node_ports().await.is_ok_and(|ports| ports != *self.node_ports.borrow());
@@ -430,16 +443,19 @@ impl Diskless for ProcessDriver {
                 }
             }
         }
-        drop(rules);
-        for id in self.directories() {
-            let log = OpenOptions::new().write(true).open(self.directory(id).join(LOG_FILE));
-            if let Ok(log) = log
-                && log.metadata().is_ok_and(|meta| meta.len() > LOG_LARGEST)
-            {
-                let _ = log.set_len(0);
-            }
-        }
     }
+}
+
+/// Starts a program as the first process of a process id namespace. When it ends, however it ends, the kernel ends
+/// everything it ever started, before anyone is told; and it finds no process but its own. Only a thread's next children
+/// are put into the namespace that it made, so a thread of its own makes it.
+fn spawn_first(mut program: Command) -> io::Result<Child> {
+    let spawn = move || {
+        unshare(CloneFlags::CLONE_NEWPID)?;
+        program.spawn()
+    };
+    let thread = std::thread::Builder::new().name("first-process".to_owned()).spawn(spawn)?;
+    thread.join().map_err(|_| io::Error::other("the thread that starts it ended early"))?
 }
 
 /// Does something that blocks with a launcher's channel, and gives the channel back.

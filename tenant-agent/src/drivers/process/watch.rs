@@ -1,10 +1,8 @@
 //! Looking after runs: passing on what they print, noticing that they end, and ending them.
 
 use std::cell::RefCell;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::process::Child;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,16 +12,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::record::Run;
-use super::{LOG_FILE, ProcessDriver, ProcessError, output};
+use super::{ProcessDriver, ProcessError, log, output};
 use crate::helper::verbs::Said;
 use crate::plan::names::ProcessId;
 
 /// How long a process may take to flush and end after SIGTERM, and to vanish after SIGKILL.
 const TERM_TIMEOUT: Duration = Duration::from_secs(5);
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How much of a log's end is quoted when a process ended by itself.
-const LOG_QUOTED: u64 = 400;
 
 /// A process this helper looks after.
 pub(super) struct Kept {
@@ -47,11 +42,15 @@ impl ProcessDriver {
         child: Option<Child>,
     ) -> Result<(), ProcessError> {
         let fault = |doing| move |source| ProcessError::File { doing, id, source };
-        let lines = output::open_for_helper(&self.directory(id)).map_err(fault("opening the output"))?;
+        let directory = self.directory(id);
+        let lines =
+            output::open_for_helper(&directory, output::OUTPUT_FILE).map_err(fault("opening the output"))?;
         let ended = watch(&run).map_err(fault("watching the process"))?;
         let child = Rc::new(RefCell::new(child));
         let (news, reaped, name) = (self.news.clone(), Rc::clone(&child), run.name());
-        let log = self.directory(id).join(LOG_FILE);
+        let errors =
+            output::open_for_helper(&directory, output::ERROR_FILE).map_err(fault("opening the errors"))?;
+        let writer = spawn_local(log::keep(directory.clone(), errors));
         let waiter = spawn_local(async move {
             if ended.readable().await.is_err() {
                 return;
@@ -60,11 +59,11 @@ impl ProcessDriver {
                 Some(Ok(status)) => status.to_string(),
                 _ => "ended".to_owned(),
             };
-            let how = last_line(&log).map_or(how.clone(), |line| format!("{how}: {line}"));
+            let how = log::last_line(&directory).map_or(how.clone(), |line| format!("{how}: {line}"));
             let _ = news.send(Said::Exited { id, run: name, how }).await;
         });
         let reader = spawn_local(output::pass_on(id, run.name(), lines, self.news.clone()));
-        self.kept.borrow_mut().insert(id, Kept { run, child, tasks: vec![waiter, reader] });
+        self.kept.borrow_mut().insert(id, Kept { run, child, tasks: vec![waiter, writer, reader] });
         Ok(())
     }
 
@@ -97,16 +96,4 @@ fn watch(run: &Run) -> io::Result<AsyncFd<OwnedFd>> {
         return Err(io::Error::from(io::ErrorKind::NotFound));
     }
     AsyncFd::with_interest(handle, tokio::io::Interest::READABLE)
-}
-
-/// The end of a log, for people: what a process says when it cannot start. Its last line, printable, cut short.
-fn last_line(log: &Path) -> Option<String> {
-    let mut log = File::open(log).ok()?;
-    let length = log.metadata().ok()?.len();
-    log.seek(SeekFrom::Start(length.saturating_sub(LOG_QUOTED))).ok()?;
-    let mut end = Vec::new();
-    log.take(LOG_QUOTED).read_to_end(&mut end).ok()?;
-    let end = String::from_utf8_lossy(&end);
-    let line = end.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(line.chars().filter(|c| !c.is_control()).collect())
 }

@@ -9,17 +9,17 @@ use tokio::task::spawn_blocking;
 use super::super::firewall::{self, Ruleset};
 use super::super::links::{Link, Links};
 use super::super::namespace::within;
+use super::record::Run;
 use super::{ProcessDriver, ProcessError, network_alias};
 use crate::plan::names::{alias, mac, peer, port};
 use crate::plan::spec::{NetworkSpec, ProcessSpec, TargetSpec};
 
 impl ProcessDriver {
     /// Everything between an empty namespace and the order to go.
-    pub(super) async fn wire(&self, spec: &ProcessSpec, pid: i32) -> Result<(), ProcessError> {
+    pub(super) async fn wire(&self, spec: &ProcessSpec, run: &Run) -> Result<(), ProcessError> {
         let id = spec.id();
         let bridge = &self.config.bridge;
-        // Opened once: our child is not reaped while we hold it, so the number cannot be somebody else's.
-        let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(ProcessError::Namespace)?;
+        let namespace = namespace_of(run).map_err(ProcessError::Namespace)?;
         let host_end = port(bridge, id);
         self.links.veth_make(&host_end, &peer(bridge, id), &alias(id), mac(bridge, id), &namespace).await?;
         let (rules, neighbour) = match spec {
@@ -62,6 +62,13 @@ impl ProcessDriver {
     }
 }
 
+/// The network namespace of a run. The waiter may have reaped it already and its number be somebody else's, whose
+/// namespace may be the host's: the run is looked at again after the namespace is open, so it is the right one.
+fn namespace_of(run: &Run) -> io::Result<File> {
+    let namespace = File::open(format!("/proc/{}/ns/net", run.pid))?;
+    if run.lives() { Ok(namespace) } else { Err(io::Error::other("the launcher ended")) }
+}
+
 /// The node as a permanent neighbour, when it has one NIC here and so cannot appear under another MAC.
 fn only_mac(target: &TargetSpec) -> Option<(std::net::Ipv4Addr, bmi_types::MacAddr)> {
     match target.macs.as_slice() {
@@ -75,5 +82,17 @@ pub(super) async fn install(rules: Ruleset) -> Result<(), ProcessError> {
     match spawn_blocking(move || rules.install()).await {
         Ok(installed) => Ok(installed?),
         Err(error) => Err(ProcessError::Namespace(io::Error::other(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_namespace_of_another_process_with_the_same_number_is_not_given() {
+        let own = Run::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(namespace_of(&own).is_ok());
+        assert!(namespace_of(&Run { start_time: own.start_time + 1, ..own }).is_err());
     }
 }
