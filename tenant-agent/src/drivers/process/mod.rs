@@ -465,3 +465,23 @@ async fn blocking(
 ) -> io::Result<UnixStream> {
     spawn_blocking(move || work(&mut channel).map(|()| channel)).await.map_err(io::Error::other)?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drivers::firewall::testing;
+
+    #[test]
+    fn a_volume_is_shared_only_by_readers() {
+        let target = |read_only| {
+            let mut target = testing::target(1);
+            target.luns.truncate(1);
+            target.luns.iter_mut().for_each(|lun| lun.read_only = read_only);
+            ProcessSpec::Target(target)
+        };
+        assert!(volume_shared(&target(false), &target(false)).is_some());
+        assert!(volume_shared(&target(true), &target(false)).is_some());
+        assert!(volume_shared(&target(false), &target(true)).is_some());
+        assert!(volume_shared(&target(true), &target(true)).is_none());
+    }
+}

@@ -42,8 +42,11 @@ fn processes(uid: u32) -> Vec<i32> {
 }
 
 /// Whether a process has the user as any of its four user ids. One that ended and was not reaped does nothing any more.
+/// One in another user namespace belongs to somebody whose subordinate user ids overlap ours, and is not ours to kill.
 fn has_user(pid: i32, uid: u32) -> bool {
+    let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/user")).ok();
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status_has_user(&status, uid))
+        && namespace(&pid.to_string()) == namespace("self")
 }
 
 fn status_has_user(status: &str, uid: u32) -> bool {
