@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 
 use bmi_types::MacAddr;
 use futures::TryStreamExt;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::link::{BridgeBooleanOptionFlags, LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::NeighbourState;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth};
 
@@ -85,19 +85,22 @@ impl Links {
 
     /// Makes the bridge when it is absent, without an address, and sets it up. Gives its number.
     ///
+    /// It does not learn from frames to the link-local groups (LLDP and the like): for some of these it asks no rule
+    /// before it learns, and any port could take a MAC from another.
+    ///
     /// # Errors
     /// When the kernel refuses.
     pub async fn bridge_ensure(&self, bridge: &InterfaceName, alias: &str) -> Result<u32, LinkError> {
         let name = bridge.as_str();
         let request =
             |source| LinkError::Request { doing: "making the bridge", link: name.to_owned(), source };
+        let learning = BridgeBooleanOptionFlags::NoLinkLocalLearn;
+        let wanted = LinkBridge::new(name).set_boolean_opt(learning, true).build();
         if let Some(link) = self.all().await?.get(name) {
-            let up = LinkUnspec::new_with_index(link.index).up().build();
-            self.0.link().set(up).execute().await.map_err(request)?;
+            self.0.link().change(wanted).execute().await.map_err(request)?;
             return Ok(link.index);
         }
-        let made = LinkBridge::new(name).build();
-        self.0.link().add(made).execute().await.map_err(request)?;
+        self.0.link().add(wanted).execute().await.map_err(request)?;
         let index = self.find(name).await?.index;
         let ready = LinkUnspec::new_with_index(index).alias(alias).up().build();
         self.0.link().set(ready).execute().await.map_err(request)?;

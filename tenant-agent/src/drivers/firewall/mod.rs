@@ -4,6 +4,7 @@
 //! Deliberately absent: rules as text. Addresses and names reach `nft` as JSON values of checked types.
 
 mod bridge;
+mod dhcp;
 mod netboot;
 mod target;
 #[cfg(test)]
@@ -109,6 +110,12 @@ impl Table {
         }}}));
     }
 
+    /// A chain to which rules lead with [`goto`].
+    fn chain(&mut self, name: &str) {
+        self.objects
+            .push(json!({"add": {"chain": {"family": self.family, "table": self.name, "name": name}}}));
+    }
+
     fn rule(&mut self, chain: &str, expressions: &[Value]) {
         self.objects.push(json!({"add": {"rule": {
             "family": self.family, "table": self.name, "chain": chain, "expr": expressions,
@@ -154,6 +161,17 @@ fn state(states: &[&str]) -> Value {
 
 fn limit(per_second: u32, burst: u32) -> Value {
     json!({"limit": {"rate": per_second, "per": "second", "burst": burst}})
+}
+
+/// Matches what is within a limit of its own for each Ethernet source. One that was silent for `forget` seconds is
+/// forgotten, so that the table is not full for good.
+fn limit_each(name: &str, per_second: u32, burst: u32, forget: u32) -> Value {
+    let key = json!({"elem": {"val": field("ether", "saddr"), "timeout": forget}});
+    json!({"meter": {"name": name, "key": key, "stmt": limit(per_second, burst)}})
+}
+
+fn goto(chain: &str) -> Value {
+    json!({"goto": {"target": chain}})
 }
 
 fn accept() -> Value {

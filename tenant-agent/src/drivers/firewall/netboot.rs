@@ -1,8 +1,9 @@
-//! The rules inside the boot services' namespace.
+//! The rules inside the boot services' namespace. Who may send how many DHCP requests is decided at the bridge, which
+//! knows the nodes' MACs; here is only the most that the process is given.
 
 use std::borrow::Cow;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Ruleset, TABLE, Table, accept, drop_counted, field, is, limit, one_of, range, state};
 use crate::plan::spec::NetbootSpec;
@@ -11,12 +12,11 @@ use crate::plan::spec::NetbootSpec;
 /// can name them: the first data packet comes from a new port and belongs to no established flow.
 pub const TRANSFER_PORTS: (u16, u16) = (50_000, 51_023);
 
-/// Packets a second for DHCP: from one NIC, and in all. A rack of 40 that starts at once sends 4 each.
-const DHCP_PER_MAC: (u32, u32) = (10, 20);
+/// DHCP packets a second in all. The bridge lets a fifth of that through from strangers.
 const DHCP_ALL: (u32, u32) = (500, 1000);
 
-/// New TFTP transfers and HTTP connections a second, from all nodes.
-const REQUESTS_ALL: (u32, u32) = (500, 1000);
+/// New TFTP transfers, and new HTTP connections, a second: from all nodes, and from all strangers.
+const REQUESTS: (u32, u32) = (500, 1000);
 
 /// The table of the boot services.
 #[must_use]
@@ -25,11 +25,6 @@ pub fn netboot_table(netboot: &NetbootSpec) -> Ruleset {
     let clients = || one_of(vec![range(plan.node_range), range(plan.discovery_range)]);
     let own = || is(field("ip", "daddr"), plan.netboot_address.to_string());
     let everyone = || is(field("ip", "daddr"), "255.255.255.255");
-    let each_mac = || {
-        json!({"meter": {
-            "name": "dhcp", "key": field("ether", "saddr"), "stmt": limit(DHCP_PER_MAC.0, DHCP_PER_MAC.1),
-        }})
-    };
     let all = |(rate, burst): (u32, u32)| limit(rate, burst);
     let udp = |port: u16| is(field("udp", "dport"), port);
     let mut table = Table::new("inet", Cow::Borrowed(TABLE));
@@ -38,21 +33,15 @@ pub fn netboot_table(netboot: &NetbootSpec) -> Ruleset {
     table.rule("input", &[state(&["established"]), accept()]);
     // Before a client has an address; and one that has one, renewing or asking everybody.
     let unaddressed = is(field("ip", "saddr"), "0.0.0.0");
-    table.rule("input", &[unaddressed, everyone(), udp(67), each_mac(), all(DHCP_ALL), accept()]);
-    let addressed = is(field("ip", "saddr"), clients());
-    table.rule("input", &[addressed.clone(), udp(67), all(DHCP_ALL), accept()]);
-    let transfers: Vec<Value> = vec![json!(69), json!(4011)];
-    table.rule(
-        "input",
-        &[
-            addressed.clone(),
-            own(),
-            is(field("udp", "dport"), one_of(transfers)),
-            all(REQUESTS_ALL),
-            accept(),
-        ],
-    );
-    table.rule("input", &[addressed, own(), is(field("tcp", "dport"), 80), all(REQUESTS_ALL), accept()]);
+    table.rule("input", &[unaddressed, everyone(), udp(67), all(DHCP_ALL), accept()]);
+    table.rule("input", &[is(field("ip", "saddr"), clients()), udp(67), all(DHCP_ALL), accept()]);
+    let transfers = || one_of(vec![json!(69), json!(4011)]);
+    for clients in [plan.node_range, plan.discovery_range] {
+        for ports in [is(field("udp", "dport"), transfers()), is(field("tcp", "dport"), 80)] {
+            let from = is(field("ip", "saddr"), one_of(vec![range(clients)]));
+            table.rule("input", &[from, own(), ports, all(REQUESTS), accept()]);
+        }
+    }
     table.rule("input", &drop_counted());
 
     table.base_chain("output", "drop");
