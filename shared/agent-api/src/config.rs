@@ -61,6 +61,9 @@ pub struct NetbootInstance {
     pub target_address: Ipv4Addr,
     /// From which boot secrets are derived.
     pub boot_key: BootKey,
+    /// The highest boot number that has logged in so far. Numbers given out are above it, whatever the clock says.
+    #[serde(default)]
+    pub floor: BootNumber,
 }
 
 /// What `bmi-target --boot-gate FILE` reads: which boots may log in. It takes the place of `--chap-user`.

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::guard::{Any, Get, Head};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use bmi_agent_api::config::NetbootConfig;
+use bmi_agent_api::config::{NetbootConfig, NetbootInstance};
 use bmi_agent_api::event::NetbootEvent;
-use bmi_types::{BootNumber, InstanceId};
+use bmi_types::{BootNumber, InstanceId, MacAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Current;
@@ -45,26 +45,28 @@ struct Answer {
 struct Numbers(HashMap<InstanceId, u64>);
 
 impl Numbers {
-    /// The seconds since 1970, or one more than the last number, whichever is larger. Bounded by the instances.
-    fn next(&mut self, instance: InstanceId, config: &NetbootConfig, clock: u64) -> BootNumber {
+    /// The seconds since 1970, or one more than the last number or than the target's floor, whichever is largest: the
+    /// clock may have been set back since. Bounded by the instances.
+    fn next(&mut self, instance: &NetbootInstance, config: &NetbootConfig, clock: u64) -> BootNumber {
         self.0.retain(|id, _| config.instances.iter().any(|instance| instance.id == *id));
-        let last = self.0.entry(instance).or_default();
-        *last = clock.max(last.saturating_add(1));
+        let last = self.0.entry(instance.id).or_default();
+        *last = clock.max(last.saturating_add(1)).max(instance.floor.0.saturating_add(1));
         BootNumber(*last)
     }
 }
 
 /// Which boots are going on: tokens, their answers, and boot numbers.
 pub struct Boots {
+    seen_at: fn(Ipv4Addr) -> Option<MacAddr>,
     tokens: Mutex<Tokens<Answer>>,
     numbers: Mutex<Numbers>,
 }
 
 impl Boots {
-    /// None yet.
+    /// None yet. `seen_at` tells at which NIC an address answers.
     #[must_use]
-    pub fn new() -> Self {
-        Self { tokens: Mutex::new(Tokens::new()), numbers: Mutex::new(Numbers::default()) }
+    pub fn new(seen_at: fn(Ipv4Addr) -> Option<MacAddr>) -> Self {
+        Self { seen_at, tokens: Mutex::new(Tokens::new()), numbers: Mutex::new(Numbers::default()) }
     }
 
     /// The token for a DHCP transaction. Nothing when there is no randomness or no room: the client asks again.
@@ -83,7 +85,7 @@ impl Boots {
         now: Instant,
     ) -> Result<(Holder, Answer), Refusal> {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.spend(token, from, neighbour(from), now, |holder| {
+        tokens.spend(token, from, (self.seen_at)(from), now, |holder| {
             let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
             decide(config, holder, &mut numbers)
         })
@@ -96,7 +98,7 @@ fn decide(config: &NetbootConfig, holder: Holder, numbers: &mut Numbers) -> Answ
     };
     if let Some(instance) = config.instances.iter().find(|instance| is_holder(&instance.node)) {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let boot = numbers.next(instance.id, config, clock);
+        let boot = numbers.next(instance, config, clock);
         return Answer { text: script::boot(instance, boot), instance: Some((instance.id, boot)) };
     }
     let why = if config.waiting.iter().any(is_holder) { Waiting::Target } else { Waiting::NoInstance };
@@ -200,12 +202,26 @@ mod tests {
     use super::*;
     use crate::dhcp::testing::{config, instance, nic, waiting_nic};
 
+    /// The NIC of a node that has none in the configuration.
+    fn stranger_nic() -> MacAddr {
+        "02:00:00:00:00:77".parse().unwrap()
+    }
+
+    fn seen_at(address: Ipv4Addr) -> Option<MacAddr> {
+        match address.octets()[3] {
+            70 => Some(nic()),
+            71 => Some(waiting_nic()),
+            200 => Some(stranger_nic()),
+            _ => None,
+        }
+    }
+
     fn shared(events: Events) -> (web::Data<Shared>, Arc<Boots>) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(crate::loaders::BIOS), b"bios").unwrap();
         std::fs::write(directory.path().join(crate::loaders::UEFI), b"MZ").unwrap();
         let loaders = Loaders::read(directory.path()).unwrap();
-        let boots = Arc::new(Boots::new());
+        let boots = Arc::new(Boots::new(seen_at));
         let data = Shared { current: Current::new(config()), boots: Arc::clone(&boots), loaders, events };
         (web::Data::new(data), boots)
     }
@@ -218,7 +234,7 @@ mod tests {
         (status, String::from_utf8(client::read_body(answer).await.to_vec()).unwrap())
     }
 
-    fn issue(boots: &Boots, mac: bmi_types::MacAddr, address: Ipv4Addr) -> String {
+    fn issue(boots: &Boots, mac: MacAddr, address: Ipv4Addr) -> String {
         let holder = Holder { mac, address, transaction: 7 };
         format!("/boot/{}", boots.issue(holder, Instant::now()).unwrap().expose())
     }
@@ -267,7 +283,7 @@ mod tests {
         let path = issue(&boots, waiting_nic(), waiting);
         assert_eq!(get(&shared, &path, waiting).await.1, script::wait(Waiting::Target, waiting));
         let stranger = Ipv4Addr::new(10, 20, 0, 200);
-        let path = issue(&boots, "02:00:00:00:00:77".parse().unwrap(), stranger);
+        let path = issue(&boots, stranger_nic(), stranger);
         assert_eq!(get(&shared, &path, stranger).await.1, script::wait(Waiting::NoInstance, stranger));
     }
 
@@ -288,8 +304,15 @@ mod tests {
     #[test]
     fn boot_numbers_only_grow() {
         let mut numbers = Numbers::default();
-        let id = instance().id;
-        let mut next = |clock| numbers.next(id, &config(), clock).0;
+        let mut next = |clock| numbers.next(&instance(), &config(), clock).0;
         assert_eq!([next(100), next(100), next(50), next(200)], [100, 101, 102, 200]);
+    }
+    #[test]
+    fn boot_numbers_are_above_what_logged_in_before_the_clock_was_set_back() {
+        let mut numbers = Numbers::default();
+        let mut floored = instance();
+        floored.floor = BootNumber(500);
+        let mut next = |clock| numbers.next(&floored, &config(), clock).0;
+        assert_eq!([next(100), next(101), next(600)], [501, 502, 600]);
     }
 }

@@ -15,6 +15,7 @@ use crate::config::{ConfigError, Current, follow, load};
 use crate::dhcp::socket::{Sockets, bind};
 use crate::event::Events;
 use crate::loaders::{LoaderError, Loaders};
+use crate::neighbour::neighbour;
 use crate::{dhcp, http, tftp};
 
 /// Why the boot services cannot start, or had to stop.
@@ -69,7 +70,7 @@ async fn serve(path: &Path) -> Result<(), ServiceError> {
     let loaders = Loaders::read(&config.loaders)?;
     let events = Events::to_stdout();
     let current = Current::new(config);
-    let boots = Arc::new(http::Boots::new());
+    let boots = Arc::new(http::Boots::new(neighbour));
     let failed = |service| move |source| ServiceError::Socket { service, address: own, source };
 
     let listener = http::bind(own).map_err(failed("HTTP"))?;
@@ -87,7 +88,7 @@ async fn serve(path: &Path) -> Result<(), ServiceError> {
         tokio::spawn(dhcp::socket::serve(sockets, current.clone(), Arc::clone(&boots), events.clone()));
     }
     tokio::select! {
-        served = tftp::serve(transfers, loaders.clone(), events.clone()) => served.map_err(ServiceError::Tftp),
+        served = tftp::serve(transfers, current.clone(), loaders.clone(), events.clone()) => served.map_err(ServiceError::Tftp),
         served = http::serve(listener, current, boots, loaders, events) => served.map_err(failed("HTTP")),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),

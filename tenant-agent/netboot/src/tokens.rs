@@ -7,7 +7,10 @@
 //! This process is not told when a node has logged in: nothing can talk to it. So a repeat is ended by time,
 //! and what ends the secret itself is the target, which refuses a boot number below the highest that logged in.
 //!
-//! Invariants: at most one token per NIC, the newest; at most [`TOKENS_MAX`] in all.
+//! A packet with somebody else's NIC in it must not take that NIC's token away. So a NIC has a few, each of its own
+//! transaction. The bridge's rules keep such packets out, for the NICs of instances; this holds without them.
+//!
+//! Invariants: at most [`PER_NIC_MAX`] tokens per NIC, the newest; at most [`TOKENS_MAX`] in all.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -23,6 +26,9 @@ const REPEAT: Duration = Duration::from_secs(60);
 
 /// The most tokens held: more than the addresses of the largest network that can all be booting at once.
 const TOKENS_MAX: usize = 16_384;
+
+/// The most tokens held for one NIC: its transaction, what firmware began and gave up before, and some to spare.
+const PER_NIC_MAX: usize = 4;
 
 /// Random bytes in a token.
 const TOKEN_BYTES: usize = 16;
@@ -64,6 +70,8 @@ pub struct Holder {
 
 struct Entry<Answer> {
     holder: Holder,
+    /// Counts up with each token issued.
+    order: u64,
     expires: Instant,
     answer: Option<Answer>,
 }
@@ -80,32 +88,45 @@ pub enum Refusal {
     /// The address answers at another NIC than it was issued for.
     #[error("the token was given to another NIC")]
     ForeignNic,
+    /// The kernel does not know at which NIC the address answers. It sent that NIC packets just now, so this is rare;
+    /// the client asks again.
+    #[error("the NIC of the address is not known")]
+    UnknownNic,
 }
 
 /// The tokens in force, with the answers already given.
 pub struct Tokens<Answer> {
     entries: HashMap<Token, Entry<Answer>>,
+    issued: u64,
 }
 
 impl<Answer: Clone> Tokens<Answer> {
     /// None yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { entries: HashMap::new() }
+        Self { entries: HashMap::new(), issued: 0 }
     }
 
-    /// The token for a DHCP transaction: the one it already has, or `fresh`, which replaces the NIC's older one.
-    /// Nothing when the table is full of tokens in force.
+    /// The token for a DHCP transaction: the one it already has, or `fresh`, which replaces the oldest of a
+    /// NIC that has [`PER_NIC_MAX`]. Nothing when the table is full of tokens in force.
     pub fn issue(&mut self, holder: Holder, fresh: Token, now: Instant) -> Option<Token> {
         self.entries.retain(|_, entry| entry.expires > now);
         if let Some((token, _)) = self.entries.iter().find(|(_, entry)| entry.holder == holder) {
             return Some(token.clone());
         }
-        self.entries.retain(|_, entry| entry.holder.mac != holder.mac);
+        let of_nic = self.entries.iter().filter(|(_, entry)| entry.holder.mac == holder.mac);
+        let mut of_nic: Vec<(u64, Token)> =
+            of_nic.map(|(token, entry)| (entry.order, token.clone())).collect();
+        of_nic.sort_unstable_by_key(|(order, _)| *order);
+        for (_, token) in of_nic.iter().rev().skip(PER_NIC_MAX - 1) {
+            self.entries.remove(token);
+        }
         if self.entries.len() >= TOKENS_MAX {
             return None;
         }
-        self.entries.insert(fresh.clone(), Entry { holder, expires: now + UNUSED, answer: None });
+        self.issued += 1;
+        let entry = Entry { holder, order: self.issued, expires: now + UNUSED, answer: None };
+        self.entries.insert(fresh.clone(), entry);
         Some(fresh)
     }
 
@@ -128,8 +149,10 @@ impl<Answer: Clone> Tokens<Answer> {
         if entry.holder.address != from {
             return Err(Refusal::ForeignAddress);
         }
-        if seen_at.is_some_and(|mac| mac != entry.holder.mac) {
-            return Err(Refusal::ForeignNic);
+        match seen_at {
+            Some(mac) if mac == entry.holder.mac => {}
+            Some(_) => return Err(Refusal::ForeignNic),
+            None => return Err(Refusal::UnknownNic),
         }
         if let Some(answer) = &entry.answer {
             return Ok((entry.holder, answer.clone()));
@@ -174,7 +197,10 @@ mod tests {
             assert_eq!(answer, Ok((node, 1)));
         }
         let late = now + REPEAT;
-        assert_eq!(tokens.spend(issued.expose(), node.address, None, late, |_| 9), Err(Refusal::Unknown));
+        assert_eq!(
+            tokens.spend(issued.expose(), node.address, Some(node.mac), late, |_| 9),
+            Err(Refusal::Unknown)
+        );
     }
 
     #[test]
@@ -197,14 +223,35 @@ mod tests {
     }
 
     #[test]
-    fn a_new_transaction_replaces_the_token() {
+    fn a_nic_that_is_not_known_is_refused() {
+        let now = Instant::now();
+        let mut tokens = Tokens::new();
+        let node = holder(7, 1);
+        let issued = tokens.issue(node, token(1), now).unwrap();
+        let refused = tokens.spend(issued.expose(), node.address, None, now, |_| ());
+        assert_eq!(refused, Err(Refusal::UnknownNic));
+        let spent = tokens.spend(issued.expose(), node.address, Some(node.mac), now, |_| ());
+        assert_eq!(spent, Ok((node, ())), "a refused use does not spend it");
+    }
+
+    #[test]
+    fn another_transaction_does_not_take_the_token_away() {
         let now = Instant::now();
         let mut tokens: Tokens<()> = Tokens::new();
-        let old = tokens.issue(holder(7, 1), token(1), now).unwrap();
-        let new = tokens.issue(holder(7, 2), token(2), now).unwrap();
-        assert_ne!(old, new);
-        let from = holder(7, 2).address;
-        assert_eq!(tokens.spend(old.expose(), from, None, now, |_| ()), Err(Refusal::Unknown));
-        assert_eq!(tokens.spend(new.expose(), from, None, now, |_| ()), Ok((holder(7, 2), ())));
+        let node = holder(7, 1);
+        let other = tokens.issue(holder(8, 1), token(100), now).unwrap();
+        let own = tokens.issue(node, token(1), now).unwrap();
+        for transaction in 2..=4 {
+            tokens.issue(holder(7, transaction), token(u8::try_from(transaction).unwrap()), now).unwrap();
+        }
+        let spend = |tokens: &mut Tokens<()>, token: &Token, from: Holder| {
+            tokens.spend(token.expose(), from.address, Some(from.mac), now, |_| ())
+        };
+        assert_eq!(spend(&mut tokens, &own, node), Ok((node, ())));
+        let fifth = tokens.issue(holder(7, 5), token(5), now).unwrap();
+        assert_eq!(spend(&mut tokens, &own, node), Err(Refusal::Unknown), "the oldest makes room");
+        assert_eq!(spend(&mut tokens, &fifth, node), Ok((holder(7, 5), ())));
+        assert_eq!(spend(&mut tokens, &other, holder(8, 1)), Ok((holder(8, 1), ())), "of its own NIC only");
+        assert_eq!(tokens.entries.len(), PER_NIC_MAX + 1);
     }
 }

@@ -229,7 +229,7 @@ impl Wanted {
             network,
             processes,
             gates: desired.instances.iter().map(|instance| (instance.id, gate(instance))).collect(),
-            boots: desired.instances.iter().map(boot).collect(),
+            boots: desired.instances.iter().map(|instance| boot(instance, kept)).collect(),
             netboot: NetbootConfig {
                 generation: desired.generation,
                 plan,
@@ -272,7 +272,7 @@ fn target(instance: &DesiredInstance, plan: NetworkPlan, kept: &Kept) -> Option<
     })
 }
 
-fn boot(instance: &DesiredInstance) -> NetbootInstance {
+fn boot(instance: &DesiredInstance, kept: &Kept) -> NetbootInstance {
     NetbootInstance {
         id: instance.id,
         node: NetbootReservation {
@@ -284,5 +284,6 @@ fn boot(instance: &DesiredInstance) -> NetbootInstance {
         target: instance.target.iqn.clone(),
         target_address: instance.target.address,
         boot_key: instance.boot_key.clone(),
+        floor: kept.floors.get(&instance.id).copied().unwrap_or_default(),
     }
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use bmi_agent_api::config::{NetbootConfig, NetbootInstance, NetbootReservation};
-use bmi_types::{BootKey, DhcpMode, MacAddr, NetworkPlan};
+use bmi_types::{BootKey, BootNumber, DhcpMode, MacAddr, NetworkPlan};
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
 
 /// The NIC of the ready instance's node.
@@ -29,6 +29,7 @@ pub fn instance() -> NetbootInstance {
         target: "iqn.2026-11.internal.bmi:instance:0190163d-8694-739b-aea5-966c26f8ad91".parse().unwrap(),
         target_address: Ipv4Addr::new(10, 20, 0, 8),
         boot_key: BootKey::from_hex(&"07".repeat(32)).unwrap(),
+        floor: BootNumber(0),
     }
 }
 
