@@ -3,8 +3,8 @@
 //! It was started as the first process of a process id namespace, so what it becomes takes everything it ever started
 //! with it when it ends, and it is shown only those. It enters a network namespace of its own with nothing in it, says
 //! so, and waits while the helper puts the firewall and then the interface there. On the order to go it opens the
-//! volumes, gives up every right and becomes the program. It has one thread all the time. When the helper ends while it waits, it ends too, and the kernel removes the
-//! namespace with everything in it.
+//! volumes, gives up every right and becomes the program. It has one thread all the time. When the helper ends while it
+//! waits, it ends too, and the kernel removes the namespace with everything in it.
 //!
 //! Volumes are opened here, beneath the volume directory and without following any link, and are handed over as open
 //! files: the program needs no right to any directory on the way, and a path that changes later changes nothing.
