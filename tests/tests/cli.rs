@@ -147,7 +147,9 @@ fn help_mentions_every_noun_and_verb() {
     let cli = deployment.cli("lab");
     let words = |text: &str| -> Vec<String> {
         text.lines()
-            .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next().map(str::to_owned))
+            // Deeper lines go on with what the line before says.
+            .filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')))
+            .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
             .collect()
     };
     let help = cli.run(&["--help"]).ok().out.clone();

@@ -110,11 +110,7 @@ async fn the_only_server_ends_every_lease_at_its_start_and_fences_who_held_one()
     let fixture = fixture();
     let id = fixture.operation().await;
     let old = fixture.claim("a", BEGINNING).await.unwrap();
-    fixture
-        .db
-        .write(|connection| leases_end(connection))
-        .await
-        .unwrap_or_else(|error: DbError| panic!("{error}"));
+    fixture.db.write(leases_end).await.unwrap_or_else(|error: DbError| panic!("{error}"));
     let new = fixture.claim("b", BEGINNING).await.unwrap();
     assert_eq!((new.operation, new.epoch), (id, 2));
     assert!(is_fenced(fixture.append(&old, BEGINNING, Entry::StepStarted { step: 0 }).await, &old));
