@@ -11,6 +11,7 @@ use std::sync::Arc;
 use actix_web::dev::ServerHandle;
 use bmi_auth::{LocalAdmin, MasterKey};
 use bmi_control_plane::app::image::Uploads;
+use bmi_control_plane::app::metrics::Metrics;
 use bmi_control_plane::app::{App, Wake};
 use bmi_control_plane::config::{AgentSocket, Config, Store};
 use bmi_control_plane::{http, workflows};
@@ -49,7 +50,7 @@ enum Command {
     Backup,
     /// Restores a backup (not supported yet).
     Restore,
-    /// Prints the OpenAPI document (not supported yet).
+    /// Prints the OpenAPI document.
     Openapi,
 }
 
@@ -59,6 +60,11 @@ type StartError = Box<dyn std::error::Error + Send + Sync>;
 #[expect(clippy::print_stdout, reason = "check-config answers on standard output")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if matches!(arguments.command, Some(Command::Openapi)) {
+        // It needs no configuration: the document is the same everywhere.
+        print!("{}", http::openapi_document());
+        return ExitCode::SUCCESS;
+    }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => return fail(&error, 2),
@@ -132,6 +138,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping");
+    app.wake.stopping.say();
     for worker in &workers {
         worker.abort();
     }
@@ -190,6 +197,7 @@ fn assemble(config: &Config) -> Result<App, StartError> {
         import_dir: config.import_dir.clone().map(ImportDir::new),
         agent_wait: workflows::AGENT_WAIT,
         uploads: Uploads::default(),
+        metrics: Metrics::default(),
         wake: Wake::default(),
     })
 }

@@ -61,6 +61,12 @@ fn built() -> PathBuf {
 }
 
 impl Deployment {
+    /// A built program, for what needs no deployment.
+    #[must_use]
+    pub fn built(program: &str) -> PathBuf {
+        built().join(program)
+    }
+
     /// Starts a control plane with an empty store of a size.
     #[must_use]
     pub fn start(store: &str) -> Self {

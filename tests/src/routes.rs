@@ -23,6 +23,8 @@ const fn open(method: &'static str, path: &'static str) -> Route {
 pub const ROUTES: &[Route] = &[
     open("GET", "/healthz"),
     open("GET", "/readyz"),
+    closed("GET", "/metrics"),
+    closed("GET", "/v1/openapi.json"),
     closed("GET", "/v1/whoami"),
     closed("GET", "/v1/datastores"),
     closed("GET", "/v1/projects"),
@@ -43,6 +45,7 @@ pub const ROUTES: &[Route] = &[
     closed("POST", "/v1/nodes/{node}/release"),
     closed("GET", "/v1/operations"),
     closed("GET", "/v1/operations/{operation}"),
+    closed("GET", "/v1/operations/{operation}/events"),
     closed("GET", "/v1/projects/{project}/images"),
     closed("POST", "/v1/projects/{project}/images"),
     closed("GET", "/v1/projects/{project}/images/{image}"),
@@ -55,4 +58,5 @@ pub const ROUTES: &[Route] = &[
     closed("GET", "/v1/projects/{project}/instances/{instance}"),
     closed("DELETE", "/v1/projects/{project}/instances/{instance}"),
     closed("GET", "/v1/projects/{project}/instances/{instance}/timeline"),
+    closed("GET", "/v1/projects/{project}/instances/{instance}/events"),
 ];

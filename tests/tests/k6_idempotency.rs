@@ -150,3 +150,30 @@ fn k6_refusals_are_kept_but_for_401() {
         "a kept answer is for its caller"
     );
 }
+
+/// A key that cannot be read must not count as none: the caller would have its effect twice.
+#[test]
+fn k6_an_unreadable_key_is_refused() {
+    let deployment = Deployment::start(STORE_SMALL);
+    let api = &deployment.api;
+    let long = "k".repeat(256);
+    for key in ["", "schlüssel", "a\tb", &long] {
+        let headers = [("Content-Type", "application/json"), ("Idempotency-Key", key)];
+        let answer = api.send("POST", "/v1/projects", &headers, Some(b"{\"name\": \"lab\"}"));
+        assert_eq!((answer.status, answer.code().as_str()), (400, "bad-request"), "{key:?}");
+    }
+    assert!(api.list("/v1/projects").is_empty());
+}
+
+#[test]
+fn a_change_without_a_body_is_refused() {
+    let deployment = Deployment::start(STORE_SMALL);
+    let api = &deployment.api;
+    api.project("lab");
+    api.node("node-1", "52:54:00:c1:00:01");
+    for path in ["/v1/projects/lab", "/v1/nodes/node-1"] {
+        let answer = api.send("PATCH", path, &[("Content-Type", "application/json")], None);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "not-json"), "{path}");
+        assert_eq!(api.get(path).expect(200)["version"], 1);
+    }
+}

@@ -61,10 +61,9 @@ impl Told {
             self.error.clone_from(&operation.error);
             eprintln!("  {}: {}", operation.state, operation.error.as_deref().unwrap_or_default());
         }
-        let number =
-            |name: &str| operation.progress.as_ref().and_then(|progress| progress.get(name)?.as_u64());
-        let percent =
-            number("done").zip(number("total")).map(|(done, total)| done * 100 / total.max(1) / 10 * 10);
+        let percent = operation
+            .progress
+            .map(|progress| progress.done.bytes() * 100 / progress.total.bytes().max(1) / 10 * 10);
         if percent != self.percent && !operation.state.is_final() {
             self.percent = percent;
             eprintln!("  {} %", percent.unwrap_or(0));

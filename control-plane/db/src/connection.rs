@@ -5,6 +5,7 @@ use std::time::Duration;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::sync::watch;
 
 use crate::DbError;
 
@@ -49,6 +50,7 @@ impl CustomizeConnection<AnyConnection, diesel::r2d2::Error> for Setup {
 #[derive(Clone)]
 pub struct Db {
     pool: Pool<ConnectionManager<AnyConnection>>,
+    written: watch::Sender<()>,
 }
 
 impl Db {
@@ -64,7 +66,7 @@ impl Db {
             .connection_customizer(Box::new(Setup))
             .build(ConnectionManager::new(url))
             .map_err(|error| DbError::Unavailable(error.to_string()))?;
-        let db = Self { pool };
+        let db = Self { pool, written: watch::channel(()).0 };
         let mut connection = db.connection()?;
         let migrated = match &mut *connection {
             AnyConnection::Postgres(postgres) => {
@@ -110,7 +112,18 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: FnOnce(&mut AnyConnection) -> Result<T, E> + Send + 'static,
     {
-        self.run(work, Begin::Writing).await
+        let result = self.run(work, Begin::Writing).await;
+        if result.is_ok() {
+            self.written.send_replace(());
+        }
+        result
+    }
+
+    /// Tells of each transaction of this process that wrote, from now on. Only a hint: another replica's writes are
+    /// not told.
+    #[must_use]
+    pub fn written(&self) -> watch::Receiver<()> {
+        self.written.subscribe()
     }
 
     async fn run<T, E, F>(&self, work: F, begin: Begin) -> Result<T, E>

@@ -16,6 +16,7 @@ mod key;
 mod schema;
 
 pub mod agent;
+pub mod counts;
 pub mod idempotency;
 pub mod image;
 pub mod instance;

@@ -30,6 +30,8 @@ pub enum Action {
     OperationRead,
     /// See how full the store is.
     DatastoreRead,
+    /// See how the service does.
+    MetricsRead,
 }
 
 /// Allows or refuses. The platform admin may do everything; nobody else has a role yet.

@@ -4,10 +4,12 @@
 
 mod agent;
 mod authorize;
+pub mod changes;
 pub mod datastore;
 mod desired;
 pub mod image;
 pub mod instance;
+pub mod metrics;
 pub mod network;
 pub mod node;
 pub mod operation;
@@ -54,6 +56,8 @@ pub struct App {
     pub agent_wait: Duration,
     /// Uploads that are running.
     pub uploads: image::Uploads,
+    /// How the service does.
+    pub metrics: metrics::Metrics,
     /// Wakes who waits for a change.
     pub wake: Wake,
 }

@@ -1,10 +1,10 @@
 //! Operations: how they are shown.
 
-use bmi_api::{Operation, OperationState, Step, StepState, Subject};
+use bmi_api::{Operation, OperationState, Progress, Step, StepState, Subject};
 use bmi_auth::Caller;
 use bmi_db::operation::Stored;
 use bmi_db::{After, AnyConnection};
-use bmi_types::OperationId;
+use bmi_types::{ByteSize, OperationId};
 use bmi_workflow::{Entry, State, StepView};
 
 use super::authorize::{Action, permit};
@@ -80,7 +80,9 @@ pub(crate) fn present(stored: Stored) -> Operation {
         },
         steps,
         error: stored.error,
-        progress: stored.progress.map(|(done, total)| serde_json::json!({"done": done, "total": total})),
+        progress: stored
+            .progress
+            .map(|(done, total)| Progress { done: ByteSize::new(done), total: ByteSize::new(total) }),
         requested_by: stored.requested_by,
         created_at: stored.created_at,
         updated_at: stored.updated_at,

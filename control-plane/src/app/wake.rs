@@ -47,6 +47,30 @@ impl Listener {
     }
 }
 
+/// Says once that the server stops.
+#[derive(Debug)]
+pub struct Stopping {
+    said: watch::Sender<bool>,
+}
+
+impl Default for Stopping {
+    fn default() -> Self {
+        Self { said: watch::channel(false).0 }
+    }
+}
+
+impl Stopping {
+    /// Says it.
+    pub fn say(&self) {
+        self.said.send_replace(true);
+    }
+
+    /// Waits until it was said.
+    pub async fn wait(&self) {
+        self.said.subscribe().wait_for(|said| *said).await.ok();
+    }
+}
+
 /// The bells.
 #[derive(Debug, Default)]
 pub struct Wake {
@@ -56,4 +80,6 @@ pub struct Wake {
     pub desired: Bell,
     /// An agent reported.
     pub reported: Bell,
+    /// The server stops: streams end.
+    pub stopping: Stopping,
 }

@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
 use bmi_api::{Code, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::error::AppError;
 
 /// Media type of errors (RFC 9457).
-const PROBLEM: &str = "application/problem+json";
+pub(super) const PROBLEM: &str = "application/problem+json";
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,12 @@ pub(super) async fn no_such_route() -> Result<HttpResponse, ApiError> {
 }
 
 /// The answer to a method that a path does not take.
-pub(super) async fn no_such_method() -> Result<HttpResponse, ApiError> {
-    Err(ApiError::new(Code::MethodNotAllowed, "this path does not take that method"))
+pub(super) async fn no_such_method(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let methods = super::openapi::methods(request.match_pattern().as_deref());
+    let error = ApiError::new(Code::MethodNotAllowed, format!("this path takes {methods}"));
+    // RFC 9110 section 15.5.6.
+    Err(match HeaderValue::from_str(&methods) {
+        Ok(methods) => error.with_header(header::ALLOW, methods),
+        Err(_) => error,
+    })
 }

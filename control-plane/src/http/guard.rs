@@ -13,7 +13,7 @@ use super::answer::ApiError;
 use crate::app::App;
 
 /// Routes that answer without a token.
-const OPEN: &[&str] = &["/healthz", "/readyz"];
+pub(super) const OPEN: &[&str] = &["/healthz", "/readyz"];
 
 fn caller(request: &ServiceRequest) -> Option<Caller> {
     let app = request.app_data::<web::Data<App>>()?;
@@ -59,6 +59,11 @@ pub(super) async fn guard(
             let body = serde_json::to_string(&problem).unwrap_or_default();
             response = response.map_body(|_, _| BoxBody::new(body));
         }
+        let taken = begun.elapsed();
+        let route = response.request().match_pattern();
+        if let Some(app) = response.request().app_data::<web::Data<App>>() {
+            app.metrics.request(method.as_str(), route, response.status().as_u16(), taken);
+        }
         let headers = response.headers_mut();
         if let Ok(value) = HeaderValue::from_str(&id) {
             headers.insert(HeaderName::from_static("x-request-id"), value);
@@ -69,7 +74,7 @@ pub(super) async fn guard(
             http.method = %method,
             http.path = path,
             http.status = response.status().as_u16(),
-            duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+            duration_us = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
         Ok(response)

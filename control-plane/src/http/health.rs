@@ -5,6 +5,7 @@ use bmi_api::Code;
 use serde_json::json;
 
 use super::answer::{ApiError, no_such_method};
+use super::openapi::Health;
 use crate::app::App;
 use crate::error::AppError;
 
@@ -14,11 +15,15 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(alive).service(ready);
 }
 
-async fn alive() -> HttpResponse {
+/// Says that the process lives.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = Health)))]
+pub(super) async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }
 
-async fn ready(app: web::Data<App>) -> Result<HttpResponse, ApiError> {
+/// Says that the database and the data store answer.
+#[utoipa::path(get, path = "/readyz", responses((status = 200, body = Health)))]
+pub(super) async fn ready(app: web::Data<App>) -> Result<HttpResponse, ApiError> {
     let first = bmi_db::After { id: uuid::Uuid::nil(), limit: 1 };
     app.db
         .read(move |connection| Ok::<_, AppError>(bmi_db::project::list(connection, first)?))

@@ -39,13 +39,17 @@ async fn once_inside<F>(request: Request, run: impl FnOnce(Request) -> F) -> Out
 where
     F: Future<Output = Outcome>,
 {
-    let Some(key) = request.header(&HEADER).map(str::to_owned) else {
+    if !request.http.headers().contains_key(&HEADER) {
         return run(request).await;
-    };
-    if key.is_empty() || key.len() > KEY_MAX {
-        let detail = format!("Idempotency-Key must have 1 to {KEY_MAX} characters");
-        return Err(ApiError::new(Code::BadRequest, detail));
     }
+    // One that cannot be read must not count as absent: the caller relies on it.
+    let readable = request.header(&HEADER).filter(|key| {
+        !key.is_empty() && key.len() <= KEY_MAX && key.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    });
+    let Some(key) = readable.map(str::to_owned) else {
+        let detail = format!("Idempotency-Key must have 1 to {KEY_MAX} printable ASCII characters");
+        return Err(ApiError::new(Code::BadRequest, detail));
+    };
     let scope = Scope {
         caller: request.caller.subject().to_owned(),
         method: request.http.method().to_string(),

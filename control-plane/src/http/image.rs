@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use bmi_api::{Code, NewImage, NewImageImport};
+use bmi_api::{Code, Image, NewImage, NewImageBody, NewImageImport, Operation, Page};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 
 use super::answer::{Answer, ApiError, no_such_method};
 use super::cursor::Query;
 use super::idempotency::once;
+use super::openapi::{IfMatch, PageQuery, UploadAt, UploadBytes};
 use super::request::{Request, principal};
 use crate::app::image as app;
 
@@ -37,7 +38,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(all).service(one).service(seal).service(content);
 }
 
-async fn create(request: Request) -> Result<HttpResponse, ApiError> {
+/// Creates an image to upload to, or imports one from the server's import directory.
+#[utoipa::path(post, path = "/v1/projects/{project}/images", request_body = NewImageBody,
+    responses((status = 201, body = Image), (status = 202, description = "The import has begun.", body = Operation)))]
+pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
     once(request, |request| async move {
         let mut fields = request.fields()?;
         let name = fields.required("name");
@@ -61,21 +65,27 @@ async fn create(request: Request) -> Result<HttpResponse, ApiError> {
     .await
 }
 
-async fn list(request: Request) -> Result<HttpResponse, ApiError> {
+/// Lists images, oldest first.
+#[utoipa::path(get, path = "/v1/projects/{project}/images", params(PageQuery), responses((status = 200, body = Page<Image>)))]
+pub(super) async fn list(request: Request) -> Result<HttpResponse, ApiError> {
     let query = Query::read(&request, "images", &[])?;
     let project = request.path("project");
     let items = app::image_list(&request.app, &request.caller, project, query.after()).await?;
     Ok(query.page(items, |image| image.id.uuid())?.respond())
 }
 
-async fn show(request: Request) -> Result<HttpResponse, ApiError> {
+/// Shows an image.
+#[utoipa::path(get, path = "/v1/projects/{project}/images/{image}", responses((status = 200, body = Image)))]
+pub(super) async fn show(request: Request) -> Result<HttpResponse, ApiError> {
     let (project, image) = (request.path("project"), request.path("image"));
     let image = app::image_show(&request.app, &request.caller, project, image).await?;
     let version = image.version;
     Ok(Answer::versioned(image, version)?.respond())
 }
 
-async fn seal(request: Request) -> Result<HttpResponse, ApiError> {
+/// Makes an uploaded image immutable: a golden image.
+#[utoipa::path(post, path = "/v1/projects/{project}/images/{image}/seal", params(IfMatch), responses((status = 202, body = Operation)))]
+pub(super) async fn seal(request: Request) -> Result<HttpResponse, ApiError> {
     once(request, |request| async move {
         request.no_fields()?;
         let (project, image) = (request.path("project"), request.path("image"));
@@ -86,7 +96,9 @@ async fn seal(request: Request) -> Result<HttpResponse, ApiError> {
     .await
 }
 
-async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
+/// Deletes an image.
+#[utoipa::path(delete, path = "/v1/projects/{project}/images/{image}", params(IfMatch), responses((status = 202, body = Operation)))]
+pub(super) async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
     request.no_fields()?;
     let (project, image) = (request.path("project"), request.path("image"));
     let operation =
@@ -98,7 +110,9 @@ fn at(response: &mut actix_web::HttpResponseBuilder, offset: u64) -> &mut actix_
     response.insert_header((UPLOAD_OFFSET.clone(), offset.to_string()))
 }
 
-async fn offset(request: Request) -> Result<HttpResponse, ApiError> {
+/// Tells where an upload goes on.
+#[utoipa::path(head, path = "/v1/projects/{project}/images/{image}/content", responses((status = 200, headers(("Upload-Offset" = u64, description = "The byte to go on at.")))))]
+pub(super) async fn offset(request: Request) -> Result<HttpResponse, ApiError> {
     let (project, image) = (request.path("project"), request.path("image"));
     let image = app::image_show(&request.app, &request.caller, project, image).await?;
     let sealed = || ApiError::new(Code::WrongState, "the image takes no more bytes");
@@ -115,7 +129,11 @@ async fn next_within<E>(
 }
 
 /// Takes bytes as they come, in chunks that are durable before the offset moves.
-async fn upload(http: HttpRequest, mut payload: web::Payload) -> Result<HttpResponse, ApiError> {
+/// Takes the next bytes of an upload. They are durable before the offset moves.
+#[utoipa::path(patch, path = "/v1/projects/{project}/images/{image}/content", params(UploadAt),
+    request_body(content = Option<UploadBytes>, content_type = "application/octet-stream", description = "The next bytes."),
+    responses((status = 204, headers(("Upload-Offset" = u64, description = "The byte to go on at.")))))]
+pub(super) async fn upload(http: HttpRequest, mut payload: web::Payload) -> Result<HttpResponse, ApiError> {
     let (app, caller) = principal(&http)?;
     let part = |name: &str| http.match_info().get(name).unwrap_or_default().to_owned();
     let sent = http.headers().get(&UPLOAD_OFFSET).and_then(|value| value.to_str().ok()?.parse().ok());

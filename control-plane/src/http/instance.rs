@@ -1,11 +1,12 @@
 //! `/v1/projects/{project}/instances`.
 
 use actix_web::{HttpResponse, web};
-use bmi_api::UserData;
+use bmi_api::{Instance, NewInstance, Operation, Page, Timeline, UserData};
 
 use super::answer::{Answer, ApiError, no_such_method};
 use super::cursor::Query;
 use super::idempotency::once;
+use super::openapi::{IfMatch, PageQuery};
 use super::request::Request;
 use crate::app::instance as app;
 
@@ -19,7 +20,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(all).service(one).service(timeline);
 }
 
-async fn provision(request: Request) -> Result<HttpResponse, ApiError> {
+/// Provisions an instance: clones the image, prepares the network, exposes a target.
+#[utoipa::path(post, path = "/v1/projects/{project}/instances", request_body = NewInstance, responses((status = 202, body = Operation)))]
+pub(super) async fn provision(request: Request) -> Result<HttpResponse, ApiError> {
     once(request, |request| async move {
         let mut fields = request.fields()?;
         let name = fields.required("name");
@@ -38,27 +41,35 @@ async fn provision(request: Request) -> Result<HttpResponse, ApiError> {
     .await
 }
 
-async fn list(request: Request) -> Result<HttpResponse, ApiError> {
+/// Lists instances, oldest first.
+#[utoipa::path(get, path = "/v1/projects/{project}/instances", params(PageQuery), responses((status = 200, body = Page<Instance>)))]
+pub(super) async fn list(request: Request) -> Result<HttpResponse, ApiError> {
     let query = Query::read(&request, "instances", &[])?;
     let project = request.path("project");
     let items = app::instance_list(&request.app, &request.caller, project, query.after()).await?;
     Ok(query.page(items, |instance| instance.id.uuid())?.respond())
 }
 
-async fn show(request: Request) -> Result<HttpResponse, ApiError> {
+/// Shows an instance.
+#[utoipa::path(get, path = "/v1/projects/{project}/instances/{instance}", responses((status = 200, body = Instance)))]
+pub(super) async fn show(request: Request) -> Result<HttpResponse, ApiError> {
     let (project, instance) = (request.path("project"), request.path("instance"));
     let instance = app::instance_show(&request.app, &request.caller, project, instance).await?;
     let version = instance.version;
     Ok(Answer::versioned(instance, version)?.respond())
 }
 
-async fn timeline(request: Request) -> Result<HttpResponse, ApiError> {
+/// Shows how an instance was made and booted.
+#[utoipa::path(get, path = "/v1/projects/{project}/instances/{instance}/timeline", responses((status = 200, body = Timeline)))]
+pub(super) async fn timeline(request: Request) -> Result<HttpResponse, ApiError> {
     let (project, instance) = (request.path("project"), request.path("instance"));
     let timeline = app::instance_timeline(&request.app, &request.caller, project, instance).await?;
     Ok(Answer::ok(timeline)?.respond())
 }
 
-async fn deprovision(request: Request) -> Result<HttpResponse, ApiError> {
+/// Takes an instance away, with its boot volume.
+#[utoipa::path(delete, path = "/v1/projects/{project}/instances/{instance}", params(IfMatch), responses((status = 202, body = Operation)))]
+pub(super) async fn deprovision(request: Request) -> Result<HttpResponse, ApiError> {
     request.no_fields()?;
     let (project, instance) = (request.path("project"), request.path("instance"));
     let operation =

@@ -10,14 +10,17 @@ mod agent;
 mod answer;
 mod cursor;
 mod datastore;
+mod events;
 mod fields;
 mod guard;
 mod health;
 mod idempotency;
 mod image;
 mod instance;
+mod metrics;
 mod network;
 mod node;
+mod openapi;
 mod operation;
 mod project;
 mod request;
@@ -33,6 +36,8 @@ use actix_web::{App as ActixApp, HttpServer, web};
 use bmi_types::Name;
 
 use crate::app::App;
+
+pub use openapi::document as openapi_document;
 
 /// Threads of the REST API.
 const API_WORKERS: usize = 2;
@@ -84,11 +89,14 @@ pub fn agent_server(app: Arc<App>, listener: UnixListener, network: Name) -> std
 
 fn routes(config: &mut web::ServiceConfig) {
     health::routes(config);
+    openapi::routes(config);
+    metrics::routes(config);
     whoami::routes(config);
     project::routes(config);
     network::routes(config);
     node::routes(config);
     operation::routes(config);
+    events::routes(config);
     datastore::routes(config);
     image::routes(config);
     instance::routes(config);

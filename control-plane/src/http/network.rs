@@ -1,11 +1,12 @@
 //! `/v1/networks`.
 
 use actix_web::{HttpResponse, web};
-use bmi_api::NewNetwork;
+use bmi_api::{Network, NewNetwork, Page};
 
 use super::answer::{Answer, ApiError, no_such_method};
 use super::cursor::Query;
 use super::idempotency::once;
+use super::openapi::{IfMatch, PageQuery};
 use super::request::Request;
 use crate::app::network as app;
 
@@ -18,7 +19,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(all).service(one);
 }
 
-async fn create(request: Request) -> Result<HttpResponse, ApiError> {
+/// Creates a network. Ranges that are not given are laid out by size.
+#[utoipa::path(post, path = "/v1/networks", request_body = NewNetwork, responses((status = 201, body = Network)))]
+pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
     once(request, |request| async move {
         let mut fields = request.fields()?;
         let name = fields.required("name");
@@ -54,19 +57,25 @@ async fn create(request: Request) -> Result<HttpResponse, ApiError> {
     .await
 }
 
-async fn list(request: Request) -> Result<HttpResponse, ApiError> {
+/// Lists networks, oldest first.
+#[utoipa::path(get, path = "/v1/networks", params(PageQuery), responses((status = 200, body = Page<Network>)))]
+pub(super) async fn list(request: Request) -> Result<HttpResponse, ApiError> {
     let query = Query::read(&request, "networks", &[])?;
     let items = app::network_list(&request.app, &request.caller, query.after()).await?;
     Ok(query.page(items, |network| network.id.uuid())?.respond())
 }
 
-async fn show(request: Request) -> Result<HttpResponse, ApiError> {
+/// Shows a network.
+#[utoipa::path(get, path = "/v1/networks/{network}", responses((status = 200, body = Network)))]
+pub(super) async fn show(request: Request) -> Result<HttpResponse, ApiError> {
     let network = app::network_show(&request.app, &request.caller, request.path("network")).await?;
     let version = network.version;
     Ok(Answer::versioned(network, version)?.respond())
 }
 
-async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
+/// Deletes a network.
+#[utoipa::path(delete, path = "/v1/networks/{network}", params(IfMatch), responses((status = 204)))]
+pub(super) async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
     request.no_fields()?;
     app::network_delete(&request.app, &request.caller, request.path("network"), request.if_match).await?;
     Ok(Answer::nothing()?.respond())

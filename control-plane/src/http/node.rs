@@ -1,7 +1,7 @@
 //! `/v1/nodes`.
 
 use actix_web::{HttpResponse, web};
-use bmi_api::{NewNode, Nic, NodePatch, Power};
+use bmi_api::{NewNode, Nic, Node, NodeAssign, NodePatch, Page, Power};
 use bmi_types::MacAddr;
 use serde::Deserialize;
 
@@ -9,6 +9,7 @@ use super::answer::{Answer, ApiError, no_such_method};
 use super::cursor::Query;
 use super::fields::Fields;
 use super::idempotency::once;
+use super::openapi::{IfMatch, OfProject, PageQuery};
 use super::request::Request;
 use crate::app::node as app;
 
@@ -38,7 +39,9 @@ fn nics(fields: &mut Fields) -> Option<Vec<Nic>> {
     nics.map(|nics| nics.into_iter().map(|nic| Nic { mac: nic.mac }).collect())
 }
 
-async fn create(request: Request) -> Result<HttpResponse, ApiError> {
+/// Creates a node.
+#[utoipa::path(post, path = "/v1/nodes", request_body = NewNode, responses((status = 201, body = Node)))]
+pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
     once(request, |request| async move {
         let mut fields = request.fields()?;
         let name = fields.required("name");
@@ -59,21 +62,27 @@ async fn create(request: Request) -> Result<HttpResponse, ApiError> {
     .await
 }
 
-async fn list(request: Request) -> Result<HttpResponse, ApiError> {
+/// Lists nodes, oldest first.
+#[utoipa::path(get, path = "/v1/nodes", params(PageQuery, OfProject), responses((status = 200, body = Page<Node>)))]
+pub(super) async fn list(request: Request) -> Result<HttpResponse, ApiError> {
     let query = Query::read(&request, "nodes", &["project"])?;
     let project = query.filter("project");
     let items = app::node_list(&request.app, &request.caller, project, query.after()).await?;
     Ok(query.page(items, |node| node.id.uuid())?.respond())
 }
 
-async fn show(request: Request) -> Result<HttpResponse, ApiError> {
+/// Shows a node.
+#[utoipa::path(get, path = "/v1/nodes/{node}", responses((status = 200, body = Node)))]
+pub(super) async fn show(request: Request) -> Result<HttpResponse, ApiError> {
     let node = app::node_show(&request.app, &request.caller, request.path("node")).await?;
     let version = node.version;
     Ok(Answer::versioned(node, version)?.respond())
 }
 
-async fn update(request: Request) -> Result<HttpResponse, ApiError> {
-    let mut fields = request.fields()?;
+/// Changes a node. Absent fields stay.
+#[utoipa::path(patch, path = "/v1/nodes/{node}", params(IfMatch), request_body = NodePatch, responses((status = 200, body = Node)))]
+pub(super) async fn update(request: Request) -> Result<HttpResponse, ApiError> {
+    let mut fields = request.sent_fields()?;
     let name = fields.optional("name");
     let nics = nics(&mut fields);
     fields.faults(nics.as_deref().map(app::nic_faults).unwrap_or_default());
@@ -84,7 +93,9 @@ async fn update(request: Request) -> Result<HttpResponse, ApiError> {
     Ok(Answer::versioned(node, version)?.respond())
 }
 
-async fn assign(request: Request) -> Result<HttpResponse, ApiError> {
+/// Assigns a node to a project.
+#[utoipa::path(post, path = "/v1/nodes/{node}/assign", params(IfMatch), request_body = NodeAssign, responses((status = 200, body = Node)))]
+pub(super) async fn assign(request: Request) -> Result<HttpResponse, ApiError> {
     once(request, |request| async move {
         let mut fields = request.fields()?;
         let project: Option<String> = fields.required("project");
@@ -97,7 +108,9 @@ async fn assign(request: Request) -> Result<HttpResponse, ApiError> {
     .await
 }
 
-async fn release(request: Request) -> Result<HttpResponse, ApiError> {
+/// Takes a node back from its project.
+#[utoipa::path(post, path = "/v1/nodes/{node}/release", params(IfMatch), responses((status = 200, body = Node)))]
+pub(super) async fn release(request: Request) -> Result<HttpResponse, ApiError> {
     once(request, |request| async move {
         request.no_fields()?;
         let node = request.path("node");
@@ -108,7 +121,9 @@ async fn release(request: Request) -> Result<HttpResponse, ApiError> {
     .await
 }
 
-async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
+/// Deletes a node.
+#[utoipa::path(delete, path = "/v1/nodes/{node}", params(IfMatch), responses((status = 204)))]
+pub(super) async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
     request.no_fields()?;
     app::node_delete(&request.app, &request.caller, request.path("node"), request.if_match).await?;
     Ok(Answer::nothing()?.respond())

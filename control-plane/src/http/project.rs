@@ -1,11 +1,12 @@
 //! `/v1/projects`.
 
 use actix_web::{HttpResponse, web};
-use bmi_api::{NewProject, ProjectPatch};
+use bmi_api::{NewProject, Page, Project, ProjectPatch};
 
 use super::answer::{Answer, ApiError, no_such_method};
 use super::cursor::Query;
 use super::idempotency::once;
+use super::openapi::{IfMatch, PageQuery};
 use super::request::Request;
 use crate::app::project as app;
 
@@ -22,7 +23,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(all).service(one);
 }
 
-async fn create(request: Request) -> Result<HttpResponse, ApiError> {
+/// Creates a project.
+#[utoipa::path(post, path = "/v1/projects", request_body = NewProject, responses((status = 201, body = Project)))]
+pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
     once(request, |request| async move {
         let mut fields = request.fields()?;
         let name = fields.required("name");
@@ -36,20 +39,26 @@ async fn create(request: Request) -> Result<HttpResponse, ApiError> {
     .await
 }
 
-async fn list(request: Request) -> Result<HttpResponse, ApiError> {
+/// Lists projects, oldest first.
+#[utoipa::path(get, path = "/v1/projects", params(PageQuery), responses((status = 200, body = Page<Project>)))]
+pub(super) async fn list(request: Request) -> Result<HttpResponse, ApiError> {
     let query = Query::read(&request, "projects", &[])?;
     let items = app::project_list(&request.app, &request.caller, query.after()).await?;
     Ok(query.page(items, |project| project.id.uuid())?.respond())
 }
 
-async fn show(request: Request) -> Result<HttpResponse, ApiError> {
+/// Shows a project.
+#[utoipa::path(get, path = "/v1/projects/{project}", responses((status = 200, body = Project)))]
+pub(super) async fn show(request: Request) -> Result<HttpResponse, ApiError> {
     let project = app::project_show(&request.app, &request.caller, request.path("project")).await?;
     let version = project.version;
     Ok(Answer::versioned(project, version)?.respond())
 }
 
-async fn update(request: Request) -> Result<HttpResponse, ApiError> {
-    let mut fields = request.fields()?;
+/// Changes a project. Absent fields stay.
+#[utoipa::path(patch, path = "/v1/projects/{project}", params(IfMatch), request_body = ProjectPatch, responses((status = 200, body = Project)))]
+pub(super) async fn update(request: Request) -> Result<HttpResponse, ApiError> {
+    let mut fields = request.sent_fields()?;
     let name = fields.optional("name");
     let description = fields.text("description", DESCRIPTION_MAX);
     let patch = fields.finish(|| Some(ProjectPatch { name, description }))?;
@@ -59,7 +68,9 @@ async fn update(request: Request) -> Result<HttpResponse, ApiError> {
     Ok(Answer::versioned(project, version)?.respond())
 }
 
-async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
+/// Deletes a project.
+#[utoipa::path(delete, path = "/v1/projects/{project}", params(IfMatch), responses((status = 204)))]
+pub(super) async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
     request.no_fields()?;
     app::project_delete(&request.app, &request.caller, request.path("project"), request.if_match).await?;
     Ok(Answer::nothing()?.respond())

@@ -16,6 +16,8 @@ use crate::app::App;
 
 /// The largest body, uploads apart.
 const BODY_MAX: usize = 1024 * 1024;
+/// The most digits of a version in `If-Match`: what fits into 64 bits with a sign.
+const VERSION_DIGITS_MAX: usize = 18;
 
 /// A request.
 pub(super) struct Request {
@@ -43,20 +45,30 @@ impl Request {
         Fields::read(&self.body)
     }
 
+    /// The fields of a body that must be there: a change that names nothing to change is a mistake.
+    pub(super) fn sent_fields(&self) -> Result<Fields, ApiError> {
+        if self.body.is_empty() {
+            return Err(ApiError::new(Code::NotJson, "send a JSON object with the fields to change"));
+        }
+        self.fields()
+    }
+
     /// Refuses a body where none is expected.
     pub(super) fn no_fields(&self) -> Result<(), ApiError> {
         if self.body.is_empty() { Ok(()) } else { self.fields()?.finish(|| Some(())) }
     }
 }
 
-/// Reads `If-Match`: one version in quotes, or `*`.
+/// Reads `If-Match`: one version in quotes, or `*`. Without the quotes it is understood as well.
 fn if_match(http: &HttpRequest) -> Result<Option<i64>, ApiError> {
     let Some(value) = http.headers().get(header::IF_MATCH) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     if text == "*" {
         return Ok(None);
     }
-    let version = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|v| v.parse().ok());
+    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    let digits = bare.len() <= VERSION_DIGITS_MAX && bare.bytes().all(|byte| byte.is_ascii_digit());
+    let version = digits.then(|| bare.parse().ok()).flatten();
     let wrong = || ApiError::new(Code::BadRequest, "If-Match must be one ETag such as \"3\"");
     version.map(Some).ok_or_else(wrong)
 }

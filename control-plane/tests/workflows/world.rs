@@ -83,6 +83,7 @@ impl World {
             import_dir: Some(ImportDir::new(path("import"))),
             agent_wait,
             uploads: bmi_control_plane::app::image::Uploads::default(),
+            metrics: bmi_control_plane::app::metrics::Metrics::default(),
             wake: Wake::default(),
         });
         let project = NewProject { name: name(PROJECT), description: String::new() };

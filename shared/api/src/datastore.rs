@@ -2,9 +2,10 @@
 
 use bmi_types::ByteSize;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A data store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Datastore {
     /// Its kind, as in the configuration: `local`.
     pub kind: String,

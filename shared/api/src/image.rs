@@ -2,6 +2,7 @@
 
 use bmi_types::{ByteSize, ImageId, Name, ProjectId, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::words;
 
@@ -28,14 +29,14 @@ words! {
 }
 
 /// How far an upload is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Upload {
     /// Bytes received. Send the next chunk with this `Upload-Offset`.
     pub offset: ByteSize,
 }
 
 /// An image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Image {
     /// Its id.
     pub id: ImageId,
@@ -61,19 +62,33 @@ pub struct Image {
 }
 
 /// What creates an image to upload to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewImage {
     /// Its name.
     pub name: Name,
     /// Size of the disk: a multiple of 512, from 1 MiB to 64 TiB.
+    #[schema(value_type = u64, minimum = 1_048_576, maximum = 70_368_744_177_664_u64, multiple_of = 512)]
     pub virtual_size: ByteSize,
 }
 
+/// The body that creates an image, in either way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum NewImageBody {
+    /// To upload to.
+    Upload(NewImage),
+    /// From the import directory.
+    Import(NewImageImport),
+}
+
 /// What imports an image from the server's import directory and seals it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewImageImport {
     /// Its name.
     pub name: Name,
     /// A relative path below the server's `import_dir`, of a raw disk image.
+    #[serde(rename = "import_file")]
     pub file: String,
 }

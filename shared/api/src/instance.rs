@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use bmi_types::schema::Ipv4Address;
 use bmi_types::{
     ByteSize, ImageId, InstanceId, Iqn, Name, NetworkId, NodeId, OperationId, ProjectId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::words;
 
@@ -39,7 +41,7 @@ words! {
 }
 
 /// Bytes that went over an instance's disk since its target started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Traffic {
     /// Read by the node.
     pub read: ByteSize,
@@ -48,7 +50,7 @@ pub struct Traffic {
 }
 
 /// An instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Instance {
     /// Its id.
     pub id: InstanceId,
@@ -65,8 +67,10 @@ pub struct Instance {
     /// Where it is in its life.
     pub state: InstanceState,
     /// The node's address.
+    #[schema(value_type = Ipv4Address)]
     pub node_address: Ipv4Addr,
     /// The target's address.
+    #[schema(value_type = Ipv4Address)]
     pub target_address: Ipv4Addr,
     /// The target's name.
     pub target: Iqn,
@@ -81,18 +85,17 @@ pub struct Instance {
 }
 
 /// What the config volume tells the node's first boot.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UserData {
-    /// SSH public keys of the first user, one line each, at most 64.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// SSH public keys of the first user.
     pub ssh_keys: Vec<String>,
-    /// cloud-init user data, at most 64 KiB. Kept sealed, never shown again.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// cloud-init user data.
     pub user_data: Option<String>,
 }
 
 /// What provisions an instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewInstance {
     /// Its name.
     pub name: Name,
@@ -102,13 +105,24 @@ pub struct NewInstance {
     pub image: String,
     /// The network's name or id.
     pub network: String,
-    /// For the config volume.
-    #[serde(flatten)]
-    pub user_data: UserData,
+    /// SSH public keys of the first user, one line each, at most 64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 64, value_type = Vec<SshKey>)]
+    pub ssh_keys: Vec<String>,
+    /// cloud-init user data, at most 64 KiB. Kept sealed, never shown again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 65_536)]
+    pub user_data: Option<String>,
 }
 
+/// One line of an OpenSSH public key, such as `ssh-ed25519 AAAA… name`.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = "^(ssh-|ecdsa-|sk-)[!-~]* [ -~]+$", max_length = 8192)]
+#[expect(dead_code, reason = "it only describes the elements of `ssh_keys`")]
+struct SshKey(String);
+
 /// One thing that happened on the way to a running node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stage {
     /// When.
     pub at: Timestamp,
@@ -124,7 +138,7 @@ pub struct Stage {
 }
 
 /// Everything known of how an instance was made and booted, oldest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Timeline {
     /// The instance.
     pub instance: InstanceId,

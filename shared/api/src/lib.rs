@@ -18,20 +18,22 @@ mod project;
 mod whoami;
 
 pub use datastore::Datastore;
-pub use image::{Image, ImageState, NewImage, NewImageImport, Upload, Visibility};
+pub use image::{Image, ImageState, NewImage, NewImageBody, NewImageImport, Upload, Visibility};
 pub use instance::{Instance, InstanceState, NewInstance, Stage, TargetState, Timeline, Traffic, UserData};
 pub use network::{AgentStatus, Network, NewNetwork};
 pub use node::{NewNode, Nic, Node, NodeAssign, NodePatch, NodeState, Power};
-pub use operation::{Operation, OperationKind, OperationState, Step, StepState, Subject};
+pub use operation::{Operation, OperationKind, OperationState, Progress, Step, StepState, Subject};
 pub use page::Page;
 pub use problem::{Blocker, Code, Fault, Problem};
 pub use project::{NewProject, Project, ProjectPatch};
 pub use whoami::{CallerKind, Whoami};
 
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+
 /// Declares an enum whose JSON, text and database spelling is one lower-case word per value.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[doc = $doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         pub enum $name {
             $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
@@ -54,6 +56,18 @@ macro_rules! words {
             }
         }
 
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                crate::word(concat!($($doc, "\n"),*), Self::ALL.iter().map(|value| value.as_str())).into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {
+            fn name() -> std::borrow::Cow<'static, str> {
+                std::borrow::Cow::Borrowed(stringify!($name))
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 out.pad(self.as_str())
@@ -62,3 +76,14 @@ macro_rules! words {
     };
 }
 pub(crate) use words;
+
+/// How an enum of words looks in an OpenAPI document.
+fn word(description: &str, words: impl Iterator<Item = &'static str>) -> Schema {
+    let description = description.trim();
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(description))
+        .enum_values(Some(words))
+        .build()
+        .into()
+}

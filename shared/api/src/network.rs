@@ -2,11 +2,13 @@
 
 use std::net::Ipv4Addr;
 
+use bmi_types::schema::{Ipv4Address, Ipv4Network};
 use bmi_types::{DhcpMode, Ipv4Net, Ipv4Range, Name, NetworkId, NetworkPlan, Segment, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A provisioning network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Network {
     /// Its id.
     pub id: NetworkId,
@@ -28,7 +30,7 @@ pub struct Network {
 }
 
 /// What a network's agent last said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentStatus {
     /// The generation of desired state that the agent has carried out.
     pub generation_observed: i64,
@@ -44,14 +46,17 @@ pub struct AgentStatus {
 }
 
 /// What creates a network. The ranges that are not given are laid out by size.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewNetwork {
     /// Its name.
     pub name: Name,
     /// The network, `10.0.0.0/24`.
+    #[schema(value_type = Ipv4Network)]
     pub cidr: Ipv4Net,
     /// Address of the boot services.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Ipv4Address>)]
     pub netboot_address: Option<Ipv4Addr>,
     /// Addresses of targets.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +68,9 @@ pub struct NewNetwork {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discovery_range: Option<Ipv4Range>,
     /// BMI's part in DHCP.
+    #[schema(required = false)]
     pub dhcp: DhcpMode,
     /// What keeps it apart.
+    #[schema(required = false)]
     pub segment: Segment,
 }

@@ -2,6 +2,7 @@
 
 use bmi_types::{Architecture, MacAddr, Name, NodeId, ProjectId, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::words;
 
@@ -26,14 +27,14 @@ words! {
 }
 
 /// A network interface of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Nic {
     /// Its address, unique among all nodes.
     pub mac: MacAddr,
 }
 
 /// A node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
     /// Its id.
     pub id: NodeId,
@@ -56,31 +57,38 @@ pub struct Node {
 }
 
 /// What creates a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewNode {
     /// Its name.
     pub name: Name,
     /// 1 to 8 interfaces, the boot interface first.
+    #[schema(min_items = 1, max_items = 8)]
     pub nics: Vec<Nic>,
     /// Its processor architecture.
+    #[schema(required = false)]
     pub architecture: Architecture,
     /// How it is switched on.
+    #[schema(required = false)]
     pub power: Power,
 }
 
 /// What changes a node. Absent fields stay.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NodePatch {
     /// Another name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
     /// Other interfaces; only while no instance uses the node.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 8)]
     pub nics: Option<Vec<Nic>>,
 }
 
 /// To whom a node is assigned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NodeAssign {
     /// The project's name or id.
     pub project: String,

@@ -1,8 +1,8 @@
 //! Operations: what a request that takes time returns.
 
-use bmi_types::{Name, OperationId, ProjectId, Timestamp};
+use bmi_types::{ByteSize, Name, OperationId, ProjectId, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::words;
 
@@ -65,7 +65,7 @@ words! {
 }
 
 /// What an operation works on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Subject {
     /// `instance` or `image`.
     pub kind: String,
@@ -76,7 +76,7 @@ pub struct Subject {
 }
 
 /// One step of an operation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Step {
     /// Its name.
     pub name: String,
@@ -95,8 +95,17 @@ pub struct Step {
     pub ended_at: Option<Timestamp>,
 }
 
+/// How far a step is that copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    /// Bytes done.
+    pub done: ByteSize,
+    /// Bytes in all.
+    pub total: ByteSize,
+}
+
 /// An operation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Operation {
     /// Its id.
     pub id: OperationId,
@@ -113,9 +122,9 @@ pub struct Operation {
     /// Why it failed, or what blocks it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
-    /// Bytes done and to do, while a step copies.
+    /// While a step copies.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub progress: Option<Value>,
+    pub progress: Option<Progress>,
     /// Who asked for it.
     pub requested_by: String,
     /// When it was asked for.

@@ -1,9 +1,10 @@
 //! One page of a list.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A page: its items, oldest first, and the cursor of the next one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
     /// At most `limit` items (query parameter, 1 to 500, 100 unless given).
     pub items: Vec<T>,

@@ -1,6 +1,7 @@
 //! Errors: `application/problem+json` (RFC 9457) with a stable code.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::words;
 
@@ -113,7 +114,7 @@ impl Code {
 }
 
 /// One thing wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Fault {
     /// Where: a path such as `nics[0].mac`, or empty for the body as a whole.
     pub field: String,
@@ -122,7 +123,7 @@ pub struct Fault {
 }
 
 /// One thing that stands in the way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Blocker {
     /// `instance`, `image`, `node`, …
     pub kind: String,
@@ -133,7 +134,7 @@ pub struct Blocker {
 }
 
 /// The body of every answer with a status of 400 or more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// A URI reference that names the kind of problem: `urn:bmi:problem:<code>`.
     #[serde(rename = "type")]

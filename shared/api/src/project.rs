@@ -2,9 +2,10 @@
 
 use bmi_types::{Name, ProjectId, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Project {
     /// Its id.
     pub id: ProjectId,
@@ -19,21 +20,25 @@ pub struct Project {
 }
 
 /// What creates a project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewProject {
     /// Its name.
     pub name: Name,
     /// Free text.
+    #[schema(required = false, max_length = 1024)]
     pub description: String,
 }
 
 /// What changes a project. Absent fields stay.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ProjectPatch {
     /// Another name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
     /// Another text.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 1024)]
     pub description: Option<String>,
 }

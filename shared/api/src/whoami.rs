@@ -1,6 +1,7 @@
 //! Who is calling.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::words;
 
@@ -13,7 +14,7 @@ words! {
 }
 
 /// The caller, as the server sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Whoami {
     /// A stable name of the caller.
     pub subject: String,

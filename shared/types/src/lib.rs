@@ -11,6 +11,8 @@ mod iqn;
 mod mac;
 mod name;
 mod network;
+#[cfg(feature = "openapi")]
+pub mod schema;
 mod secret;
 mod size;
 mod time;

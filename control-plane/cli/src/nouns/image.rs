@@ -87,8 +87,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
             follow(session, operation).await
         }
         Verb::Import { name, file } => {
-            let body = import_body(&NewImageImport { name, file });
-            follow(session, client.post(&images, &body).await?).await
+            follow(session, client.post(&images, &NewImageImport { name, file }).await?).await
         }
         Verb::Seal { image } => {
             let path = format!("{images}/{}/seal", part(&image)?);
@@ -98,10 +97,6 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
             follow(session, client.delete_later(&format!("{images}/{}", part(&image)?)).await?).await
         }
     }
-}
-
-fn import_body(new: &NewImageImport) -> serde_json::Value {
-    serde_json::json!({"name": new.name, "import_file": new.file})
 }
 
 /// Creates the image when it is not there, and sends what is missing.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bmi_api::{Instance, NewInstance, Stage, Timeline, UserData};
+use bmi_api::{Instance, NewInstance, Stage, Timeline};
 use bmi_types::Name;
 use clap::Subcommand;
 
@@ -87,11 +87,9 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Provision { name, node, image, network, ssh_keys, user_data } => {
             let keys = ssh_keys.as_ref().map(read).transpose()?.unwrap_or_default();
             let is_key = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
-            let user_data = UserData {
-                ssh_keys: keys.lines().filter(is_key).map(|line| line.trim().to_owned()).collect(),
-                user_data: user_data.as_ref().map(read).transpose()?,
-            };
-            let new = NewInstance { name, node, image, network, user_data };
+            let ssh_keys = keys.lines().filter(is_key).map(|line| line.trim().to_owned()).collect();
+            let user_data = user_data.as_ref().map(read).transpose()?;
+            let new = NewInstance { name, node, image, network, ssh_keys, user_data };
             follow(session, client.post(&instances, &new).await?).await
         }
         Verb::Deprovision { instance } => {

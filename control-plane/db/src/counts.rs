@@ -1,0 +1,120 @@
+//! How much there is of everything, for the metrics.
+
+use bmi_types::{InstanceId, NetworkId, ProjectId, Timestamp};
+use diesel::dsl::count_star;
+use diesel::prelude::*;
+
+use crate::key::Key;
+use crate::schema::{agents, images, instances, networks, nodes, operations, projects};
+use crate::{AnyConnection, DbError};
+
+/// How many of something are in each state.
+pub type ByState = Vec<(String, i64)>;
+
+/// A network and its agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentCount {
+    /// The network.
+    pub network: NetworkId,
+    /// Its newest generation.
+    pub generation: i64,
+    /// The generation that was carried out, the state of the boot services and when the agent last reported, once one
+    /// has.
+    pub reported: Option<(i64, String, Timestamp)>,
+}
+
+/// One instance's target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetCount {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Its network.
+    pub network: NetworkId,
+    /// What the agent says of the target.
+    pub state: String,
+    /// Bytes read since the target started.
+    pub read_bytes: i64,
+    /// Bytes written since the target started.
+    pub written_bytes: i64,
+}
+
+/// Everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// Projects.
+    pub projects: i64,
+    /// Nodes by state.
+    pub nodes: ByState,
+    /// Images by state.
+    pub images: ByState,
+    /// Instances by state.
+    pub instances: ByState,
+    /// Operations by kind and state.
+    pub operations: Vec<(String, String, i64)>,
+    /// Networks and their agents.
+    pub agents: Vec<AgentCount>,
+    /// Targets.
+    pub targets: Vec<TargetCount>,
+}
+
+/// Counts everything.
+pub fn all(connection: &mut AnyConnection) -> Result<Counts, DbError> {
+    type Reported = (i64, String, i64);
+    let agents: Vec<(Key, i64, Option<Reported>)> = networks::table
+        .left_join(agents::table.on(agents::network_id.eq(networks::id)))
+        .select((
+            networks::id,
+            networks::generation,
+            (agents::generation_observed, agents::netboot_state, agents::last_seen).nullable(),
+        ))
+        .load(connection)?;
+    let targets: Vec<(Key, Key, Key, String, i64, i64)> = instances::table
+        .order(instances::id.asc())
+        .select((
+            instances::id,
+            instances::project_id,
+            instances::network_id,
+            instances::target_state,
+            instances::read_bytes,
+            instances::written_bytes,
+        ))
+        .load(connection)?;
+    Ok(Counts {
+        projects: projects::table.count().get_result(connection)?,
+        nodes: nodes::table.group_by(nodes::state).select((nodes::state, count_star())).load(connection)?,
+        images: images::table
+            .group_by(images::state)
+            .select((images::state, count_star()))
+            .load(connection)?,
+        instances: instances::table
+            .group_by(instances::state)
+            .select((instances::state, count_star()))
+            .load(connection)?,
+        operations: operations::table
+            .group_by((operations::kind, operations::state))
+            .select((operations::kind, operations::state, count_star()))
+            .load(connection)?,
+        agents: agents
+            .into_iter()
+            .map(|(network, generation, reported)| AgentCount {
+                network: network.into(),
+                generation,
+                reported: reported
+                    .map(|(observed, netboot, seen)| (observed, netboot, Timestamp::from_micros(seen))),
+            })
+            .collect(),
+        targets: targets
+            .into_iter()
+            .map(|(instance, project, network, state, read_bytes, written_bytes)| TargetCount {
+                instance: instance.into(),
+                project: project.into(),
+                network: network.into(),
+                state,
+                read_bytes,
+                written_bytes,
+            })
+            .collect(),
+    })
+}

@@ -1,0 +1,185 @@
+//! Server-sent events (HTML Living Standard, section 9.2): an operation to its end, an instance with its timeline.
+//!
+//! Each event has a name and one line of JSON. A comment is sent when nothing else is, so that a broken connection is
+//! noticed. A stream ends with its subject, after [`LIFE_MAX`], and when the server stops; a client connects again and
+//! is told everything so far. One whose last event was the end of its subject gets 204, on which clients stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::http::header::HeaderName;
+use actix_web::{HttpResponse, web};
+use bmi_api::{Code, Instance, Operation, Stage};
+use bytes::Bytes;
+use futures::stream;
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+use utoipa::ToSchema;
+
+use super::answer::{ApiError, no_such_method};
+use super::request::Request;
+use crate::app::App;
+use crate::app::changes::{Change, Watch};
+
+/// Streams at once: each holds a connection and looks into the database at every change.
+const STREAMS_MAX: usize = 256;
+/// The longest a stream is silent: less than what proxies allow.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// The longest a stream lives: then the client's token is looked at again.
+const LIFE_MAX: Duration = Duration::from_secs(600);
+/// The id of an event after which nothing comes.
+const END: &str = "end";
+
+static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    let operation = web::resource("/v1/operations/{operation}/events").get(operation_events);
+    let instance = web::resource("/v1/projects/{project}/instances/{instance}/events").get(instance_events);
+    config
+        .service(operation.default_service(web::to(no_such_method)))
+        .service(instance.default_service(web::to(no_such_method)));
+}
+
+/// The data of one event, by the event's name.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes what is streamed")]
+pub(super) enum EventData {
+    /// `operation`: the operation as it is now.
+    Operation(Operation),
+    /// `instance`: the instance as it is now.
+    Instance(Instance),
+    /// `stage`: a new stage of its timeline.
+    Stage(Stage),
+}
+
+/// Streams an operation: an event at each change, the last one when it has ended.
+#[utoipa::path(get, path = "/v1/operations/{operation}/events", responses(
+    (status = 200, body = EventData, content_type = "text/event-stream"),
+    (status = 204, description = "It has ended, as `Last-Event-ID` says."),
+))]
+pub(super) async fn operation_events(request: Request) -> Result<HttpResponse, ApiError> {
+    let seat = Seat::take()?;
+    let app = Arc::clone(&request.app);
+    let watch = Watch::operation(app, request.caller.clone(), request.path("operation")).await?;
+    Ok(answer(&request, watch, seat))
+}
+
+/// Streams an instance and its timeline: everything so far, then what is new, until it is gone.
+#[utoipa::path(get, path = "/v1/projects/{project}/instances/{instance}/events", responses(
+    (status = 200, body = EventData, content_type = "text/event-stream"),
+    (status = 204, description = "It is gone, as `Last-Event-ID` says."),
+))]
+pub(super) async fn instance_events(request: Request) -> Result<HttpResponse, ApiError> {
+    let seat = Seat::take()?;
+    let (project, instance) = (request.path("project"), request.path("instance"));
+    let watch = Watch::instance(Arc::clone(&request.app), request.caller.clone(), project, instance).await?;
+    Ok(answer(&request, watch, seat))
+}
+
+/// One of the streams there may be.
+struct Seat;
+
+impl Seat {
+    fn take() -> Result<Self, ApiError> {
+        let taken = OPEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+            (open < STREAMS_MAX).then_some(open + 1)
+        });
+        taken.map(|_| Self).map_err(|_| {
+            ApiError::new(Code::Unavailable, format!("{STREAMS_MAX} streams are open already; poll instead"))
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn answer(request: &Request, watch: Watch, seat: Seat) -> HttpResponse {
+    if request.header(&LAST_EVENT_ID) == Some(END) {
+        return HttpResponse::NoContent().finish();
+    }
+    let running =
+        Stream { app: Arc::clone(&request.app), watch, until: Instant::now() + LIFE_MAX, _seat: seat };
+    let events = stream::unfold(Some(running), |running| async move {
+        let mut running = running?;
+        let (bytes, more) = running.next().await?;
+        Some((Ok::<_, actix_web::Error>(bytes), more.then_some(running)))
+    });
+    HttpResponse::Ok().content_type("text/event-stream").streaming(Box::pin(events))
+}
+
+struct Stream {
+    app: Arc<App>,
+    watch: Watch,
+    until: Instant,
+    _seat: Seat,
+}
+
+impl Stream {
+    /// What is sent next, and whether there may be more.
+    async fn next(&mut self) -> Option<(Bytes, bool)> {
+        if Instant::now() >= self.until {
+            return None;
+        }
+        let silence = (Instant::now() + SILENCE_MAX).min(self.until);
+        let change = tokio::select! {
+            () = self.app.wake.stopping.wait() => return None,
+            change = timeout_at(silence, self.watch.next()) => change,
+        };
+        match change {
+            Err(_) => Some((Bytes::from_static(b":\n\n"), true)),
+            Ok(Ok(Some(change))) => Some(event(&change)),
+            Ok(Ok(None)) => None,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a stream of events ends early");
+                None
+            }
+        }
+    }
+}
+
+/// An event as it is sent, and whether more may come after it.
+fn event(change: &Change) -> (Bytes, bool) {
+    match change {
+        Change::Operation(operation) => {
+            let over = operation.state.is_final();
+            (frame("operation", operation, over.then_some(END)), !over)
+        }
+        Change::Instance(instance) => (frame("instance", instance, None), true),
+        Change::Stage(stage) => (frame("stage", stage, None), true),
+        Change::Gone => (frame("gone", &serde_json::json!({}), Some(END)), false),
+    }
+}
+
+fn frame(name: &str, data: &impl Serialize, id: Option<&str>) -> Bytes {
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+    // JSON has no line break outside of strings, and none unescaped in them.
+    let data = serde_json::to_string(data).unwrap_or_default();
+    format!("event: {name}\n{id}data: {data}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_of_data_whatever_is_in_it() {
+        let text = frame("stage", &serde_json::json!({"reason": "a\nb\r\ndata: x"}), Some(END));
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        assert_eq!(text, "event: stage\nid: end\ndata: {\"reason\":\"a\\nb\\r\\ndata: x\"}\n\n");
+    }
+
+    #[test]
+    fn a_seat_is_given_back() {
+        let before = OPEN.load(Ordering::Relaxed);
+        let seats: Vec<_> = std::iter::from_fn(|| Seat::take().ok()).collect();
+        assert_eq!(before + seats.len(), STREAMS_MAX);
+        drop(seats);
+        assert_eq!(OPEN.load(Ordering::Relaxed), before);
+    }
+}
