@@ -56,15 +56,21 @@ impl Cli {
         self
     }
 
-    /// Runs it.
+    /// The command, to be started by the test.
     #[must_use]
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         for name in ["BMI_SERVER", "BMI_TOKEN_FILE", "BMI_PROJECT"] {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().cloned()).args(arguments).stdin(std::process::Stdio::null());
-        let output = command.output().unwrap();
+        command
+    }
+
+    /// Runs it.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let output = self.command(arguments).output().unwrap();
         Ran {
             status: output.status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -154,6 +154,16 @@ impl Deployment {
         assert!(end(&mut child), "the control plane did not end on SIGTERM");
     }
 
+    /// Ends the control plane and starts it again at the same address.
+    pub fn control_plane_restart_at_its_address(&mut self) {
+        let config = self.data.join("control-plane.toml");
+        let listen = format!("listen = \"{}\"", self.api.address());
+        let text = fs::read_to_string(&config).unwrap().replace("listen = \"127.0.0.1:0\"", &listen);
+        fs::write(&config, text).unwrap();
+        self.control_plane_stop();
+        self.control_plane_start();
+    }
+
     /// Ends the control plane as a crash would: SIGKILL.
     pub fn control_plane_kill(&mut self) {
         let mut child = self.control_plane.take().unwrap();

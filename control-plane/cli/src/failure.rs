@@ -47,6 +47,32 @@ impl Failure {
         }
     }
 
+    /// What can be done about it, where that is known.
+    const fn hint(&self) -> Option<&'static str> {
+        let problem = match self {
+            Self::Unreachable { .. } => {
+                return Some("is it running there? name it: --server URL, or BMI_SERVER");
+            }
+            Self::Refused(problem) => problem,
+            Self::Usage(_) | Self::Operation(_) => return None,
+        };
+        match problem.code {
+            Code::Unauthenticated => Some("name a token file: --token-file FILE, or set BMI_TOKEN_FILE"),
+            Code::NotFound => {
+                Some("see what there is with `bmi NOUN list`; images and instances belong to -p PROJECT")
+            }
+            Code::Busy => Some("follow it with `bmi operation show OPERATION --wait`, then try again"),
+            Code::InUse => Some("remove what blocks it first"),
+            Code::NotAssigned => Some("assign it: bmi node assign NODE -p PROJECT"),
+            Code::StaleVersion => Some("somebody changed it since; read it again and decide anew"),
+            Code::AddressesExhausted => Some("deprovision an instance, or make a network with larger ranges"),
+            Code::StoreFull => Some("see `bmi datastore list`; delete images, or enlarge the store"),
+            Code::Unavailable => Some("it may pass: try again; the server's log says what is down"),
+            Code::Internal => Some("the server's log has the reason under the request's id"),
+            _ => None,
+        }
+    }
+
     /// Prints the failure and answers the exit status.
     #[expect(clippy::print_stderr, reason = "this is where the CLI says why it failed")]
     pub(crate) fn report(&self) -> ExitCode {
@@ -58,12 +84,12 @@ impl Failure {
             for blocker in &problem.blockers {
                 eprintln!("  blocked by {} `{}` ({})", blocker.kind, blocker.name, blocker.id);
             }
-            if problem.code == Code::Unauthenticated {
-                eprintln!("  name a token file: --token-file FILE, or set BMI_TOKEN_FILE");
-            }
             if problem.status >= 500 {
                 eprintln!("  request {}", problem.request_id);
             }
+        }
+        if let Some(hint) = self.hint() {
+            eprintln!("  {hint}");
         }
         ExitCode::from(self.status())
     }

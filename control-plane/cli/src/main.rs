@@ -5,6 +5,7 @@
 //! client.rs  requests, answers and problems
 //! output.rs  tables, JSON and YAML
 //! wait.rs    following an operation to its end
+//! stream.rs  server-sent events
 //! pages.rs   completions and manual pages, from the same source as --help
 //! ```
 
@@ -13,6 +14,7 @@ mod failure;
 mod nouns;
 mod output;
 mod pages;
+mod stream;
 mod wait;
 
 use std::path::PathBuf;

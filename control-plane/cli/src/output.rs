@@ -65,6 +65,20 @@ impl Output {
         write_table(&table)
     }
 
+    /// Prints one thing on a line of its own, as it comes: for programs a JSON text, a YAML document.
+    pub(crate) fn line<T: Serialize>(&self, item: &T, columns: &[Column<T>]) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Table => columns.iter().map(|(_, fill)| fill(item)).collect::<Vec<_>>().join("  "),
+            Format::Json => serde_json::to_string(item).map_err(|error| Failure::Usage(error.to_string()))?,
+            Format::Yaml => {
+                let text =
+                    serde_yaml_ng::to_string(item).map_err(|error| Failure::Usage(error.to_string()))?;
+                format!("---\n{text}")
+            }
+        };
+        write(&text)
+    }
+
     /// Says what was done, where there is nothing to show.
     pub(crate) fn done(&self, text: &str) -> Result<(), Failure> {
         if self.format == Format::Table { write(text) } else { Ok(()) }

@@ -120,6 +120,11 @@ impl Watch {
                 let (now, timeline) = match (shown, timeline) {
                     (Ok(now), Ok(timeline)) => (now, timeline),
                     (Err(error), _) | (_, Err(error)) if error.is_not_found() => {
+                        // What happened since the last look, down to the end: the operations outlive the instance.
+                        if let Some(gone) = told.as_ref().map(|told| told.id) {
+                            let read = move |connection: &mut _| super::timeline(connection, gone);
+                            self.ready.extend(new_stages(stages, &self.app.db.read(read).await?.stages));
+                        }
                         self.over = true;
                         self.ready.push_back(Change::Gone);
                         return Ok(());
@@ -130,14 +135,17 @@ impl Watch {
                     self.ready.push_back(Change::Instance(Box::new(now.clone())));
                     *told = Some(now);
                 }
-                let new =
-                    timeline.stages.iter().filter(|stage| !stages.iter().any(|known| same(known, stage)));
-                self.ready.extend(new.cloned().map(Change::Stage));
+                self.ready.extend(new_stages(stages, &timeline.stages));
                 *stages = timeline.stages;
             }
         }
         Ok(())
     }
+}
+
+fn new_stages(told: &[Stage], now: &[Stage]) -> Vec<Change> {
+    let new = now.iter().filter(|stage| !told.iter().any(|known| same(known, stage)));
+    new.cloned().map(Change::Stage).collect()
 }
 
 /// Whether two stages are one: the offset of all changes when an earlier one is reported late.

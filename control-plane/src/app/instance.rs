@@ -278,7 +278,7 @@ pub async fn instance_timeline(
     app.db
         .read(move |connection| {
             let found = find(connection, &project, &instance)?;
-            timeline(connection, &found.instance)
+            timeline(connection, found.instance.id)
         })
         .await
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bmi_api::{Instance, Stage, Timeline};
+use bmi_api::{Stage, Timeline};
 use bmi_db::AnyConnection;
-use bmi_types::{OperationId, Timestamp};
+use bmi_types::{InstanceId, OperationId, Timestamp};
 use bmi_workflow::Entry;
 
 use crate::error::AppError;
@@ -13,13 +13,13 @@ use crate::workflows;
 /// When, what, of which operation, and its details.
 type Found = (Timestamp, String, Option<OperationId>, BTreeMap<String, String>);
 
-/// Gathers the timeline of an instance.
+/// Gathers the timeline of an instance. Of one that is gone, its operations are left.
 ///
 /// # Errors
 /// When the database fails.
-pub fn timeline(connection: &mut AnyConnection, instance: &Instance) -> Result<Timeline, AppError> {
+pub fn timeline(connection: &mut AnyConnection, instance: InstanceId) -> Result<Timeline, AppError> {
     let mut found: Vec<Found> = Vec::new();
-    for operation in bmi_db::operation::of_subject(connection, instance.id.uuid())? {
+    for operation in bmi_db::operation::of_subject(connection, instance.uuid())? {
         let (names, _) = workflows::outline(operation.kind);
         let requested = format!("{}.requested", operation.kind);
         found.push((operation.created_at, requested, Some(operation.id), BTreeMap::new()));
@@ -35,7 +35,7 @@ pub fn timeline(connection: &mut AnyConnection, instance: &Instance) -> Result<T
             found.push((record.at, name.to_owned(), Some(operation.id), detail));
         }
     }
-    for (at, stage, detail) in bmi_db::stage::list(connection, instance.id)? {
+    for (at, stage, detail) in bmi_db::stage::list(connection, instance)? {
         found.push((at, stage, None, detail));
     }
     found.sort_by_key(|(at, ..)| *at);
@@ -50,5 +50,5 @@ pub fn timeline(connection: &mut AnyConnection, instance: &Instance) -> Result<T
             detail,
         })
         .collect();
-    Ok(Timeline { instance: instance.id, stages })
+    Ok(Timeline { instance, stages })
 }

@@ -1,24 +1,27 @@
 //! `bmi image`.
 
-use std::io::IsTerminal;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bmi_api::{Image, ImageState, NewImage, NewImageImport, Operation};
 use bmi_types::{ByteSize, Name};
 use bytes::Bytes;
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reqwest::Method;
+use reqwest::{Method, Response};
 
 use crate::Session;
-use crate::client::part;
+use crate::client::{Client, part};
 use crate::failure::Failure;
 use crate::output::Column;
-use crate::wait::follow;
+use crate::wait::{bar, follow, is_away};
 
 /// Bytes sent with one request: a break costs at most this much again.
 const CHUNK: usize = 32 << 20;
+/// How often an upload goes on after a break: a control plane is back in seconds.
+const BREAKS_MAX: u32 = 8;
+/// Pause after the first break; each next one is longer by as much.
+const BREAK_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -99,7 +102,24 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
     }
 }
 
+/// Sends one chunk, and answers where to go on.
+async fn send(client: &Client, content: &str, offset: u64, chunk: Bytes) -> Result<u64, Failure> {
+    let request = client.request(Method::PATCH, content);
+    moved(&client.send(request.header("Upload-Offset", offset.to_string()).body(chunk)).await?)
+}
+
+/// Asks where an upload goes on.
+async fn where_to_go_on(client: &Client, content: &str) -> Result<u64, Failure> {
+    moved(&client.send(client.request(Method::HEAD, content)).await?)
+}
+
+fn moved(answer: &Response) -> Result<u64, Failure> {
+    let moved = answer.headers().get("upload-offset").and_then(|value| value.to_str().ok()?.parse().ok());
+    moved.ok_or_else(|| Failure::usage("the server did not say where the upload is"))
+}
+
 /// Creates the image when it is not there, and sends what is missing.
+#[expect(clippy::print_stderr, reason = "progress goes to standard error, results to standard output")]
 async fn upload(session: &Session, images: &str, name: Name, path: &Path) -> Result<Image, Failure> {
     let client = &session.client;
     let fail = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()));
@@ -121,27 +141,33 @@ async fn upload(session: &Session, images: &str, name: Name, path: &Path) -> Res
         );
         return Err(Failure::usage(text));
     }
-    let bar = ProgressBar::new(size);
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
-        bar.set_style(style);
-    }
+    let bar = bar(Some(size), "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
     let content = format!("{images}/{}/content", image.id);
+    let (mut breaks, mut told) = (0, 0);
     let mut offset = image.upload.as_ref().map_or(0, |upload| upload.offset.bytes());
     while offset < size {
         bar.set_position(offset);
         let length = usize::try_from(size - offset).unwrap_or(CHUNK).min(CHUNK);
         let mut chunk = vec![0; length];
         file.read_exact_at(&mut chunk, offset).map_err(fail)?;
-        let request = client
-            .request(Method::PATCH, &content)
-            .header("Upload-Offset", offset.to_string())
-            .body(Bytes::from(chunk));
-        let answer = client.send(request).await?;
-        let moved = answer.headers().get("upload-offset").and_then(|value| value.to_str().ok()?.parse().ok());
-        offset = moved.ok_or_else(|| Failure::usage("the server did not say where the upload is"))?;
+        offset = match send(client, &content, offset, Bytes::from(chunk)).await {
+            Ok(moved) => moved,
+            // The server knows how much it has; what was sent twice is not kept twice.
+            Err(failure) if is_away(&failure) && breaks < BREAKS_MAX => {
+                breaks += 1;
+                tokio::time::sleep(BREAK_PAUSE * breaks).await;
+                where_to_go_on(client, &content).await.unwrap_or(offset)
+            }
+            Err(failure) => {
+                bar.abandon();
+                return Err(failure);
+            }
+        };
+        let tenth = offset * 10 / size;
+        if bar.is_hidden() && tenth > told {
+            told = tenth;
+            eprintln!("  {} %", tenth * 10);
+        }
     }
     bar.finish_and_clear();
     client.get(&format!("{images}/{}", image.id)).await

@@ -1,6 +1,7 @@
 //! `bmi instance`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bmi_api::{Instance, NewInstance, Stage, Timeline};
 use bmi_types::Name;
@@ -10,7 +11,11 @@ use crate::Session;
 use crate::client::part;
 use crate::failure::Failure;
 use crate::output::Column;
-use crate::wait::follow;
+use crate::stream::Events;
+use crate::wait::{follow, is_away};
+
+/// Pause before a stream that ended is opened again.
+const REOPEN: Duration = Duration::from_secs(1);
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -50,6 +55,9 @@ pub(crate) enum Verb {
     Timeline {
         /// Its name or id.
         instance: String,
+        /// Go on showing stages as they happen, until the instance is gone.
+        #[arg(short, long)]
+        follow: bool,
     },
 }
 
@@ -71,6 +79,40 @@ const STAGE_COLUMNS: &[Column<Stage>] = &[
         stage.detail.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
     }),
 ];
+
+/// Prints a line for each stage as it happens: what was so far comes first. A stream ends when the server restarts
+/// or after a while; then it is opened again, and what was shown is not shown twice.
+async fn stages_follow(session: &Session, path: &str) -> Result<(), Failure> {
+    let mut shown: Vec<Stage> = Vec::new();
+    loop {
+        let mut events = match Events::open(&session.client, path).await {
+            Ok(events) => events,
+            Err(failure) if is_away(&failure) && !shown.is_empty() => {
+                tokio::time::sleep(REOPEN).await;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        while let Some(event) = events.next().await {
+            match event.name.as_str() {
+                "gone" => return session.output.done("the instance is gone"),
+                "stage" => {
+                    let stage: Stage = serde_json::from_str(&event.data)
+                        .map_err(|error| Failure::usage(format!("an event cannot be read: {error}")))?;
+                    let known = |known: &Stage| {
+                        (known.at, &known.stage, &known.detail) == (stage.at, &stage.stage, &stage.detail)
+                    };
+                    if !shown.iter().any(known) {
+                        session.output.line(&stage, STAGE_COLUMNS)?;
+                        shown.push(stage);
+                    }
+                }
+                _ => {}
+            }
+        }
+        tokio::time::sleep(REOPEN).await;
+    }
+}
 
 fn read(path: &PathBuf) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
@@ -95,7 +137,11 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Deprovision { instance } => {
             follow(session, client.delete_later(&format!("{instances}/{}", part(&instance)?)).await?).await
         }
-        Verb::Timeline { instance } => {
+        Verb::Timeline { instance, follow: true } => {
+            let path = format!("{instances}/{}/events", part(&instance)?);
+            stages_follow(session, &path).await
+        }
+        Verb::Timeline { instance, follow: false } => {
             let timeline: Timeline =
                 client.get(&format!("{instances}/{}/timeline", part(&instance)?)).await?;
             output.list_in(&timeline, &timeline.stages, STAGE_COLUMNS)
