@@ -27,6 +27,25 @@ pub struct Config {
     pub agent: Option<AgentSocket>,
     /// The data store.
     pub store: Store,
+    /// How the world is compared with the database.
+    #[serde(default)]
+    pub reconcile: Reconcile,
+}
+
+/// How the world is compared with the database.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reconcile {
+    /// Seconds from one look to the next, at least 1.
+    pub every_s: u64,
+    /// Days that what nobody knows is kept aside before it is removed.
+    pub keep_days: u64,
+}
+
+impl Default for Reconcile {
+    fn default() -> Self {
+        Self { every_s: 60, keep_days: 7 }
+    }
 }
 
 /// The unix socket of the local agent. Who connects to it speaks for one network, and learns of no other.
@@ -100,6 +119,9 @@ impl Config {
                 "data_dir must be an absolute path, not {}",
                 config.data_dir.display()
             )));
+        }
+        if config.reconcile.every_s == 0 {
+            return Err(wrong("reconcile.every_s must be at least 1".to_owned()));
         }
         let Store::Local { size, .. } = &config.store;
         size.parse::<ByteSize>().map_err(|error| wrong(format!("store.size: {error}")))?;

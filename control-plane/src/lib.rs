@@ -15,4 +15,5 @@ pub mod app;
 pub mod config;
 pub mod error;
 pub mod http;
+pub mod reconcile;
 pub mod workflows;

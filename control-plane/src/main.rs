@@ -14,7 +14,7 @@ use bmi_control_plane::app::image::Uploads;
 use bmi_control_plane::app::metrics::Metrics;
 use bmi_control_plane::app::{App, Wake};
 use bmi_control_plane::config::{AgentSocket, Config, Store};
-use bmi_control_plane::{http, workflows};
+use bmi_control_plane::{http, reconcile, workflows};
 use bmi_db::{AnyConnection, Db, DbError};
 use bmi_drivers::isolation::Unisolated;
 use bmi_drivers::power::Manual;
@@ -126,7 +126,8 @@ async fn serve(config: &Config) -> Result<(), StartError> {
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr()?;
     let api = http::api_server(Arc::clone(&app), listener)?;
-    let workers = workflows::start(&app, &format!("{address} pid {}", std::process::id()));
+    let mut workers = workflows::start(&app, &format!("{address} pid {}", std::process::id()));
+    workers.push(tokio::spawn(reconcile::run(Arc::clone(&app), config.reconcile)));
     let api_handle = api.handle();
     let api = tokio::spawn(api);
     println!("{}", serde_json::json!({"event": "listening", "address": address}));

@@ -154,6 +154,12 @@ impl Deployment {
         assert!(end(&mut child), "the control plane did not end on SIGTERM");
     }
 
+    /// Adds lines to the control plane's configuration, for its next start.
+    pub fn control_plane_configure(&self, lines: &str) {
+        let mut config = File::options().append(true).open(self.data.join("control-plane.toml")).unwrap();
+        std::io::Write::write_all(&mut config, lines.as_bytes()).unwrap();
+    }
+
     /// Ends the control plane and starts it again at the same address.
     pub fn control_plane_restart_at_its_address(&mut self) {
         let config = self.data.join("control-plane.toml");

@@ -21,6 +21,7 @@ pub mod idempotency;
 pub mod image;
 pub mod instance;
 pub mod journal;
+pub mod known;
 pub mod network;
 pub mod node;
 pub mod operation;

@@ -159,4 +159,4 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(nodes, nics, instances, networks, agents);
+diesel::allow_tables_to_appear_in_same_query!(nodes, nics, instances, networks, agents, operations);

@@ -24,6 +24,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::App;
 use super::authorize::{Action, permit};
 use crate::error::AppError;
+use crate::reconcile::Found;
 
 /// Bounds of the request times: from 1 ms, doubling, to about 8 s.
 const FASTEST_S: f64 = 0.001;
@@ -47,6 +48,9 @@ pub struct Metrics {
     registry: Registry,
     answered: Family<Answered, Counter>,
     duration: Family<Route, Histogram, fn() -> Histogram>,
+    set_aside: Counter,
+    missing: Gauge,
+    abandoned: Counter,
 }
 
 fn bounds() -> Histogram {
@@ -61,11 +65,26 @@ impl Default for Metrics {
         registry.register("http_requests", "Requests answered", answered.clone());
         let unit = Unit::Seconds;
         registry.register_with_unit("http_request_duration", "Time to an answer", unit, duration.clone());
-        Self { registry, answered, duration }
+        let (set_aside, missing, abandoned) = (Counter::default(), Gauge::default(), Counter::default());
+        registry.register("store_set_aside", "Things in the store that nobody knew", set_aside.clone());
+        registry.register("store_missing", "Volumes and images that should be in the store", missing.clone());
+        registry.register(
+            "instances_abandoned",
+            "Instances found without their operation",
+            abandoned.clone(),
+        );
+        Self { registry, answered, duration, set_aside, missing, abandoned }
     }
 }
 
 impl Metrics {
+    /// Takes what the reconciler found.
+    pub(crate) fn reconciled(&self, found: &Found, missing: usize) {
+        self.set_aside.inc_by(found.set_aside);
+        self.missing.set(i64::try_from(missing).unwrap_or(i64::MAX));
+        self.abandoned.inc_by(found.abandoned);
+    }
+
     /// Counts a request. One that no route takes has no path of its own: whoever asks chooses the path.
     pub fn request(&self, method: &str, route: Option<String>, status: u16, took: Duration) {
         let (method, route) = match route {

@@ -4,24 +4,28 @@
 //! images/<project>/<id>.part    an open image
 //! images/<project>/<id>.raw     a golden image, mode 0400
 //! volumes/<project>/<id>.raw    a boot volume or config volume; the agent gives it to the target's user
+//! aside/…                       what nobody knew, kept for a while
 //! ```
 //!
 //! A clone is one `FICLONE` into a temporary name, then fsync, rename, fsync of the directory: a final name is
 //! always whole. Blocking calls run on tokio's blocking threads.
+
+mod items;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_types::ByteSize;
+use bmi_types::{ByteSize, Timestamp};
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate};
 use sha2::{Digest, Sha256};
 
-use super::{Backing, DataStore, ImageContent, Place, Progress, Sealed, StoreError, Usage};
+use super::{Backing, DataStore, ImageContent, Item, Place, Progress, Sealed, StoreError, Usage};
 
 /// Bytes read or written at once by copies and checksums.
 const CHUNK: usize = 1 << 20;
@@ -416,6 +420,22 @@ impl DataStore for LocalStore {
 
     async fn volume_remove(&self, volume: Place) -> Result<(), StoreError> {
         self.blocking(move |store| remove_with_folder(&store.volume(volume))).await
+    }
+
+    async fn items(&self) -> Result<Vec<Item>, StoreError> {
+        self.blocking(|store| items::list(&store.root)).await
+    }
+
+    async fn set_aside(&self, item: Item) -> Result<(), StoreError> {
+        self.blocking(move |store| {
+            let _held = store.lock(item.place);
+            items::set_aside(&store.root, item, Timestamp::now())
+        })
+        .await
+    }
+
+    async fn aside_expire(&self, keep: Duration) -> Result<u64, StoreError> {
+        self.blocking(move |store| items::expire(&store.root, Timestamp::now(), keep)).await
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {

@@ -11,6 +11,7 @@ mod mount;
 mod simulated;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bmi_types::{ByteSize, ProjectId, VolumeId};
@@ -34,6 +35,24 @@ impl std::fmt::Display for Place {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "{}/{}", self.project, self.volume)
     }
+}
+
+/// What kind of thing is in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ItemKind {
+    /// An open or sealed image.
+    Image,
+    /// A boot volume or config volume.
+    Volume,
+}
+
+/// One thing in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Item {
+    /// What kind.
+    pub kind: ItemKind,
+    /// Where.
+    pub place: Place,
 }
 
 /// What a sealed image is.
@@ -175,6 +194,15 @@ pub trait DataStore: Send + Sync {
 
     /// Removes a volume.
     async fn volume_remove(&self, volume: Place) -> Result<(), StoreError>;
+
+    /// Everything there is, also what was only begun, whoever knows of it.
+    async fn items(&self) -> Result<Vec<Item>, StoreError>;
+
+    /// Takes away what nobody knows of. It is absent from now on; a person can get it back until it expires.
+    async fn set_aside(&self, item: Item) -> Result<(), StoreError>;
+
+    /// Removes what was set aside longer ago than `keep`, and says how much.
+    async fn aside_expire(&self, keep: Duration) -> Result<u64, StoreError>;
 
     /// How full it is.
     async fn usage(&self) -> Result<Usage, StoreError>;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bmi_types::ByteSize;
 use bytes::Bytes;
 
-use super::{Backing, DataStore, ImageContent, Place, Progress, Sealed, StoreError, Usage};
+use super::{Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage};
 
 /// A simulated store.
 #[derive(Debug, Default)]
@@ -22,6 +23,7 @@ struct State {
     open: BTreeMap<Place, ByteSize>,
     golden: BTreeMap<Place, ByteSize>,
     volumes: BTreeMap<Place, ByteSize>,
+    aside: u64,
 }
 
 impl SimulatedStore {
@@ -135,6 +137,29 @@ impl DataStore for SimulatedStore {
     async fn volume_remove(&self, volume: Place) -> Result<(), StoreError> {
         self.lock().volumes.remove(&volume);
         Ok(())
+    }
+
+    async fn items(&self) -> Result<Vec<Item>, StoreError> {
+        let state = self.lock();
+        let images = state.open.keys().chain(state.golden.keys());
+        let images = images.map(|place| Item { kind: ItemKind::Image, place: *place });
+        let volumes = state.volumes.keys().map(|place| Item { kind: ItemKind::Volume, place: *place });
+        Ok(images.chain(volumes).collect())
+    }
+
+    async fn set_aside(&self, item: Item) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        let removed = match item.kind {
+            ItemKind::Image => state.open.remove(&item.place).or(state.golden.remove(&item.place)),
+            ItemKind::Volume => state.volumes.remove(&item.place),
+        };
+        state.aside += u64::from(removed.is_some());
+        Ok(())
+    }
+
+    async fn aside_expire(&self, keep: Duration) -> Result<u64, StoreError> {
+        // It has no clock: everything is older than nothing, and younger than everything else.
+        if keep.is_zero() { Ok(std::mem::take(&mut self.lock().aside)) } else { Ok(0) }
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {

@@ -1,8 +1,9 @@
 //! What every data store must do. It begins with an empty store and ends with one.
 
 use std::io::Write;
+use std::time::Duration;
 
-use bmi_drivers::store::{DataStore, ImageContent, Place, StoreError};
+use bmi_drivers::store::{DataStore, ImageContent, Item, ItemKind, Place, StoreError};
 use bmi_types::ByteSize;
 use bytes::Bytes;
 
@@ -33,6 +34,7 @@ pub async fn run(store: &dyn DataStore) {
     an_import_replaces_what_is_open(store).await;
     volumes_come_and_go(store).await;
     projects_are_apart(store).await;
+    what_is_set_aside_is_gone(store).await;
 }
 
 async fn an_image_is_made_written_and_sealed(store: &dyn DataStore) {
@@ -152,6 +154,38 @@ async fn projects_are_apart(store: &dyn DataStore) {
     assert_ne!(store.backing(one), store.backing(same_id_elsewhere));
     store.image_remove(one).await.unwrap();
     store.volume_remove(one).await.unwrap();
+}
+
+async fn what_is_set_aside_is_gone(store: &dyn DataStore) {
+    let (open, golden, volume, kept) = (place(), place(), place(), place());
+    assert_eq!(store.items().await.unwrap(), [], "what was removed is not there");
+    store.image_create(open, SIZE).await.unwrap();
+    store.image_create(golden, SIZE).await.unwrap();
+    store.image_seal(golden, &quiet).await.unwrap();
+    for volume in [volume, kept] {
+        store.volume_put(volume, Bytes::from_static(b"x")).await.unwrap();
+    }
+    let image = |place| Item { kind: ItemKind::Image, place };
+    let of_volume = |place| Item { kind: ItemKind::Volume, place };
+    let mut wanted = vec![image(open), image(golden), of_volume(volume), of_volume(kept)];
+    let mut items = store.items().await.unwrap();
+    items.sort();
+    wanted.sort();
+    assert_eq!(items, wanted);
+    for item in [image(open), image(golden), of_volume(volume)] {
+        for _ in 0..2 {
+            store.set_aside(item).await.unwrap();
+        }
+    }
+    is(store, open, ImageContent::Absent).await;
+    is(store, golden, ImageContent::Absent).await;
+    assert!(!store.volume_exists(volume).await.unwrap());
+    assert_eq!(store.items().await.unwrap(), [of_volume(kept)]);
+    assert_eq!(store.aside_expire(Duration::from_secs(3600)).await.unwrap(), 0, "it is kept for a while");
+    assert_eq!(store.aside_expire(Duration::ZERO).await.unwrap(), 3);
+    assert_eq!(store.aside_expire(Duration::ZERO).await.unwrap(), 0);
+    assert!(store.volume_exists(kept).await.unwrap());
+    store.volume_remove(kept).await.unwrap();
 }
 
 async fn usage_counts(store: &dyn DataStore) {

@@ -1,0 +1,153 @@
+//! The reconciler: compares the store with the database, sets aside what nobody knows, tells what is missing.
+//!
+//! It takes no input: each look begins from nothing. What agents keep, they compare themselves.
+//!
+//! Invariants:
+//! - An intent is in the database before its effect, and is there until after the effect is undone. So what the store
+//!   holds at one time and the database does not know *later* belongs to nobody.
+//! - Nothing is deleted on sight: a database that was restored from a backup does not know what was made since. It is
+//!   set aside, and removed days later.
+//! - What is missing is told once, and again when it went missing again. It is never made up for: an empty disk in the
+//!   place of a lost one would look like a node that was never installed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bmi_db::known::Known;
+use bmi_drivers::store::{Item, ItemKind, Place};
+use bmi_types::{InstanceId, Timestamp, VolumeId};
+
+use crate::app::App;
+use crate::config::Reconcile;
+use crate::error::AppError;
+
+/// Things set aside in one look: a mistake of ours must not empty a store before somebody sees it.
+const ASIDE_MAX: usize = 1000;
+
+/// Compares again and again, until the task is aborted.
+pub async fn run(app: Arc<App>, config: Reconcile) {
+    let keep = Duration::from_secs(config.keep_days.saturating_mul(24 * 60 * 60));
+    let mut told = Told::default();
+    loop {
+        match look(&app, keep, &mut told).await {
+            Ok(found) if found == Found::default() => {}
+            Ok(found) => tracing::warn!(
+                set_aside = found.set_aside,
+                expired = found.expired,
+                missing = found.missing,
+                "the store and the database differ"
+            ),
+            Err(error) => {
+                tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "the store could not be compared with the database")
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(config.every_s)).await;
+    }
+}
+
+/// What was told already.
+#[derive(Debug, Default)]
+pub struct Told {
+    missing: BTreeSet<Place>,
+    abandoned: BTreeSet<InstanceId>,
+}
+
+/// What one look found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Images and volumes that nobody knows, set aside.
+    pub set_aside: u64,
+    /// Files set aside long ago, removed.
+    pub expired: u64,
+    /// Images and volumes that should be there and are not, told for the first time.
+    pub missing: u64,
+    /// Instances that no operation works on, in a state that only one may hold, told for the first time.
+    pub abandoned: u64,
+}
+
+/// Looks once.
+///
+/// # Errors
+/// When the store or the database fails.
+pub async fn look(app: &App, keep: Duration, told: &mut Told) -> Result<Found, AppError> {
+    let known = || app.db.read(|connection| Ok::<_, AppError>(bmi_db::known::all(connection)?));
+    // The order matters: what is nobody's is looked up after the store was listed, what is missing must have been
+    // there to be missed before.
+    let before = known().await?;
+    let items: BTreeSet<Item> = app.store.items().await?.into_iter().collect();
+    let after = known().await?;
+    let mut found = Found::default();
+
+    let places = places(&after);
+    for item in items.iter().filter(|item| !places.contains(item)).take(ASIDE_MAX) {
+        app.store.set_aside(*item).await?;
+        tracing::warn!(kind = ?item.kind, place = %item.place, "nobody knows it; it is set aside");
+        found.set_aside += 1;
+    }
+    found.expired = app.store.aside_expire(keep).await?;
+
+    let expected = expected(&before);
+    let still: BTreeSet<(Option<InstanceId>, Item)> =
+        expected.intersection(&self::expected(&after)).copied().collect();
+    let missing: Vec<(Option<InstanceId>, Place)> =
+        still.iter().filter(|(_, item)| !items.contains(item)).map(|(of, item)| (*of, item.place)).collect();
+    for (instance, place) in missing.iter().filter(|(_, place)| !told.missing.contains(place)) {
+        tracing::error!(place = %place, instance.id = instance.map(tracing::field::display), "its content is missing from the store");
+        if let Some(instance) = *instance {
+            let detail = [("volume".to_owned(), place.volume.to_string())].into();
+            app.db
+                .write(move |connection| {
+                    let stage = "volume.missing";
+                    Ok::<_, AppError>(bmi_db::stage::insert(
+                        connection,
+                        instance,
+                        Timestamp::now(),
+                        stage,
+                        &detail,
+                    )?)
+                })
+                .await?;
+        }
+        found.missing += 1;
+    }
+    told.missing = missing.into_iter().map(|(_, place)| place).collect();
+
+    let abandoned: BTreeSet<InstanceId> = after.abandoned.iter().copied().collect();
+    for instance in abandoned.difference(&told.abandoned) {
+        tracing::error!(instance.id = %instance, "no operation works on it, and its state says that one does");
+        found.abandoned += 1;
+    }
+    told.abandoned = abandoned;
+    app.metrics.reconciled(&found, told.missing.len());
+    Ok(found)
+}
+
+/// Every place that the database knows.
+fn places(known: &Known) -> BTreeSet<Item> {
+    let images = known.images.iter().map(|(project, id, _)| Item {
+        kind: ItemKind::Image,
+        place: Place { project: *project, volume: VolumeId::from(id.uuid()) },
+    });
+    let volumes = known.instances.iter().flat_map(|instance| {
+        instance
+            .volumes
+            .map(|volume| Item { kind: ItemKind::Volume, place: Place { project: instance.project, volume } })
+    });
+    images.chain(volumes).collect()
+}
+
+/// What must be there now, with the instance it belongs to.
+fn expected(known: &Known) -> BTreeSet<(Option<InstanceId>, Item)> {
+    let sealed = known.images.iter().filter(|(.., sealed)| *sealed).map(|(project, id, _)| {
+        let place = Place { project: *project, volume: VolumeId::from(id.uuid()) };
+        (None, Item { kind: ItemKind::Image, place })
+    });
+    let volumes = known.instances.iter().filter(|instance| instance.settled).flat_map(|instance| {
+        instance.volumes.map(|volume| {
+            let place = Place { project: instance.project, volume };
+            (Some(instance.instance), Item { kind: ItemKind::Volume, place })
+        })
+    });
+    sealed.chain(volumes).collect()
+}
