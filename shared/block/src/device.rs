@@ -22,6 +22,14 @@ pub trait BlockDevice: Send + Sync {
     /// When the range is outside the device, the store is full or read-only, or it fails.
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), BlockError>;
 
+    /// As [`BlockDevice::read`], if that can be done without waiting for the store. Nothing when it would wait, and
+    /// when that cannot be known; what is in `buffer` then means nothing.
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Option<Result<(), BlockError>>;
+
+    /// As [`BlockDevice::write`], if that can be done without waiting for the store. Nothing when it would wait; a part
+    /// may have been written then, and the whole must be written again.
+    fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>>;
+
     /// Returns when everything written before is on stable storage.
     ///
     /// # Errors

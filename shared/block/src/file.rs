@@ -1,11 +1,12 @@
 //! A regular file or a block special file.
 
 use std::fs::OpenOptions;
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, IoSlice, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
 
 use crate::error::check;
 use crate::{BlockDevice, BlockError, Operation};
@@ -112,6 +113,23 @@ impl BlockDevice for File {
             .map_err(|source| BlockError::from_io(Operation::Write, offset, source))
     }
 
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Option<Result<(), BlockError>> {
+        let length = buffer.len();
+        if check(Operation::Read, self.size, offset, length as u64).is_err() {
+            return Some(self.read(offset, buffer));
+        }
+        let read = preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+        (read == Ok(length)).then_some(Ok(()))
+    }
+
+    fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>> {
+        if let Err(error) = self.writable(Operation::Write, offset, data.len() as u64) {
+            return Some(Err(error));
+        }
+        let written = pwritev2(&self.file, &[IoSlice::new(data)], offset, ReadWriteFlags::NOWAIT);
+        (written == Ok(data.len())).then_some(Ok(()))
+    }
+
     fn flush(&self) -> Result<(), BlockError> {
         if self.access == Access::ReadOnly {
             return Ok(());
@@ -157,6 +175,23 @@ mod tests {
             assert_eq!(*byte, if zero { 0 } else { 7 }, "at {at}");
         }
         assert!(path.as_file().metadata().unwrap().blocks() < before);
+    }
+
+    #[test]
+    fn what_is_in_the_page_cache_needs_no_waiting() {
+        let path = file(1 << 20);
+        let device = File::open(path.path(), Access::ReadWrite).unwrap();
+        device.write(4096, &[7; 8192]).unwrap();
+        let mut held = [0; 8192];
+        assert!(matches!(device.read_now(4096, &mut held), Some(Ok(()))));
+        assert_eq!(held, [7; 8192]);
+        // Whether a write needs waiting is the file system's to say; what was written now is there.
+        if device.write_now(4096, &[9; 8192]).is_some_and(|written| written.is_ok()) {
+            device.read(4096, &mut held).unwrap();
+            assert_eq!(held, [9; 8192]);
+        }
+        assert!(matches!(device.read_now(1 << 20, &mut held), Some(Err(BlockError::OutOfRange { .. }))));
+        assert!(matches!(device.write_now(1 << 20, &held), Some(Err(BlockError::OutOfRange { .. }))));
     }
 
     #[test]

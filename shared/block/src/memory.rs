@@ -111,6 +111,14 @@ impl BlockDevice for Memory {
         Ok(())
     }
 
+    fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Option<Result<(), BlockError>> {
+        Some(self.read(offset, buffer))
+    }
+
+    fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>> {
+        Some(self.write(offset, data))
+    }
+
     fn flush(&self) -> Result<(), BlockError> {
         Ok(())
     }

@@ -80,6 +80,8 @@ fn run(arguments: &Arguments) -> Result<(), StartError> {
             events.send(&TargetEvent::Listening { address });
         }
     }
-    server::Server::new(arguments, disks, credentials, listeners, events).run(&signals);
+    server::Server::new(arguments, disks, credentials, listeners, events)
+        .map_err(StartError::Events)?
+        .run(&signals);
     Ok(())
 }

@@ -5,7 +5,10 @@
 
 mod peer;
 mod shared;
+#[cfg(test)]
+mod stalled;
 mod takeover;
+mod worker;
 
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -25,6 +28,7 @@ use crate::listener;
 use peer::{Ended, Holding, Peer};
 use shared::{Request, Shared};
 use takeover::{Decision, Held};
+use worker::Worker;
 
 /// Logins in progress. One more ends the oldest, so that a newcomer always gets its chance.
 const LOGINS_MAX: usize = 8;
@@ -49,6 +53,8 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     peers: Vec<Peer>,
     contender: Option<Contender>,
+    /// Logins that wait until the writes of sessions that ended are done.
+    waiting: Vec<u64>,
     next_peer: u64,
     next_tsih: u16,
 }
@@ -60,22 +66,23 @@ impl Server {
         credentials: Credentials,
         listeners: Vec<TcpListener>,
         events: Events,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let config = TargetConfig {
             name: arguments.target.to_string(),
             initiators: arguments.initiator.iter().map(ToString::to_string).collect(),
             chap: credentials.required(),
             units: disks.iter().map(|disk| disk.unit.clone()).collect(),
         };
-        Self {
-            shared: Shared::new(Arc::new(config), disks, credentials, events),
+        Ok(Self {
+            shared: Shared::new(Arc::new(config), disks, credentials, events, Worker::new()?),
             sessions: arguments.sessions,
             listeners,
             peers: Vec::new(),
             contender: None,
+            waiting: Vec::new(),
             next_peer: 0,
             next_tsih: 0,
-        }
+        })
     }
 
     /// Serves until SIGTERM or SIGINT; then flushes.
@@ -105,7 +112,9 @@ impl Server {
                 tv_nsec: left.subsec_nanos().into(),
             }
         });
-        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+        let bell = self.shared.worker.bell();
+        let mut fds =
+            vec![PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(bell, PollFlags::IN)];
         fds.extend(self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
         fds.extend(self.peers.iter().map(|peer| {
             let mut flags = PollFlags::empty();
@@ -120,6 +129,7 @@ impl Server {
         let mut events = fds.iter().map(|fd| !fd.revents().is_empty());
         Ok(Ready {
             ending: events.next().unwrap_or(false),
+            disk: events.next().unwrap_or(false),
             listeners: events.by_ref().take(self.listeners.len()).collect(),
             peers: self
                 .peers
@@ -135,10 +145,15 @@ impl Server {
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let peers = self.peers.iter().filter_map(Peer::deadline).min();
         let contender = self.contender.as_ref().map(|contender| contender.deadline);
-        [peers, contender, self.shared.traffic_deadline(now)].into_iter().flatten().min()
+        let shared = [self.shared.traffic_deadline(now), self.shared.worker.deadline()];
+        [peers, contender].into_iter().chain(shared).flatten().min()
     }
 
     fn serve(&mut self, ready: &Ready, now: Instant) {
+        if ready.disk {
+            self.disk_done(now);
+        }
+        self.shared.worker.rest(now);
         for peer in self.peers.iter_mut().filter(|peer| ready.peers.contains(&peer.id)) {
             peer.receive(&mut self.shared);
         }
@@ -153,6 +168,26 @@ impl Server {
             self.accept(at, now);
         }
         self.shared.report_traffic(now);
+    }
+
+    /// Gives back work that had to wait. What belongs to a session that ended is answered to nobody.
+    fn disk_done(&mut self, now: Instant) {
+        for done in self.shared.done() {
+            if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == done.peer) {
+                peer.complete(done);
+            }
+        }
+        if !self.others_write() {
+            for id in std::mem::take(&mut self.waiting) {
+                self.admit(id, now);
+            }
+        }
+    }
+
+    /// Whether work of a session that ended is not done yet.
+    fn others_write(&self) -> bool {
+        let living: Vec<u64> = self.peers.iter().map(|peer| peer.id).collect();
+        self.shared.worker.has_work_of_others_than(&living)
     }
 
     /// Does what peers asked for until nothing is left to do.
@@ -193,7 +228,7 @@ impl Server {
         gone
     }
 
-    /// Closes a peer. Its writes are finished: they are done inline, or never begun.
+    /// Closes a peer. Its writes are done, never begun, or waited for before another session begins.
     fn farewell(&mut self, peer: Peer, why: Ended) {
         if let Some(holding) = &peer.holding
             && !holding.discovery
@@ -315,8 +350,13 @@ impl Server {
         false
     }
 
-    /// Call only after [`Self::may_still_boot`].
+    /// Call only after [`Self::may_still_boot`]. No write of a session that ended may land after the first answer of
+    /// this one, so it begins when they are done; then it is decided about again.
     fn begin_session(&mut self, id: u64) {
+        if self.others_write() {
+            self.waiting.push(id);
+            return;
+        }
         let tsih = self.fresh_tsih();
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) else { return };
         let Some(candidate) = peer.candidate.take() else { return };
@@ -352,6 +392,7 @@ impl Server {
 /// What poll found.
 struct Ready {
     ending: bool,
+    disk: bool,
     listeners: Vec<bool>,
     peers: Vec<u64>,
 }

@@ -10,6 +10,7 @@ use bmi_iscsi::{Candidate, CloseReason, Connection, Event, Isid, LoginStatus, Se
 
 use super::shared::{Request, Shared};
 use super::takeover::Held;
+use super::worker::{Done, size};
 
 /// Disk work and reading stop while this many bytes wait to be sent.
 const OUTGOING_MAX: usize = 8 * 1024 * 1024;
@@ -79,6 +80,8 @@ pub struct Peer {
     pub heard: bool,
     broken: bool,
     close_by: Option<Instant>,
+    /// Bytes that are being read for it.
+    away: usize,
 }
 
 impl Peer {
@@ -106,6 +109,7 @@ impl Peer {
             heard: false,
             broken: false,
             close_by: None,
+            away: 0,
         })
     }
 
@@ -195,19 +199,28 @@ impl Peer {
                 idle = false;
                 self.event(event, shared);
             }
-            while self.connection.outgoing_bytes() < OUTGOING_MAX
+            while self.connection.outgoing_bytes() + self.away < OUTGOING_MAX
                 && let Some(task) = self.connection.poll_task()
             {
                 idle = false;
                 self.note_first(task.lun, &task.work, shared);
-                let outcome = shared.execute(task.lun, task.work);
-                self.connection.complete(task.id, outcome);
+                let size = size(&task.work);
+                match shared.execute(self.id, task) {
+                    Some((id, outcome)) => self.connection.complete(id, outcome),
+                    None => self.away += size,
+                }
             }
             if idle {
                 break;
             }
         }
         self.send();
+    }
+
+    /// Takes work back that had to wait.
+    pub fn complete(&mut self, done: Done) {
+        self.away = self.away.saturating_sub(done.size);
+        self.connection.complete(done.task, done.outcome);
     }
 
     fn event(&mut self, event: Event, shared: &mut Shared) {

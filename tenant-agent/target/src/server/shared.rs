@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::event::TargetEvent;
-use bmi_iscsi::{Fault, Outcome, TargetConfig, Work};
+use bmi_iscsi::{Fault, Outcome, TargetConfig, Task, TaskId, Work};
 
+use super::worker::{Done, Worker};
 use crate::credentials::Credentials;
 use crate::disk::{Disk, Moved};
 use crate::events::Events;
@@ -29,7 +30,8 @@ pub struct Shared {
     pub credentials: Credentials,
     pub requests: Vec<Request>,
     pub buffer: Vec<u8>,
-    disks: Vec<Disk>,
+    disks: Vec<Arc<Disk>>,
+    pub worker: Worker,
     events: Events,
     moved: Moved,
     reported: Moved,
@@ -43,13 +45,15 @@ impl Shared {
         disks: Vec<Disk>,
         credentials: Credentials,
         events: Events,
+        worker: Worker,
     ) -> Self {
         Self {
             config,
             credentials,
             requests: Vec::new(),
             buffer: vec![0; RECEIVE],
-            disks,
+            disks: disks.into_iter().map(Arc::new).collect(),
+            worker,
             events,
             moved: Moved::default(),
             reported: Moved::default(),
@@ -62,22 +66,42 @@ impl Shared {
         self.events.send(event);
     }
 
-    /// Does work on a logical unit.
-    pub fn execute(&mut self, lun: u16, work: Work) -> Outcome {
+    /// Does work on a logical unit, when that needs no waiting. Otherwise it is on its way, and comes back by
+    /// [`Self::done`].
+    pub fn execute(&mut self, peer: u64, Task { id, lun, work }: Task) -> Option<(TaskId, Outcome)> {
         let Some(disk) = self.disks.iter().find(|disk| disk.unit.number == lun) else {
-            return Outcome::Failed(Fault::Read);
+            return Some((id, Outcome::Failed(Fault::Read)));
         };
-        let writes = matches!(work, Work::Write { .. } | Work::Repeat { .. });
-        let outcome = disk.execute(work, &mut self.moved);
-        if outcome == Outcome::Failed(Fault::NoSpace) {
+        if !self.worker.has_work_of(lun)
+            && let Some(outcome) = disk.execute_now(&work, &mut self.moved)
+        {
+            self.note_space(lun, matches!(work, Work::Write { .. }), &outcome);
+            return Some((id, outcome));
+        }
+        self.worker.submit(peer, id, disk, work);
+        None
+    }
+
+    /// Work that has come back.
+    pub fn done(&mut self) -> Vec<Done> {
+        let done = self.worker.take();
+        for one in &done {
+            self.moved.read += one.moved.read;
+            self.moved.written += one.moved.written;
+            self.note_space(one.lun, one.wrote, &one.outcome);
+        }
+        done
+    }
+
+    fn note_space(&mut self, lun: u16, wrote: bool, outcome: &Outcome) {
+        if *outcome == Outcome::Failed(Fault::NoSpace) {
             if !std::mem::replace(&mut self.full, true) {
                 tracing::error!(lun, "the store has no space left; writes fail until it has");
                 self.say(&TargetEvent::SpaceExhausted);
             }
-        } else if writes && outcome == Outcome::Done {
+        } else if wrote && *outcome == Outcome::Done {
             self.full = false;
         }
-        outcome
     }
 
     fn changed(&self) -> bool {
@@ -99,6 +123,7 @@ impl Shared {
 
     /// Flushes every disk and the event queue.
     pub fn end(mut self) {
+        self.worker.finish();
         for disk in &self.disks {
             if let Err(error) = disk.flush() {
                 tracing::error!(lun = disk.unit.number, %error, "cannot flush at the end");

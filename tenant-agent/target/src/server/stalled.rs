@@ -1,0 +1,261 @@
+//! A store that stands still: what goes on all the same, and what must wait for it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by panicking")]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use bmi_block::{BlockDevice, BlockError};
+use clap::Parser;
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::SignalFd;
+
+use super::Server;
+use crate::arguments::Arguments;
+use crate::disk::Disk;
+use crate::events::Events;
+
+const NAME: &str = "iqn.2026-11.internal.bmi:test";
+/// NOP-In, SCSI Response, Data-In (RFC 7143 section 11.2.1.2).
+const NOP_IN: u8 = 0x20;
+const RESPONSE: u8 = 0x21;
+const DATA_IN: u8 = 0x25;
+
+/// A gate that holds everybody up while it is closed.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.closed.lock().unwrap();
+        drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
+    }
+}
+
+/// A store behind a gate. It never knows beforehand whether it will have to wait.
+struct Gated(Arc<Gate>, Arc<Mutex<Vec<u8>>>);
+
+impl BlockDevice for Gated {
+    fn size(&self) -> u64 {
+        1 << 20
+    }
+
+    fn has_volatile_cache(&self) -> bool {
+        true
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
+        self.0.pass();
+        let at = usize::try_from(offset).unwrap();
+        buffer.copy_from_slice(&self.1.lock().unwrap()[at..at + buffer.len()]);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
+        self.0.pass();
+        let at = usize::try_from(offset).unwrap();
+        self.1.lock().unwrap()[at..at + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn read_now(&self, _: u64, _: &mut [u8]) -> Option<Result<(), BlockError>> {
+        None
+    }
+
+    fn write_now(&self, _: u64, _: &[u8]) -> Option<Result<(), BlockError>> {
+        None
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        self.0.pass();
+        Ok(())
+    }
+
+    fn discard(&self, _: u64, _: u64) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn write_zeroes(&self, _: u64, _: u64) -> Result<(), BlockError> {
+        Ok(())
+    }
+}
+
+/// A target over a gated store.
+fn target(sessions: &str) -> (SocketAddr, Arc<Gate>, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let arguments = ["bmi-target", "--listen", "127.0.0.1:0", "--target", NAME, "--lun", "0=memory:1M"];
+    let arguments = arguments.into_iter().chain(["--sessions", sessions]);
+    let arguments = Arguments::try_parse_from(arguments).unwrap();
+    let (gate, bytes) = (Arc::new(Gate::default()), Arc::new(Mutex::new(vec![0; 1 << 20])));
+    let disk = Disk::over(Box::new(Gated(Arc::clone(&gate), Arc::clone(&bytes))));
+    let credentials = crate::credentials::open(&arguments).unwrap();
+    let events = Events::start(std::io::sink()).unwrap();
+    let signals = SignalFd::new(&SigSet::empty()).unwrap();
+    // It serves until the test program ends.
+    std::thread::spawn(move || {
+        let server = Server::new(&arguments, vec![disk], credentials, vec![listener], events);
+        server.unwrap().run(&signals);
+    });
+    (address, gate, bytes)
+}
+
+/// An initiator that counts its own commands.
+struct Initiator {
+    stream: TcpStream,
+    command: u32,
+}
+
+impl Initiator {
+    /// Sends a login, straight to full feature phase.
+    fn begin(address: SocketAddr, isid: u8) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let text = format!("InitiatorName=iqn.2026-11.x:i\0TargetName={NAME}\0SessionType=Normal\0");
+        let mut pdu = vec![0; 48];
+        pdu[..2].copy_from_slice(&[0x43, 0x87]);
+        pdu[7] = u8::try_from(text.len()).unwrap();
+        pdu[8..14].copy_from_slice(&[0x40, 0, 0x27, 0x23, 0, isid]);
+        pdu[27] = 1;
+        pdu.extend(text.as_bytes());
+        pdu.resize(pdu.len().next_multiple_of(4), 0);
+        (&stream).write_all(&pdu).unwrap();
+        Self { stream, command: 0 }
+    }
+
+    fn log_in(address: SocketAddr, isid: u8) -> Self {
+        let mut initiator = Self::begin(address, isid);
+        initiator.begun();
+        initiator
+    }
+
+    /// The login is accepted.
+    fn begun(&mut self) {
+        let answer = self.answer().unwrap();
+        assert_eq!(answer[36..38], [0, 0], "the login is accepted");
+        self.command = u32::from_be_bytes(answer[28..32].try_into().unwrap());
+        // Test unit ready: the first answer may be a unit attention.
+        self.scsi(0, 0, &[]);
+        assert_eq!(self.answer().unwrap()[0], RESPONSE);
+    }
+
+    /// A command is done, and well.
+    fn done(&mut self) {
+        let answer = self.answer().unwrap();
+        assert_eq!((answer[0], answer[3]), (RESPONSE, 0));
+    }
+
+    /// The next PDU's header; nothing when there is none within the time the stream has.
+    fn answer(&mut self) -> Option<[u8; 48]> {
+        let mut header = [0; 48];
+        match self.stream.read_exact(&mut header) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return None,
+            read => read.unwrap(),
+        }
+        let length = (usize::from(header[6]) << 8 | usize::from(header[7])).next_multiple_of(4);
+        self.stream.read_exact(&mut vec![0; length]).unwrap();
+        Some(header)
+    }
+
+    /// A SCSI command (RFC 7143 section 11.3) of one block, with immediate data when it writes.
+    fn scsi(&mut self, flags: u8, operation: u8, data: &[u8]) {
+        let mut pdu = vec![0; 48];
+        pdu[..2].copy_from_slice(&[0x01, 0x80 | flags]);
+        pdu[6..8].copy_from_slice(&u16::try_from(data.len()).unwrap().to_be_bytes());
+        pdu[16..20].copy_from_slice(&(self.command + 100).to_be_bytes());
+        let length: u16 = if flags == 0 { 0 } else { 512 };
+        pdu[22..24].copy_from_slice(&length.to_be_bytes());
+        pdu[24..28].copy_from_slice(&self.command.to_be_bytes());
+        pdu[32] = operation;
+        pdu[40] = 1;
+        pdu.extend(data);
+        self.command += 1;
+        self.stream.write_all(&pdu).unwrap();
+    }
+
+    fn read(&mut self) {
+        self.scsi(0x40, 0x28, &[]);
+    }
+
+    fn write(&mut self, value: u8) {
+        self.scsi(0x20, 0x2a, &[value; 512]);
+    }
+
+    /// An immediate NOP-Out that wants an answer.
+    fn ping(&mut self) {
+        let mut pdu = [0; 48];
+        pdu[..2].copy_from_slice(&[0x40, 0x80]);
+        pdu[19] = 9;
+        pdu[20..24].fill(0xff);
+        pdu[24..28].copy_from_slice(&self.command.to_be_bytes());
+        self.stream.write_all(&pdu).unwrap();
+    }
+}
+
+#[test]
+fn b4_a_store_that_stands_still_delays_neither_nop_nor_login() {
+    let (address, gate, _) = target("many");
+    let mut node = Initiator::log_in(address, 1);
+    gate.set(true);
+    node.read();
+    for _ in 0..3 {
+        node.ping();
+        assert_eq!(node.answer().unwrap()[0], NOP_IN, "before the read, which still waits");
+    }
+    let mut other = Initiator::log_in(address, 2);
+    other.ping();
+    assert_eq!(other.answer().unwrap()[0], NOP_IN);
+    gate.set(false);
+    assert_eq!(node.answer().unwrap()[0], DATA_IN, "the session was kept, and the read is answered");
+}
+
+#[test]
+fn b3_no_write_of_the_old_session_lands_after_the_new_one_has_begun() {
+    let (address, gate, bytes) = target("one");
+    let mut node = Initiator::log_in(address, 1);
+    node.write(1);
+    node.done();
+    gate.set(true);
+    node.write(2);
+    node.ping();
+    assert_eq!(node.answer().unwrap()[0], NOP_IN, "the write is on its way");
+    // The same node after a power cut: the old session is reinstated at once, but begins only when nothing of it is
+    // on its way any more.
+    let mut again = Initiator::begin(address, 1);
+    again.stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert!(again.answer().is_none(), "it must wait for the old session's write");
+    assert_eq!(bytes.lock().unwrap()[0], 1);
+    gate.set(false);
+    again.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    again.begun();
+    assert_eq!(bytes.lock().unwrap()[0], 2, "the old write landed before");
+    again.write(3);
+    again.done();
+    assert_eq!(bytes.lock().unwrap()[0], 3);
+}
+
+#[test]
+fn work_of_one_unit_is_done_in_the_order_it_came() {
+    let (address, gate, bytes) = target("one");
+    let mut node = Initiator::log_in(address, 1);
+    gate.set(true);
+    for value in 1..=20 {
+        node.write(value);
+    }
+    gate.set(false);
+    for _ in 1..=20 {
+        node.done();
+    }
+    assert_eq!(bytes.lock().unwrap()[0], 20);
+}
