@@ -52,7 +52,7 @@ fn built() -> PathBuf {
     let configured = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     // A relative one is meant from where cargo was started: the workspace.
     let target = repository().join(configured);
-    let built = target.join("debug");
+    let built = target.join(std::env::var("BMI_PROFILE").unwrap_or_else(|_| "debug".to_owned()));
     for program in PROGRAMS {
         let path = built.join(program);
         assert!(path.exists(), "{} is missing: run `cargo build --workspace --bins` first", path.display());

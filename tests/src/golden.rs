@@ -11,20 +11,21 @@ use crate::setup::operation_end;
 /// Where the image is kept.
 const PATH: &str = "/var/lib/bmi-quickstart/images/debian-12.raw";
 
-/// The golden image, built when there is none.
+/// The golden image, built when there is none, or one of another recipe.
 #[must_use]
 pub fn golden_image() -> PathBuf {
     let path = PathBuf::from(PATH);
-    if !path.exists() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        run(repository().join("infra/golden/build"), &[PATH]);
-    }
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    run(repository().join("infra/golden/build"), &["--if-needed", PATH]);
     path
 }
 
 /// Puts the golden image at another place, without copying it where that can be.
 pub fn image_place(to: &Path) {
     let from = golden_image();
+    // The quickstart looks at it, and would make its own.
+    let recipe = |image: &Path| format!("{}.recipe", image.display());
+    std::fs::copy(recipe(&from), recipe(to)).unwrap();
     if std::fs::hard_link(&from, to).is_err() {
         run("cp", &["--reflink=auto", "--sparse=always", from.to_str().unwrap(), to.to_str().unwrap()]);
     }

@@ -33,17 +33,23 @@ impl Node {
         let log = deployment.data.join("log").join(format!("node-{name}.log"));
         std::fs::write(&console, "").unwrap();
         let firmware = if firmware == Firmware::Bios { "bios" } else { "uefi" };
+        Self::run(deployment, mac, &["--firmware", firmware], console, log)
+    }
+
+    /// Switches a machine on that boots from a disk of its own, to be compared with.
+    #[must_use]
+    pub fn start_with_disk(deployment: &Deployment, mac: &str, disk: &std::path::Path) -> Self {
+        let name = mac.replace(':', "");
+        let console = deployment.data.join("console").join(format!("{name}.console"));
+        let log = deployment.data.join("log").join(format!("node-{name}.log"));
+        std::fs::write(&console, "").unwrap();
+        Self::run(deployment, mac, &["--disk", disk.to_str().unwrap()], console, log)
+    }
+
+    fn run(deployment: &Deployment, mac: &str, more: &[&str], console: PathBuf, log: PathBuf) -> Self {
         let child = command(&repository().join("infra/qemu-node"))
-            .args([
-                "--namespace",
-                &deployment.namespace,
-                "--bridge",
-                "bmi0",
-                "--mac",
-                mac,
-                "--firmware",
-                firmware,
-            ])
+            .args(["--namespace", &deployment.namespace, "--bridge", "bmi0", "--mac", mac])
+            .args(more)
             .arg("--console")
             .arg(&console)
             .stdout(std::fs::File::create(&log).unwrap())

@@ -146,3 +146,45 @@ fn f1_a_second_quickstart_is_refused_and_an_interrupted_one_cleans_up() {
     assert!(!status.success(), "an interrupted one did not do its work: {status}");
     place.assert_nothing_is_left();
 }
+
+/// The commands that the quickstart prints at its end, as a person would paste them.
+fn printed_commands(said: &str) -> Vec<String> {
+    let (_, rest) = said.split_once("What to try next:").unwrap();
+    let lines = rest.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.map(|line| line.split(" #").next().unwrap().trim().replace("tail -f", "tail -n 1")).collect()
+}
+
+#[test]
+fn f1_three_nodes_stay_up_what_is_printed_is_true_and_stop_leaves_nothing() {
+    let place = Place::new("three");
+    let begun = Instant::now();
+    let mut child = place.quickstart(&["--nodes", "3"], "out");
+    let status = wait(&mut child, ONCE);
+    let said = place.said("out");
+    println!("{said}\nquickstart --nodes 3: {:.0} s", begun.elapsed().as_secs_f64());
+    assert_eq!(status.code(), Some(0), "{said}");
+    for node in ["node-1", "node-2", "node-3"] {
+        assert!(said.contains(&format!("{node} is at its login prompt")), "{node}:\n{said}");
+    }
+    assert!(place.has_namespace(), "it stays up");
+
+    let commands = printed_commands(&said);
+    assert!(
+        commands[0].starts_with("export ") && commands.last().unwrap().contains("--stop"),
+        "{commands:?}"
+    );
+    let mut tried = 0;
+    for command in &commands[1..] {
+        let script = format!("{}\n{command}", commands[0]);
+        let ran = Command::new("bash").args(["-c", &script]).current_dir(repository()).output().unwrap();
+        let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(ran.status.success() && !ran.stdout.is_empty(), "`{command}`: {told}");
+        let out = String::from_utf8_lossy(&ran.stdout).into_owned();
+        if command.contains("instance list") {
+            assert_eq!(out.matches("running").count(), 3, "{out}");
+        }
+        tried += 1;
+    }
+    assert!(tried >= 6, "{commands:?}");
+    place.assert_nothing_is_left();
+}

@@ -1,0 +1,84 @@
+//! `bmi-bench`: measures a real deployment beside a peer, in one run, and prints ratios. `infra/bench` starts it.
+//!
+//! ```text
+//! provision.rs   request → portal for 1, 8 and 24 nodes at once, deprovision, clone; beside tgt and a full copy
+//! boot.rs        bytes read and time to the login prompt; beside the same VM with the image as a local disk
+//! tgt.rs         the peer: a stock tgtd
+//! ```
+//!
+//! Deliberately absent: a verdict. Numbers of a shared machine are for people to judge.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a measurement that cannot be made ends the run, and its results go to standard output"
+)]
+
+mod boot;
+mod provision;
+mod tgt;
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+/// A figure: what, ours, the peer's, and the unit.
+pub(crate) struct Figure {
+    pub(crate) what: String,
+    pub(crate) ours: f64,
+    pub(crate) peer: Option<(&'static str, f64)>,
+    pub(crate) unit: &'static str,
+}
+
+impl Figure {
+    fn json(&self) -> Value {
+        let mut value = json!({"what": self.what, "ours": self.ours, "unit": self.unit});
+        if let Some((name, peer)) = self.peer {
+            value["peer"] = json!({"name": name, "value": peer});
+            value["ratio_ours_to_peer"] = json!(self.ours / peer);
+        }
+        value
+    }
+
+    fn print(&self) {
+        print!("  {:<46}{:>12.3} {}", self.what, self.ours, self.unit);
+        match self.peer {
+            Some((name, peer)) => {
+                println!("   {name} {peer:.3} {}   ratio {:.2}", self.unit, self.ours / peer);
+            }
+            None => println!(),
+        }
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(name), Some(out)) = (arguments.next(), arguments.next().map(PathBuf::from)) else {
+        println!("usage: bmi-bench provision|boot FILE.json (infra/bench calls it)");
+        std::process::exit(2);
+    };
+    let figures = match name.as_str() {
+        "provision" => provision::run(),
+        "boot" => boot::run(),
+        other => panic!("there is no measurement `{other}`"),
+    };
+    println!("{name}");
+    figures.iter().for_each(Figure::print);
+    let machine = json!({
+        "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+        "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
+        "load_before": std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
+    });
+    let kept = json!({
+        "name": name,
+        "at": bmi_types::Timestamp::now(),
+        "profile": std::env::var("BMI_PROFILE").unwrap_or_else(|_| "debug".to_owned()),
+        "machine": machine,
+        "figures": figures.iter().map(Figure::json).collect::<Vec<_>>(),
+    });
+    std::fs::write(&out, serde_json::to_string_pretty(&kept).unwrap() + "\n").unwrap();
+    println!("  kept in {}", out.display());
+}

@@ -1,0 +1,136 @@
+//! Provision and deprovision, of the golden Debian image in a local store.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use bmi_tests::{Deployment, STORE_LARGE, operation_end, tree};
+use serde_json::{Value, json};
+
+use crate::Figure;
+use crate::tgt::Tgt;
+
+/// Nodes at once.
+const ROUNDS: [usize; 3] = [1, 8, 24];
+/// One at a time is short: it is done several times, and the median counts.
+const REPEATS: usize = 7;
+
+fn seconds(from: &Value, to: &Value) -> f64 {
+    let micros = |value: &Value| {
+        let time: bmi_types::Timestamp = serde_json::from_value(value.clone()).unwrap();
+        time.micros()
+    };
+    (micros(to) - micros(from)) as f64 / 1e6
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// What one round took: to the last portal, a single clone, and to the last removal.
+struct Round {
+    portal: f64,
+    clone: f64,
+    removal: f64,
+}
+
+fn round(deployment: &Deployment, count: usize) -> Round {
+    let api = &deployment.api;
+    let nodes: Vec<String> = (1..=count).map(|number| format!("node-{number}")).collect();
+    let operations: Vec<Value> = std::thread::scope(|scope| {
+        let requests: Vec<_> = nodes
+            .iter()
+            .map(|node| {
+                scope.spawn(move || {
+                    let body =
+                        json!({"name": node, "node": node, "image": "debian-12", "network": "provisioning"});
+                    api.post("/v1/projects/lab/instances", &body).expect(202)
+                })
+            })
+            .collect();
+        requests.into_iter().map(|request| request.join().unwrap()).collect()
+    });
+    let ended: Vec<Value> = operations.iter().map(|operation| operation_end(api, operation)).collect();
+    assert!(ended.iter().all(|operation| operation["state"] == "succeeded"), "{ended:#?}");
+    let step = |operation: &Value, name: &str, field: &str| {
+        let steps = operation["steps"].as_array().unwrap();
+        steps.iter().find(|step| step["name"] == name).unwrap()[field].clone()
+    };
+    let first =
+        ended.iter().map(|operation| &operation["created_at"]).min_by_key(|at| at.to_string()).unwrap();
+    let portal = ended.iter().map(|operation| seconds(first, &step(operation, "expose-target", "ended_at")));
+    let clone = ended.iter().map(|operation| {
+        let begun = step(operation, "prepare-image", "started_at");
+        seconds(&begun, &step(operation, "prepare-image", "ended_at"))
+    });
+    let (portal, clone) = (portal.fold(0.0, f64::max), median(clone.collect()));
+    let begun = Instant::now();
+    let removals: Vec<Value> = nodes
+        .iter()
+        .map(|node| api.delete(&format!("/v1/projects/lab/instances/{node}")).expect(202))
+        .collect();
+    for removal in &removals {
+        assert_eq!(operation_end(api, removal)["state"], "succeeded");
+    }
+    Round { portal, clone, removal: begun.elapsed().as_secs_f64() }
+}
+
+pub(crate) fn run_all(deployment: &Deployment) -> Vec<Figure> {
+    let images = deployment.store().join("images");
+    let image: PathBuf =
+        tree(&images).keys().map(|name| images.join(name)).find(|path| path.is_file()).unwrap();
+    // On the same file system, so that both clone in the same way.
+    let folder = deployment.store().join("bench");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut figures = Vec::new();
+    let tgt = Tgt::start();
+    for count in ROUNDS {
+        let repeats = if count == 1 { REPEATS } else { 3 };
+        // Taken in turns, so that what else the machine does meets both.
+        let (mut ours, mut peers, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..repeats {
+            ours.push(round(deployment, count));
+            peers.push(tgt.provision(&image, &folder, count));
+            removed.push(tgt.deprovision(&folder, count));
+        }
+        let of = |field: fn(&Round) -> f64| median(ours.iter().map(field).collect());
+        let what = |text: &str| format!("{text}, {count} at once");
+        let figure = |what, ours, peer| Figure { what, ours, peer: Some(("tgt", peer)), unit: "s" };
+        figures.push(figure(what("request to portal"), of(|round| round.portal), median(peers)));
+        figures.push(figure(what("deprovision"), of(|round| round.removal), median(removed)));
+        if count == 1 {
+            let begun = Instant::now();
+            let copy = folder.join("copy.raw");
+            let (from, to) = (image.to_str().unwrap(), copy.to_str().unwrap());
+            bmi_tests::run("cp", &["--reflink=never", "--sparse=always", from, to]);
+            bmi_tests::run("sync", &[to]);
+            let copied = begun.elapsed().as_secs_f64();
+            std::fs::remove_file(&copy).unwrap();
+            figures.push(Figure {
+                what: "clone (step prepare-image, both volumes)".to_owned(),
+                ours: of(|round| round.clone),
+                peer: Some(("full copy", copied)),
+                unit: "s",
+            });
+        }
+    }
+    drop(tgt);
+    std::fs::remove_dir_all(&folder).unwrap();
+    figures
+}
+
+pub(crate) fn run_deployment() -> Deployment {
+    let mut deployment = Deployment::start(STORE_LARGE);
+    deployment.api.project("lab");
+    deployment.agent_start();
+    deployment
+}
+
+pub(crate) fn run() -> Vec<Figure> {
+    let deployment = run_deployment();
+    let _ = deployment.golden_import("lab");
+    for number in 1..=ROUNDS[ROUNDS.len() - 1] {
+        deployment.api.node_of(&format!("node-{number}"), &format!("52:54:00:be:00:{number:02x}"), "lab");
+    }
+    run_all(&deployment)
+}
