@@ -48,6 +48,11 @@ pub fn faults(config: &Config) -> Vec<String> {
             faults.push(format!("loaders: {} is missing: install ipxe", path.display()));
         }
     }
+    if let Some(uplink) = &config.uplink
+        && !Path::new("/sys/class/net").join(uplink.as_str()).exists()
+    {
+        faults.push(format!("uplink: this host has no network card {}", uplink.as_str()));
+    }
     if !config.volume_dir.is_dir() {
         faults.push(format!("volume_dir: {} is not a directory", config.volume_dir.display()));
     }

@@ -200,6 +200,40 @@ impl Deployment {
         });
     }
 
+    /// Ends both halves of the agent as a crash would: SIGKILL.
+    pub fn agent_kill(&mut self) {
+        let mut child = self.agent.take().unwrap();
+        // The helper is a child of the agent; it is killed first, or it would end in good order.
+        let config = self.agent_config().display().to_string();
+        for helper in crate::host::processes() {
+            if helper.command.contains(" helper ") && helper.command.contains(&config) {
+                run("kill", &["-9", &helper.pid.to_string()]);
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// What a restart of the host does to a deployment: every process of it dies, what it mounted is not mounted any
+    /// more, its bridge and its rules are gone. Its data directory is left.
+    pub fn host_dies(&mut self) {
+        self.control_plane_kill();
+        self.agent_kill();
+        let uids = self.uid_base..self.uid_base + UIDS;
+        for process in crate::host::processes().into_iter().filter(|one| uids.contains(&one.uid)) {
+            output("kill", &["-9", &process.pid.to_string()]);
+        }
+        until("every process has died", START, || {
+            let left = crate::host::processes().into_iter().any(|one| uids.contains(&one.uid));
+            (!left).then_some(())
+        });
+        self.inside("ip", &["link", "del", "bmi0"]);
+        self.inside("nft", &["flush", "ruleset"]);
+        for mount in mounts_below(&self.data) {
+            run("umount", &[&mount]);
+        }
+    }
+
     /// Whether the control plane and the agent, where started, still run.
     pub fn assert_alive(&mut self) {
         for (name, child) in [("control plane", &mut self.control_plane), ("agent", &mut self.agent)] {

@@ -20,6 +20,7 @@ pub enum Firmware {
 #[derive(Debug)]
 pub struct Node {
     child: Child,
+    mac: String,
     console: PathBuf,
     log: PathBuf,
 }
@@ -55,7 +56,13 @@ impl Node {
             .stdout(std::fs::File::create(&log).unwrap())
             .stderr(std::fs::File::options().append(true).open(&log).unwrap())
             .spawn();
-        Self { child: child.unwrap(), console, log }
+        Self { child: child.unwrap(), mac: mac.to_owned(), console, log }
+    }
+
+    /// Puts the node's cable into the deployment's bridge again: the bridge it was in is gone.
+    pub fn plug_in(&self, deployment: &Deployment) {
+        let tap = format!("tap{}", &self.mac.replace(':', "")[2..]);
+        deployment.inside("ip", &["link", "set", &tap, "master", "bmi0"]);
     }
 
     /// What the node printed, without escape sequences.

@@ -138,6 +138,14 @@ pub fn generation(connection: &mut AnyConnection, id: NetworkId) -> Result<i64, 
         .first(connection)?)
 }
 
+/// Makes the next desired state of a network newer than a generation. Gives whether that changed anything.
+pub fn generation_raise(connection: &mut AnyConnection, id: NetworkId, above: i64) -> Result<bool, DbError> {
+    let behind =
+        networks::table.filter(networks::id.eq(Key::from(id))).filter(networks::generation.le(above));
+    let next = above.saturating_add(1);
+    Ok(diesel::update(behind).set(networks::generation.eq(next)).execute(connection)? == 1)
+}
+
 /// Removes a network and its agent's record.
 pub fn delete(connection: &mut AnyConnection, id: NetworkId) -> Result<(), DbError> {
     diesel::delete(networks::table.filter(networks::id.eq(Key::from(id)))).execute(connection)?;

@@ -16,6 +16,8 @@ use super::instance::boot_key_purpose;
 use super::{App, network};
 use crate::error::AppError;
 
+/// The most generations that an agent can have seen and a restored database not: a change a millisecond for a month.
+const AHEAD_MAX: i64 = 1 << 32;
 /// The longest an agent may wait for a change.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -30,6 +32,7 @@ pub async fn desired_state(
     wait: Duration,
 ) -> Result<Option<DesiredState>, AppError> {
     let deadline = Instant::now() + wait.min(WAIT_MAX);
+    catch_up(app, name, known).await?;
     let mut bell = app.wake.desired.listen();
     loop {
         let found = read(app, name, known).await?;
@@ -37,6 +40,39 @@ pub async fn desired_state(
             return Ok(found);
         }
         bell.wait().await;
+    }
+}
+
+/// An agent that knows a newer generation than there is has seen the future of a database that was restored from a
+/// backup. Its next desired state must be newer than that, or the agent would ignore it.
+async fn catch_up(app: &App, name: &str, known: u64) -> Result<(), AppError> {
+    let (asked, known) = (name.to_owned(), i64::try_from(known).unwrap_or(i64::MAX));
+    let behind = app
+        .db
+        .read(move |connection| {
+            let network = network::find(connection, &asked)?;
+            let generation = bmi_db::network::generation(connection, network.id)?;
+            let ahead = known.saturating_sub(generation);
+            Ok::<_, AppError>((ahead > 0).then_some((network.id, ahead)))
+        })
+        .await?;
+    match behind {
+        Some((network, ahead)) if ahead <= AHEAD_MAX => {
+            tracing::warn!(
+                network.name = name,
+                ahead,
+                "the agent knows a later generation; was a backup restored?"
+            );
+            let raise =
+                move |connection: &mut _| bmi_db::network::generation_raise(connection, network, known);
+            app.db.write(raise).await?;
+            Ok(())
+        }
+        Some((_, ahead)) => {
+            tracing::error!(network.name = name, ahead, "the agent claims a generation that cannot be");
+            Ok(())
+        }
+        None => Ok(()),
     }
 }
 

@@ -1,0 +1,128 @@
+//! What the operations guide promises: install, backup and restore, and what is in it about files.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by panicking")]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use bmi_tests::{Deployment, STORE_SMALL, output, repository, run, until};
+use serde_json::json;
+
+/// The commands of the guide's section on backup, on a deployment of a test instead of the installed one.
+#[test]
+fn a_backup_brings_a_lost_control_plane_back_and_nothing_newer_is_lost() {
+    let mut deployment = Deployment::start(STORE_SMALL);
+    deployment.api.project("lab");
+    deployment.agent_start();
+    deployment.api.image("lab", "golden");
+    deployment.api.node_of("node-1", "52:54:00:0d:00:01", "lab");
+    deployment.api.node_of("node-2", "52:54:00:0d:00:02", "lab");
+    deployment.api.instance("lab", "node-1", "golden", &json!({}));
+    let data = deployment.data.join("control-plane");
+    let backup = deployment.data.join("state.tgz");
+
+    let guide = fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    let (_, tar) = guide.split_once("tar -C /var/lib/bmi/control-plane -czf /backup/bmi-state.tgz").unwrap();
+    let (excluded, _) = tar.split_once("systemctl start").unwrap();
+    let excluded = excluded.trim().trim_start_matches('\\').trim();
+    deployment.control_plane_stop();
+    let command = format!("tar -C {} -czf {} {excluded}", data.display(), backup.display());
+    run("sh", &["-c", &command]);
+    deployment.control_plane_start();
+
+    // Made after the backup; then the state is lost.
+    deployment.api.instance("lab", "node-2", "golden", &json!({}));
+    deployment.control_plane_stop();
+    for name in ["bmi.sqlite", "bmi.sqlite-wal", "bmi.sqlite-shm", "master.key", "admin.token"] {
+        fs::remove_file(data.join(name)).ok();
+    }
+    run("tar", &["-C", data.to_str().unwrap(), "-xzf", backup.to_str().unwrap()]);
+    deployment.control_plane_start();
+
+    let api = &deployment.api;
+    let instances = api.list("/v1/projects/lab/instances");
+    assert_eq!(instances.len(), 1, "{instances:#?}");
+    until("the target of the instance listens", Duration::from_secs(30), || {
+        let now = api.get("/v1/projects/lab/instances/node-1").expect(200);
+        (now["target_state"] == "listening").then_some(())
+    });
+    // Keys can be read: the node can be provisioned anew.
+    api.instance_remove("lab", "node-1");
+    api.instance("lab", "node-1", "golden", &json!({}));
+    // What was made since is nobody's, and is kept aside.
+    until("the newer volumes are aside", Duration::from_secs(30), || {
+        (fs::read_dir(deployment.store().join("aside")).ok()?.count() == 2).then_some(())
+    });
+}
+
+/// The control plane tells a restored agent's generation from its own: the agent must not ignore an older one for ever.
+#[test]
+fn every_path_and_program_of_the_guide_is_there() {
+    let guide = fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    for script in ["infra/packages", "infra/install", "infra/golden/build", "infra/quickstart"] {
+        assert!(guide.contains(script) && repository().join(script).exists(), "{script}");
+    }
+    let cli = Deployment::built("bmi");
+    let commands = guide.lines().filter_map(|line| line.split(" #").next()?.strip_prefix("bmi "));
+    let mut seen = 0;
+    for command in commands {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let verb: Vec<&str> = words.iter().copied().take(2).chain(["--help"]).collect();
+        let help = String::from_utf8(output(&cli, &verb).stdout).unwrap();
+        for flag in words.iter().filter(|word| word.starts_with("--")) {
+            assert!(help.contains(flag), "{flag} of `bmi {command}`");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 8, "the guide shows commands");
+}
+
+/// Installs debug programs as if they were a release, below a directory.
+#[test]
+fn an_installation_has_everything_and_keeps_what_was_configured() {
+    let place = Path::new("/var/lib/bmi-tests").join(format!("install-{}", std::process::id()));
+    let built = place.join("target/release");
+    fs::create_dir_all(&built).unwrap();
+    for program in ["bmi", "bmi-control-plane", "bmi-agent", "bmi-target", "bmi-netboot"] {
+        fs::copy(Deployment::built(program), built.join(program)).unwrap();
+    }
+    let root = place.join("root");
+    let install = || {
+        let ran = std::process::Command::new(repository().join("infra/install"))
+            .args(["--destdir", root.to_str().unwrap()])
+            .env("CARGO_TARGET_DIR", place.join("target"))
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    install();
+    for file in [
+        "usr/local/bin/bmi",
+        "usr/local/sbin/bmi-target",
+        "etc/systemd/system/bmi-agent.service",
+        "etc/sysctl.d/90-bmi.conf",
+        "usr/local/share/man/man1/bmi.1",
+        "usr/local/share/bash-completion/completions/bmi",
+    ] {
+        assert!(fs::metadata(root.join(file)).is_ok_and(|found| found.len() > 0), "{file}");
+    }
+    // The example is valid as it is.
+    let config = root.join("etc/bmi/control-plane.toml");
+    let checked = output(
+        root.join("usr/local/sbin/bmi-control-plane"),
+        &["--config", config.to_str().unwrap(), "check-config"],
+    );
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    // The agent's names a card that this machine lacks, and nothing worse.
+    let agent = root.join("etc/bmi/agent.toml");
+    let checked =
+        output(root.join("usr/local/sbin/bmi-agent"), &["--config", agent.to_str().unwrap(), "check"]);
+    let told = String::from_utf8(checked.stdout).unwrap();
+    assert!(told.contains("enp1s0") && !told.contains("unknown field"), "{told}");
+    fs::write(&config, "mine").unwrap();
+    assert!(install().contains("kept: /etc/bmi/control-plane.toml"));
+    assert_eq!(fs::read_to_string(&config).unwrap(), "mine");
+    fs::remove_dir_all(&place).unwrap();
+}
