@@ -214,6 +214,12 @@ impl Deployment {
         child.wait().unwrap();
     }
 
+    /// Sends a signal to the agent's unprivileged half: `STOP` makes it stand still, `CONT` go on.
+    pub fn agent_signal(&self, signal: &str) {
+        let pid = self.agent.as_ref().unwrap().id().to_string();
+        run("kill", &[&format!("-{signal}"), &pid]);
+    }
+
     /// What a restart of the host does to a deployment: every process of it dies, what it mounted is not mounted any
     /// more, its bridge and its rules are gone. Its data directory is left.
     pub fn host_dies(&mut self) {

@@ -5,7 +5,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use crate::deployment::Deployment;
-use crate::host::{command, end, repository};
+use crate::host::{command, end, output, repository};
 
 /// Firmware of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +60,12 @@ impl Node {
     }
 
     /// Puts the node's cable into the deployment's bridge again: the bridge it was in is gone.
-    pub fn plug_in(&self, deployment: &Deployment) {
+    /// Gives whether there is a bridge yet.
+    #[must_use]
+    pub fn plug_in(&self, deployment: &Deployment) -> bool {
         let tap = format!("tap{}", &self.mac.replace(':', "")[2..]);
-        deployment.inside("ip", &["link", "set", &tap, "master", "bmi0"]);
+        let arguments = ["-n", &deployment.namespace, "link", "set", &tap, "master", "bmi0"];
+        output("ip", &arguments).status.success()
     }
 
     /// What the node printed, without escape sequences.

@@ -122,7 +122,7 @@ fn b4_k2_a_running_node_outlives_everything_around_it_and_loses_nothing() {
     assert_eq!(own(&deployment, "bmi-"), []);
     deployment.control_plane_start();
     deployment.agent_start_on("provisioning");
-    node.plug_in(&deployment);
+    until("the bridge is there again", Duration::from_secs(60), || node.plug_in(&deployment).then_some(()));
     goes_on(&mut node, "the host restarted");
 
     // The node loses power while it writes, and boots again: nobody holds its session against it.
