@@ -82,6 +82,45 @@ fn an_operator_finds_orphans_set_aside_and_everything_else_untouched() {
     until("nothing is aside", SOON, || names(&store.join("aside")).is_empty().then_some(()));
 }
 
+/// A directory and a port of an instance that nobody wants, made by hand as the agent would; and a port of somebody
+/// else's, which is left alone.
+#[test]
+fn the_agent_removes_what_nobody_wants_from_its_host() {
+    let mut deployment = Deployment::start(STORE_SMALL);
+    deployment.api.project("lab");
+    deployment.agent_start();
+    deployment.api.node_of("node-1", "52:54:00:0c:00:03", "lab");
+    deployment.api.image("lab", "golden");
+    deployment.api.instance("lab", "node-1", "golden", &json!({}));
+    let links = |deployment: &Deployment| -> Vec<(String, String)> {
+        let links: Value = serde_json::from_str(&deployment.inside("ip", &["-j", "link"])).unwrap();
+        let field = |link: &Value, name: &str| link[name].as_str().unwrap_or_default().to_owned();
+        let links = links.as_array().unwrap();
+        links.iter().map(|link| (field(link, "ifname"), field(link, "ifalias"))).collect()
+    };
+    let before = links(&deployment);
+    // The port of a target that was: its name is derived from its id, so it is taken from a real one that goes.
+    let instance = deployment.api.get("/v1/projects/lab/instances/node-1").expect(200);
+    let alias = format!("bmi:{}", text(&instance["id"]));
+    let port = before.iter().find(|(_, of)| *of == alias).map(|(name, _)| name.clone()).unwrap();
+    deployment.api.instance_remove("lab", "node-1");
+    let without = links(&deployment);
+    assert!(!without.iter().any(|(name, _)| *name == port));
+    for (name, peer, alias) in [(port.as_str(), "peer0", alias.as_str()), ("foreign0", "peer1", "somebody's")]
+    {
+        deployment.inside("ip", &["link", "add", name, "type", "veth", "peer", "name", peer]);
+        deployment.inside("ip", &["link", "set", name, "alias", alias, "master", "bmi0"]);
+    }
+    let stranger = deployment.data.join("agent/run/01a21053-6083-733d-995f-00000000000a");
+    fs::create_dir(&stranger).unwrap();
+    until("the agent has removed both", SOON, || {
+        let port_is_there = links(&deployment).iter().any(|(name, _)| *name == port);
+        (!port_is_there && !stranger.exists()).then_some(())
+    });
+    assert!(links(&deployment).iter().any(|(name, _)| name == "foreign0"), "it is not ours");
+    deployment.assert_alive();
+}
+
 #[test]
 fn a_volume_that_is_missing_is_told_once_in_the_timeline() {
     let mut deployment = Deployment::start(STORE_SMALL);

@@ -146,6 +146,12 @@ pub fn alias(id: ProcessId) -> String {
     format!("bmi:{id}")
 }
 
+/// The process that an alias names.
+#[must_use]
+pub fn process_of_alias(alias: &str) -> Option<ProcessId> {
+    alias.strip_prefix("bmi:")?.parse().ok()
+}
+
 /// The bridge family table of a bridge.
 #[must_use]
 pub fn bridge_table(bridge: &InterfaceName) -> String {
@@ -167,6 +173,8 @@ mod tests {
         assert_ne!(port(&bridge, id), port(&bridge, ProcessId::Netboot));
         assert!(port(&bridge, id).as_str().parse::<InterfaceName>().is_ok());
         assert!(mac_text(&bridge, id).starts_with("02:"));
+        assert_eq!(process_of_alias(&alias(id)), Some(id));
+        assert_eq!(process_of_alias("bmi:provisioning"), None, "a network's");
     }
 
     #[test]

@@ -40,7 +40,7 @@ use crate::helper::frame;
 use crate::helper::validate::{self, Refusal};
 use crate::helper::verbs::{Found, FoundProcess};
 use crate::ledger::write_whole;
-use crate::plan::names::{ProcessId, alias, port};
+use crate::plan::names::{ProcessId, alias, port, process_of_alias};
 use crate::plan::spec::{NETBOOT_SLOT, NetworkSpec, ProcessSpec, TargetSpec};
 use launcher::{Order, OrderLun};
 use record::{Record, Run};
@@ -420,6 +420,14 @@ impl Diskless for ProcessDriver {
             let run = record.as_ref().map(|record| &record.run).filter(|run| run.lives()).map(Run::name);
             let spec = record.map(|record| record.spec);
             processes.insert(id, FoundProcess { spec, run, wired: wired(id) });
+        }
+        // A port of ours without a directory: its process is none that is known, so it is to be removed.
+        for (name, link) in &links {
+            let Some(id) = link.alias.as_deref().and_then(process_of_alias) else { continue };
+            let ours = name.as_str() == port(&self.config.bridge, id).as_str();
+            if ours && !processes.contains_key(&id) && !self.busy.borrow().contains(&id) {
+                processes.insert(id, FoundProcess { spec: None, run: None, wired: false });
+            }
         }
         let netboot = fs::read(self.directory(ProcessId::Netboot).join(NETBOOT_FILE)).ok();
         Ok(Found {

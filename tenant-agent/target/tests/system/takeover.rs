@@ -70,7 +70,7 @@ fn logout_reason(target: &Target) -> String {
 }
 
 #[test]
-fn the_same_name_and_isid_reinstate_at_once() {
+fn b3_the_same_name_and_isid_reinstate_at_once() {
     let target = one();
     let (mut old, _) = Initiator::log_in(&target, "iqn.a", 1);
     let before = Instant::now();
@@ -84,7 +84,7 @@ fn the_same_name_and_isid_reinstate_at_once() {
 }
 
 #[test]
-fn a_holder_that_gives_no_sign_of_life_is_fenced_after_a_second() {
+fn b3_a_holder_that_gives_no_sign_of_life_is_fenced_after_a_second() {
     let target = one();
     let (mut old, _) = Initiator::log_in(&target, "iqn.a", 1);
     let before = Instant::now();
@@ -97,7 +97,7 @@ fn a_holder_that_gives_no_sign_of_life_is_fenced_after_a_second() {
 }
 
 #[test]
-fn a_living_holder_stays_and_the_newcomer_may_retry() {
+fn b3_a_living_holder_stays_and_raises_a_conflict() {
     let target = one();
     let (mut old, _) = Initiator::log_in(&target, "iqn.a", 1);
     let mut newcomer = Initiator::begin(&target, "iqn.b", 1);
