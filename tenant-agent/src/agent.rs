@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::BootGate;
 use bmi_agent_api::desired::DesiredState;
-use bmi_agent_api::event::{AgentEvent, EventSource, TargetEvent};
+use bmi_agent_api::event::{AgentEvent, BridgeEvent, EventSource, TargetEvent};
 use bmi_agent_api::status::{InstanceStatus, ServiceStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -182,6 +182,10 @@ impl Agent {
                         self.fail(id, format!("it ended by itself: {how}"));
                     }
                 }
+                News::MacConflict(mac, place, second) => {
+                    let from = EventSource::Bridge { said: BridgeEvent::MacConflict { mac, place, second } };
+                    self.pass_on(AgentEvent { at: Timestamp::now(), from });
+                }
                 News::Line(id, run, line) => match events::read(id, &line, Timestamp::now()) {
                     Err(error) => tracing::debug!(process = %id, %error, "a line is no event"),
                     Ok(event) => {
@@ -202,6 +206,8 @@ impl Agent {
             }
         }
         for (instance, boot) in floors {
+            // The boot services are told too: the token of a boot that has logged in is spent.
+            heard = Heard::Change;
             self.floor_raise(instance, boot).await?;
         }
         Ok(heard)

@@ -140,9 +140,14 @@ fn processes_outlive_the_agent_and_are_found_again_without_a_control_plane() {
     let name = wanted.id.to_string();
     let before = [host.pid(&name), host.pid("netboot")];
 
+    // A port that is found needs no agent any more; one that joins while there is none reaches nothing.
+    let node = host.node(1, mac(1));
+    node_address(&node, 1);
     host.agent_kill();
     host.control_plane.go_away(true);
-    let node = host_node(&mut host);
+    let late = host.node_unchecked(2, mac(2));
+    node_address(&late, 2);
+    assert!(!connects(&late, "10.20.0.2", 80), "a port that nobody has found");
     assert!(connects(&node, "10.20.0.9", 3260), "the target serves without an agent");
     host.agent_start();
     // A target that ends while the control plane is away is started again from the ledger.
@@ -157,13 +162,6 @@ fn processes_outlive_the_agent_and_are_found_again_without_a_control_plane() {
     assert_eq!(host.pid("netboot"), before[1], "the boot services are not touched");
     host.control_plane.go_away(false);
     host.await_target(wanted.id, &ServiceStatus::Listening);
-}
-
-/// A node whose port is in the bridge before the agent knows: the rules are in force without an agent.
-fn host_node(host: &mut Host) -> String {
-    let node = host.node_unchecked(1, mac(1));
-    node_address(&node, 1);
-    node
 }
 
 #[test]
@@ -231,7 +229,7 @@ fn a_node_boots_by_dhcp_script_and_login() {
         .iter()
         .filter_map(|event| match &event.from {
             EventSource::Netboot { said } => Some(said),
-            EventSource::Target { .. } => None,
+            EventSource::Target { .. } | EventSource::Bridge { .. } => None,
         })
         .collect();
     let any = |is: fn(&NetbootEvent) -> bool| netboot.iter().any(|said| is(said));

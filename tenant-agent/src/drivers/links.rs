@@ -121,6 +121,20 @@ impl Links {
         })
     }
 
+    /// Enters at which port of its bridge a MAC is, for good: no frame from elsewhere moves it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn mac_fix(&self, port: &InterfaceName, mac: [u8; 6]) -> Result<(), LinkError> {
+        let index = self.find(port.as_str()).await?.index;
+        let entry = self.0.neighbours().add_bridge(index, &mac).state(NeighbourState::Noarp).replace();
+        entry.execute().await.map_err(|source| LinkError::Request {
+            doing: "fixing the address at",
+            link: port.to_string(),
+            source,
+        })
+    }
+
     /// Makes a veth pair and moves its far end into a namespace. A pair of the same owner is replaced.
     ///
     /// # Errors

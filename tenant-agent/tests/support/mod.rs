@@ -257,7 +257,7 @@ pub fn instance(number: u8, volume: &Path) -> DesiredInstance {
         id,
         hostname: format!("node-{number}").parse().unwrap(),
         macs: vec![mac(number)],
-        node_address: format!("10.20.0.{}", 70 + number).parse().unwrap(),
+        node_address: Some(format!("10.20.0.{}", 70 + number).parse().unwrap()),
         architecture: Architecture::X86_64,
         initiator: Iqn::node_initiator(node),
         target: DesiredTarget {
@@ -287,6 +287,7 @@ pub fn desired(generation: u64, instances: Vec<DesiredInstance>) -> DesiredState
             name: "lab".parse().unwrap(),
             plan: NetworkPlan::lay_out("10.20.0.0/24".parse().unwrap(), None, None, None, None).unwrap(),
             dhcp: DhcpMode::Authoritative,
+            relays: Vec::new(),
             segment: Segment::None,
         },
         instances,
