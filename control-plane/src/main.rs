@@ -12,7 +12,7 @@ use actix_web::dev::ServerHandle;
 use bmi_auth::{LocalAdmin, MasterKey};
 use bmi_control_plane::app::image::Uploads;
 use bmi_control_plane::app::metrics::Metrics;
-use bmi_control_plane::app::{App, Wake};
+use bmi_control_plane::app::{App, Wake, boots_watch};
 use bmi_control_plane::config::{AgentSocket, Config, Store};
 use bmi_control_plane::{http, workflows};
 use bmi_db::{AnyConnection, Db, DbError};
@@ -126,7 +126,8 @@ async fn serve(config: &Config) -> Result<(), StartError> {
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr()?;
     let api = http::api_server(Arc::clone(&app), listener)?;
-    let workers = workflows::start(&app, &format!("{address} pid {}", std::process::id()));
+    let mut workers = workflows::start(&app, &format!("{address} pid {}", std::process::id()));
+    workers.push(tokio::spawn(boots_watch(Arc::clone(&app))));
     let api_handle = api.handle();
     let api = tokio::spawn(api);
     println!("{}", serde_json::json!({"event": "listening", "address": address}));
@@ -196,6 +197,7 @@ fn assemble(config: &Config) -> Result<App, StartError> {
         power: Arc::new(Manual),
         import_dir: config.import_dir.clone().map(ImportDir::new),
         agent_wait: workflows::AGENT_WAIT,
+        boot_limits: config.boot,
         uploads: Uploads::default(),
         metrics: Metrics::default(),
         wake: Wake::default(),
