@@ -14,6 +14,22 @@ pub enum Firmware {
     Bios,
     /// OVMF with its own PXE.
     Uefi,
+    /// OVMF with UEFI HTTP boot only.
+    UefiHttp,
+    /// OVMF with iPXE in the NIC's ROM.
+    UefiIpxe,
+}
+
+impl Firmware {
+    /// What `infra/qemu-node` calls it.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Bios => "bios",
+            Self::Uefi => "uefi",
+            Self::UefiHttp => "uefi-http",
+            Self::UefiIpxe => "uefi-ipxe",
+        }
+    }
 }
 
 /// A node that is switched on. It is switched off when it goes out of scope.
@@ -28,22 +44,19 @@ impl Node {
     /// Switches a node on.
     #[must_use]
     pub fn start(deployment: &Deployment, mac: &str, firmware: Firmware) -> Self {
-        let name = mac.replace(':', "");
+        Self::start_with(deployment, &[mac], firmware)
+    }
+
+    /// Switches on a node with several NICs. It boots from the last.
+    #[must_use]
+    pub fn start_with(deployment: &Deployment, macs: &[&str], firmware: Firmware) -> Self {
+        let name = macs[0].replace(':', "");
         let console = deployment.data.join("console").join(format!("{name}.console"));
         let log = deployment.data.join("log").join(format!("node-{name}.log"));
         std::fs::write(&console, "").unwrap();
-        let firmware = if firmware == Firmware::Bios { "bios" } else { "uefi" };
         let child = command(&repository().join("infra/qemu-node"))
-            .args([
-                "--namespace",
-                &deployment.namespace,
-                "--bridge",
-                "bmi0",
-                "--mac",
-                mac,
-                "--firmware",
-                firmware,
-            ])
+            .args(["--namespace", &deployment.namespace, "--bridge", "bmi0", "--firmware", firmware.word()])
+            .args(macs.iter().flat_map(|mac| ["--mac", *mac]))
             .arg("--console")
             .arg(&console)
             .stdout(std::fs::File::create(&log).unwrap())
