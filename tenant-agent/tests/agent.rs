@@ -12,11 +12,10 @@
 mod support;
 
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
 
 use bmi_agent_api::event::{EventSource, NetbootEvent, TargetEvent};
 use bmi_agent_api::status::ServiceStatus;
-use support::{Host, UID_BASE, connects, desired, instance, mac, output, proc_status, run, until};
+use support::{Host, UID_BASE, connects, desired, dhcp, instance, mac, output, proc_status, run, until};
 
 fn node_address(node: &str, number: u8) {
     run("ip", &["-n", node, "addr", "flush", "dev", "eth0"]);
@@ -240,26 +239,6 @@ fn a_node_boots_by_dhcp_script_and_login() {
     assert!(any(|said| matches!(said, NetbootEvent::Refused { .. })));
     let token = url.rsplit_once('/').unwrap().1;
     assert!(!serde_json::to_string(&seen).unwrap().contains(token));
-}
-
-/// Asks DHCP as a client would, and gives the address and the boot file of the answer.
-fn dhcp(host: &Host, node: &str, more: &[&str]) -> (String, String) {
-    let script = host.state.path().join("udhcpc.sh");
-    std::fs::write(
-        &script,
-        "#!/bin/sh\n[ \"$1\" = bound ] && echo \"BOUND $ip ${bootfile:-$boot_file}\"\nexit 0\n",
-    )
-    .unwrap();
-    run("chmod", &["755", script.to_str().unwrap()]);
-    let client =
-        ["netns", "exec", node, "busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n", "-O", "bootfile", "-s"];
-    let output = Command::new("ip").args(client).arg(&script).args(more).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let bound = text.lines().find_map(|line| line.strip_prefix("BOUND ")).unwrap_or_else(|| {
-        panic!("no lease: {text} {}", String::from_utf8_lossy(&output.stderr));
-    });
-    let (address, file) = bound.split_once(' ').unwrap();
-    (address.to_owned(), file.to_owned())
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod testing;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bmi_types::MacAddr;
 use nftables::schema::Nftables;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 
 pub use bridge::{NodePorts, bridge_remove, bridge_table};
 pub use netboot::{TRANSFER_PORTS, netboot_table};
-pub use places::{CONFLICTS, PLACES};
+pub use places::{CONFLICTS, NOTED, PLACES};
 pub use target::target_table;
 
 /// The table inside a process's namespace.
@@ -116,15 +117,15 @@ impl Table {
         self.objects.push(json!({"add": {"set": set}}));
     }
 
-    /// A set that rules add to: of at most `size` elements, which last `timeout` seconds or for ever.
-    fn set_limited(&mut self, name: &str, of: (&Value, Vec<Value>), size: u32, timeout: Option<u32>) {
+    /// A set that rules add to: of at most `size` elements, which last for `timeout` or for ever.
+    fn set_limited(&mut self, name: &str, of: (&Value, Vec<Value>), size: u32, timeout: Option<Duration>) {
         self.set(name, of.0, of.1);
         let set = self.objects.last_mut().and_then(|object| object.pointer_mut("/add/set"));
         let Some(set) = set.and_then(Value::as_object_mut) else { return };
         set.insert("size".to_owned(), json!(size));
         if let Some(timeout) = timeout {
             set.insert("flags".to_owned(), json!(["timeout"]));
-            set.insert("timeout".to_owned(), json!(timeout));
+            set.insert("timeout".to_owned(), json!(timeout.as_secs()));
         }
     }
 

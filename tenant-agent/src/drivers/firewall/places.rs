@@ -10,6 +10,7 @@
 //! Invariant: only frames from ports that were found write here, so no other bridge of the host is concerned.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bmi_types::MacAddr;
 use serde_json::{Value, json};
@@ -19,11 +20,11 @@ use super::{Table, accept, concat, drop_counted, field, is, meta};
 /// Which MAC is where.
 pub const PLACES: &str = "places";
 
-/// Which MAC was seen where it is not, in the last [`NOTED`] seconds.
+/// Which MAC was seen where it is not, lately.
 pub const CONFLICTS: &str = "conflicts";
 
 /// How long a conflict is noted: the driver looks every second, and a spoofer that goes on is told of once.
-const NOTED: u32 = 60;
+pub const NOTED: Duration = Duration::from_secs(60);
 
 /// The most conflicts noted. More are dropped all the same.
 const CONFLICTS_MAX: u32 = 4096;

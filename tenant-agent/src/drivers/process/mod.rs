@@ -25,7 +25,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::{BOOT_GATE_FILE, NETBOOT_FILE, NetbootConfig};
 use bmi_types::MacAddr;
@@ -112,8 +112,8 @@ pub struct ProcessDriver {
     busy: RefCell<BTreeSet<ProcessId>>,
     network: RefCell<Option<NetworkSpec>>,
     node_ports: RefCell<BTreeSet<String>>,
-    /// Nodes' MACs that were seen in a second place, as far as that was told.
-    conflicts: RefCell<BTreeSet<(MacAddr, String)>>,
+    /// Nodes' MACs that were seen in a second place and told of, and when that was last so.
+    conflicts: RefCell<BTreeMap<(MacAddr, String), Instant>>,
     /// One at a time puts rules in force, so that older ones never win.
     rules: tokio::sync::Mutex<()>,
 }

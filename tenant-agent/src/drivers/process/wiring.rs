@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
+use std::time::Instant;
 
 use bmi_types::MacAddr;
 use tokio::task::spawn_blocking;
@@ -70,9 +71,15 @@ impl ProcessDriver {
         if self.node_ports.borrow().len() < 2 {
             return;
         }
-        let now = self.macs_at_ports(firewall::CONFLICTS).await;
-        let new: Vec<_> = now.difference(&self.conflicts.borrow()).cloned().collect();
-        *self.conflicts.borrow_mut() = now;
+        let seen = self.macs_at_ports(firewall::CONFLICTS).await;
+        let mut new = Vec::new();
+        {
+            // Rules that are replaced forget what they noted; so what was told is kept here.
+            let (mut told, now) = (self.conflicts.borrow_mut(), Instant::now());
+            told.retain(|_, last| now.saturating_duration_since(*last) < firewall::NOTED);
+            new.extend(seen.iter().filter(|conflict| !told.contains_key(*conflict)).cloned());
+            told.extend(seen.into_iter().map(|conflict| (conflict, now)));
+        }
         if new.is_empty() {
             return;
         }
