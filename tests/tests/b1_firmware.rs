@@ -61,3 +61,24 @@ fn b1_uefi_http_boot_and_ipxe_in_rom_boot_to_login_without_a_loop() {
     assert_eq!(files(&stages_ipxe), ["boot script"]);
     assert_eq!(details(&stages_ipxe, "dhcp")[0]["architecture"], "7", "it is UEFI's iPXE");
 }
+
+#[test]
+fn b1_two_nics_boot_to_login() {
+    let mut deployment = Deployment::start(STORE_LARGE);
+    deployment.api.project("lab");
+    deployment.agent_start();
+    let _ = deployment.golden_import("lab");
+    let (first, second) = ("52:54:00:b1:02:01", "52:54:00:b1:02:02");
+    let node = json!({"name": "nics", "nics": [{"mac": first}, {"mac": second}]});
+    deployment.api.post("/v1/nodes", &node).expect(201);
+    deployment.api.post("/v1/nodes/nics/assign", &json!({"project": "lab"})).expect(200);
+    deployment.api.instance("lab", "nics", "debian-12", &json!({}));
+    let mut node = Node::start_with(&deployment, &[first, second], Firmware::Uefi);
+    node.wait_for("nics login:", LOGIN);
+    let stages = stages(&deployment, "nics");
+    let booted = details(&stages, "script");
+    assert_eq!((booted.len(), &booted[0]["mac"]), (1, &json!(second)), "the NIC that the firmware chose");
+    let instance = deployment.api.get("/v1/projects/lab/instances/nics").expect(200);
+    assert_eq!(booted[0]["address"], instance["node_address"], "the address is with it");
+    assert!(stages.iter().all(|stage| stage["stage"] != "mac.conflict"), "two NICs are no conflict");
+}
