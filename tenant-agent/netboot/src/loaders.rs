@@ -39,9 +39,12 @@ pub enum LoaderError {
     NotALoader(PathBuf),
 }
 
+/// A loader: its name and its bytes.
+type Loader = (&'static str, Arc<[u8]>);
+
 /// The loaders in memory.
 #[derive(Debug, Clone)]
-pub struct Loaders(Arc<[(&'static str, Arc<[u8]>)]>);
+pub struct Loaders(Arc<[Loader]>);
 
 impl Loaders {
     /// Reads all that are there.
@@ -70,7 +73,7 @@ impl Loaders {
 
     /// A loader by its exact name; one leading slash is tolerated, since some firmware puts it there.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<(&'static str, Arc<[u8]>)> {
+    pub fn get(&self, name: &str) -> Option<Loader> {
         let name = name.strip_prefix('/').unwrap_or(name);
         self.0.iter().find(|(known, _)| *known == name).map(|(known, bytes)| (*known, Arc::clone(bytes)))
     }

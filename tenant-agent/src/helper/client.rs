@@ -106,7 +106,7 @@ impl Helper {
     /// When the helper cannot look.
     pub async fn observe(&self) -> Result<Found, HelperError> {
         match self.ask(Verb::Observe).await? {
-            Answer::Found(found) => Ok(found),
+            Answer::Found(found) => Ok(*found),
             _ => Err(HelperError::Gone),
         }
     }

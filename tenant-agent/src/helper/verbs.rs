@@ -92,7 +92,7 @@ pub enum Answer {
     /// Done.
     Done,
     /// What exists.
-    Found(Found),
+    Found(Box<Found>),
     /// Not done, and why, for people. What was half made is left for `process_stop`.
     Fault(String),
 }

@@ -240,8 +240,7 @@ impl Drop for Host {
 
 /// Asks DHCP as a client would, and gives the address and the boot file of the answer.
 pub fn dhcp(host: &Host, node: &str, more: &[&str]) -> (String, String) {
-    let leased = dhcp_try(host, node, more);
-    leased.unwrap_or_else(|text| panic!("no lease: {text}"))
+    dhcp_try(host, node, more).unwrap()
 }
 
 /// The same, where no answer is one: then what the client said.
