@@ -11,9 +11,11 @@ mod support;
 
 use std::process::{Child, Command, Stdio};
 
+use bmi_agent_api::event::{AgentEvent, EventSource, NetbootEvent};
 use bmi_agent_api::status::ServiceStatus;
+use bmi_types::MacAddr;
 use support::{
-    Host, address_take, connects, desired, dhcp, dhcp_try, fetch, instance, login, mac, output, run,
+    Host, address_take, connects, desired, dhcp, dhcp_try, fetch, instance, login, mac, output, run, until,
 };
 
 const RELAY: &str = "10.20.0.4";
@@ -35,6 +37,11 @@ fn router(host: &mut Host) -> (String, String) {
         "for f in ip_forward conf/eth0/proxy_arp conf/lan/proxy_arp; do echo 1 >/proc/sys/net/ipv4/$f; done";
     run("ip", &["netns", "exec", &router, "sh", "-c", settings]);
     (router, node)
+}
+
+/// The NIC of the node behind the router.
+fn mac_of_node() -> MacAddr {
+    mac(1)
 }
 
 struct Relay(Child);
@@ -80,6 +87,16 @@ fn a_node_behind_a_relay_boots_by_dhcp_script_and_login() {
     let (address, url) = dhcp(&host, &node, &["-x", "0x4d:69505845"]);
     assert_eq!(address, "10.20.0.71", "the address of its NIC");
     address_take(&node, &address);
+    let copy = host.state.path().join("loader");
+    let tftp = ["busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", copy.to_str().unwrap(), "10.20.0.2"];
+    run("ip", &[&["netns", "exec", &node][..], &tftp].concat());
+    until("the loader is in the node's timeline", || {
+        let loader = |event: &AgentEvent| match &event.from {
+            EventSource::Netboot { said: NetbootEvent::Loader { mac, .. } } => *mac == Some(mac_of_node()),
+            _ => false,
+        };
+        host.control_plane.events().iter().any(loader).then_some(())
+    });
     let script = fetch(&node, &url);
     assert!(script.contains("set password "), "{script}");
     assert!(login(&node, &script));

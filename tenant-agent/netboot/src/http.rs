@@ -24,7 +24,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::Current;
 use crate::event::Events;
 use crate::loaders::Loaders;
-use crate::neighbour::neighbour;
+use crate::neighbour::client;
 use crate::script::{self, Next, Waiting};
 use crate::tokens::{Holder, Path, Refusal, Token, Tokens};
 
@@ -242,7 +242,7 @@ async fn loader(request: HttpRequest, file: web::Path<String>, shared: web::Data
         let from = peer(&request);
         shared.events.say(NetbootEvent::Loader {
             address: from,
-            mac: neighbour(from),
+            mac: client(&shared.current.get(), from),
             file: name.to_owned(),
             bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
             protocol: "http".to_owned(),
