@@ -78,16 +78,23 @@ const COLUMNS: &[Column<Network>] = &[
     ("NODES", |network| network.plan.node_range.to_string()),
     ("TARGETS", |network| network.plan.target_range.to_string()),
     ("RELAYS", |network| network.relays.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
-    ("WARNING", |network| network.warning.clone().unwrap_or_default()),
     ("ID", |network| network.id.to_string()),
 ];
+
+/// What is too long for a list.
+const WARNING: Column<Network> = ("WARNING", |network| network.warning.clone().unwrap_or_default());
+
+/// The columns of one network.
+fn shown() -> Vec<Column<Network>> {
+    COLUMNS.iter().copied().chain([WARNING]).collect()
+}
 
 pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
     let (client, output) = (&session.client, &session.output);
     match verb {
         Verb::List => output.list(&client.list::<Network>("/v1/networks").await?, COLUMNS),
         Verb::Show { network } => {
-            output.one(&client.get(&format!("/v1/networks/{}", part(&network)?)).await?, COLUMNS)
+            output.one(&client.get(&format!("/v1/networks/{}", part(&network)?)).await?, &shown())
         }
         Verb::Create {
             name,
@@ -115,7 +122,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
                 relays,
                 segment: Segment::None,
             };
-            output.one(&client.post("/v1/networks", &new).await?, COLUMNS)
+            output.one(&client.post("/v1/networks", &new).await?, &shown())
         }
         Verb::Delete { network } => {
             client.delete(&format!("/v1/networks/{}", part(&network)?)).await?;
