@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use bmi_types::{ByteSize, Name};
 use serde::Deserialize;
 
+use crate::app::BootLimits;
+
 /// The configuration of `bmi-control-plane`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +27,9 @@ pub struct Config {
     pub import_dir: Option<PathBuf>,
     /// Where the local agent connects. Default: there is none.
     pub agent: Option<AgentSocket>,
+    /// When a node's boot counts as failed.
+    #[serde(default)]
+    pub boot: BootLimits,
     /// The data store.
     pub store: Store,
     /// How the world is compared with the database.

@@ -12,7 +12,7 @@ use actix_web::dev::ServerHandle;
 use bmi_auth::{LocalAdmin, MasterKey};
 use bmi_control_plane::app::image::Uploads;
 use bmi_control_plane::app::metrics::Metrics;
-use bmi_control_plane::app::{App, Wake};
+use bmi_control_plane::app::{App, Wake, boots_watch};
 use bmi_control_plane::config::{AgentSocket, Config, Store};
 use bmi_control_plane::{http, reconcile, workflows};
 use bmi_db::{AnyConnection, Db, DbError};
@@ -128,6 +128,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     let api = http::api_server(Arc::clone(&app), listener)?;
     let mut workers = workflows::start(&app, &format!("{address} pid {}", std::process::id()));
     workers.push(tokio::spawn(reconcile::run(Arc::clone(&app), config.reconcile)));
+    workers.push(tokio::spawn(boots_watch(Arc::clone(&app))));
     let api_handle = api.handle();
     let api = tokio::spawn(api);
     println!("{}", serde_json::json!({"event": "listening", "address": address}));
@@ -197,6 +198,7 @@ fn assemble(config: &Config) -> Result<App, StartError> {
         power: Arc::new(Manual),
         import_dir: config.import_dir.clone().map(ImportDir::new),
         agent_wait: workflows::AGENT_WAIT,
+        boot_limits: config.boot,
         uploads: Uploads::default(),
         metrics: Metrics::default(),
         wake: Wake::default(),

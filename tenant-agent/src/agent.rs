@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::BootGate;
 use bmi_agent_api::desired::DesiredState;
-use bmi_agent_api::event::{AgentEvent, EventSource, TargetEvent};
+use bmi_agent_api::event::{AgentEvent, BridgeEvent, EventSource, TargetEvent};
 use bmi_agent_api::status::{InstanceStatus, ServiceStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -64,6 +64,13 @@ enum Heard {
     Events,
     /// A process came to listen, or ended.
     Change,
+}
+
+/// What a login did to the lowest boot number that may log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Floor {
+    Kept,
+    Raised,
 }
 
 /// The last failure of a process.
@@ -182,6 +189,10 @@ impl Agent {
                         self.fail(id, format!("it ended by itself: {how}"));
                     }
                 }
+                News::MacConflict(mac, place, second) => {
+                    let from = EventSource::Bridge { said: BridgeEvent::MacConflict { mac, place, second } };
+                    self.pass_on(AgentEvent { at: Timestamp::now(), from });
+                }
                 News::Line(id, run, line) => match events::read(id, &line, Timestamp::now()) {
                     Err(error) => tracing::debug!(process = %id, %error, "a line is no event"),
                     Ok(event) => {
@@ -202,7 +213,10 @@ impl Agent {
             }
         }
         for (instance, boot) in floors {
-            self.floor_raise(instance, boot).await?;
+            if self.floor_raise(instance, boot).await? == Floor::Raised {
+                // The boot services are told too: the token of a boot that has logged in is spent.
+                heard = Heard::Change;
+            }
         }
         Ok(heard)
     }
@@ -220,23 +234,23 @@ impl Agent {
     }
 
     /// Remembers that boot number `boot` has logged in, and tells the next run of the target.
-    async fn floor_raise(&mut self, instance: InstanceId, boot: BootNumber) -> Result<(), AgentError> {
+    async fn floor_raise(&mut self, instance: InstanceId, boot: BootNumber) -> Result<Floor, AgentError> {
         let floor = self.ledger.kept.floors.entry(instance).or_default();
         if boot <= *floor {
-            return Ok(());
+            return Ok(Floor::Kept);
         }
         *floor = boot;
         self.ledger_save()?;
         let wanted = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
         let Some(key) = wanted.filter(|wanted| wanted.id == instance).map(|it| it.boot_key.clone()).next()
         else {
-            return Ok(());
+            return Ok(Floor::Raised);
         };
         let gate = BootGate { instance, boot_key: key, floor: boot };
         if let Err(error) = self.helper.order(Verb::GateWrite { gate }).await {
             tracing::warn!(instance.id = %instance, error = chain(&error), "the gate's floor was not written");
         }
-        Ok(())
+        Ok(Floor::Raised)
     }
 
     /// Writes the ledger when it differs from what is on the disk.

@@ -2,7 +2,6 @@
 //!
 //! What the kernel can do is tried, not guessed: in a namespace that ends with the thread that made it.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
@@ -92,9 +91,16 @@ fn try_kernel() -> Result<(), String> {
         let links = Links::open().map_err(|error| chain(&error))?;
         links.bridge_ensure(&bridge, "bmi:check").await.map(|_| ()).map_err(|error| chain(&error))
     })?;
-    let network = NetworkSpec { plan, targets: Vec::new() };
-    let netboot = NetbootSpec { plan, dhcp: bmi_types::DhcpMode::Authoritative };
-    let tables =
-        [firewall::bridge_table(&bridge, &network, &BTreeSet::new()), firewall::netboot_table(&netboot)];
+    let network = NetworkSpec {
+        plan,
+        dhcp: bmi_types::DhcpMode::Authoritative,
+        relays: Vec::new(),
+        targets: Vec::new(),
+    };
+    let netboot = NetbootSpec { plan, dhcp: bmi_types::DhcpMode::Authoritative, relays: Vec::new() };
+    let tables = [
+        firewall::bridge_table(&bridge, &network, &firewall::NodePorts::default()),
+        firewall::netboot_table(&netboot),
+    ];
     tables.into_iter().try_for_each(|table| table.install().map_err(|error| chain(&error)))
 }

@@ -150,6 +150,14 @@ fn a_frame_with_a_process_mac_does_not_move_it() {
             assert!(connects(&node, address, port), "after a frame with the MAC of {address}");
         }
     }
+    // Also without any rule: the bridge knows our ports for good.
+    run("ip", &["netns", "exec", &host.namespace, "nft", "delete", "table", "bridge", "bmi_bmi0"]);
+    for address in ["10.20.0.9", "10.20.0.2"] {
+        let process = found_at(&node, address);
+        let before = port_of(&host, process);
+        send(&neighbour, &frame(BROADCAST, process.octets()));
+        assert_eq!(port_of(&host, process), before, "the bridge learned {process} without rules");
+    }
 }
 
 #[test]

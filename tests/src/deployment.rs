@@ -14,6 +14,7 @@ use rustix::process::geteuid;
 
 use crate::api::Api;
 use crate::cli::Cli;
+use crate::dnsmasq::{Dnsmasq, UPLINK};
 use crate::host::{command, end, mounts_below, output, repository, run, until};
 
 /// Where deployments are: not below /tmp, since targets run as other users and need to get there.
@@ -154,12 +155,6 @@ impl Deployment {
         assert!(end(&mut child), "the control plane did not end on SIGTERM");
     }
 
-    /// Adds lines to the control plane's configuration, for its next start.
-    pub fn control_plane_configure(&self, lines: &str) {
-        let mut config = File::options().append(true).open(self.data.join("control-plane.toml")).unwrap();
-        std::io::Write::write_all(&mut config, lines.as_bytes()).unwrap();
-    }
-
     /// Ends the control plane and starts it again at the same address.
     pub fn control_plane_restart_at_its_address(&mut self) {
         let config = self.data.join("control-plane.toml");
@@ -181,6 +176,29 @@ impl Deployment {
     pub fn agent_start(&mut self) {
         self.api.network("provisioning", "10.77.0.0/24");
         self.agent_start_on("provisioning");
+    }
+
+    /// Makes the network `provisioning` beside another DHCP server, which is to be behind the uplink, and starts its agent.
+    pub fn agent_start_beside(&mut self, dhcp: &str, start: impl FnOnce(&Self) -> Dnsmasq) -> Dnsmasq {
+        let network = serde_json::json!({
+            "name": "provisioning", "cidr": "10.77.0.0/24", "dhcp": dhcp, "node_range": "10.77.0.80-10.77.0.120",
+        });
+        self.api.post("/v1/networks", &network).expect(201);
+        let path = self.agent_config();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{text}uplink = \"{UPLINK}\"\n")).unwrap();
+        let server = start(self);
+        self.agent_start_on("provisioning");
+        server
+    }
+
+    /// Adds settings to the control plane's configuration and starts it again.
+    pub fn control_plane_configure(&mut self, settings: &str) {
+        self.control_plane_stop();
+        let path = self.data.join("control-plane.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{text}{settings}\n")).unwrap();
+        self.control_plane_start();
     }
 
     /// Starts the agent of a network that is there, and waits until its boot services listen.

@@ -7,6 +7,8 @@
 //! routes.rs      every route of the REST API
 //! cli.rs         the `bmi` command
 //! node.rs        a QEMU node and its console
+//! dnsmasq.rs     another DHCP server on the network
+//! client.rs      a machine that does what firmware does, and no more
 //! golden.rs      the Debian image that nodes boot
 //! sweep.rs       what killed test runs left
 //! host.rs        commands, waits and what the kernel says
@@ -29,7 +31,9 @@
 
 mod api;
 mod cli;
+mod client;
 mod deployment;
+mod dnsmasq;
 mod golden;
 mod host;
 mod node;
@@ -39,7 +43,9 @@ mod sweep;
 
 pub use api::{Answer, Api};
 pub use cli::{Cli, Ran};
+pub use client::Client;
 pub use deployment::{Deployment, STORE_LARGE, STORE_SMALL};
+pub use dnsmasq::Dnsmasq;
 pub use golden::{golden_image, image_place};
 pub use host::{
     Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,

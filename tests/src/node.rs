@@ -14,6 +14,22 @@ pub enum Firmware {
     Bios,
     /// OVMF with its own PXE.
     Uefi,
+    /// OVMF with UEFI HTTP boot only.
+    UefiHttp,
+    /// OVMF with iPXE in the NIC's ROM.
+    UefiIpxe,
+}
+
+impl Firmware {
+    /// What `infra/qemu-node` calls it.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Bios => "bios",
+            Self::Uefi => "uefi",
+            Self::UefiHttp => "uefi-http",
+            Self::UefiIpxe => "uefi-ipxe",
+        }
+    }
 }
 
 /// A node that is switched on. It is switched off when it goes out of scope.
@@ -29,12 +45,17 @@ impl Node {
     /// Switches a node on.
     #[must_use]
     pub fn start(deployment: &Deployment, mac: &str, firmware: Firmware) -> Self {
-        let name = mac.replace(':', "");
+        Self::start_with(deployment, &[mac], firmware)
+    }
+
+    /// Switches on a node with several NICs. It boots from the last.
+    #[must_use]
+    pub fn start_with(deployment: &Deployment, macs: &[&str], firmware: Firmware) -> Self {
+        let name = macs[0].replace(':', "");
         let console = deployment.data.join("console").join(format!("{name}.console"));
         let log = deployment.data.join("log").join(format!("node-{name}.log"));
         std::fs::write(&console, "").unwrap();
-        let firmware = if firmware == Firmware::Bios { "bios" } else { "uefi" };
-        Self::run(deployment, mac, &["--firmware", firmware], console, log)
+        Self::run(deployment, macs, &["--firmware", firmware.word()], console, log)
     }
 
     /// Switches a machine on that boots from a disk of its own, to be compared with.
@@ -44,19 +65,20 @@ impl Node {
         let console = deployment.data.join("console").join(format!("{name}.console"));
         let log = deployment.data.join("log").join(format!("node-{name}.log"));
         std::fs::write(&console, "").unwrap();
-        Self::run(deployment, mac, &["--disk", disk.to_str().unwrap()], console, log)
+        Self::run(deployment, &[mac], &["--disk", disk.to_str().unwrap()], console, log)
     }
 
-    fn run(deployment: &Deployment, mac: &str, more: &[&str], console: PathBuf, log: PathBuf) -> Self {
+    fn run(deployment: &Deployment, macs: &[&str], more: &[&str], console: PathBuf, log: PathBuf) -> Self {
         let child = command(&repository().join("infra/qemu-node"))
-            .args(["--namespace", &deployment.namespace, "--bridge", "bmi0", "--mac", mac])
+            .args(["--namespace", &deployment.namespace, "--bridge", "bmi0"])
+            .args(macs.iter().flat_map(|mac| ["--mac", *mac]))
             .args(more)
             .arg("--console")
             .arg(&console)
             .stdout(std::fs::File::create(&log).unwrap())
             .stderr(std::fs::File::options().append(true).open(&log).unwrap())
             .spawn();
-        Self { child: child.unwrap(), mac: mac.to_owned(), console, log }
+        Self { child: child.unwrap(), mac: macs[0].to_owned(), console, log }
     }
 
     /// Puts the node's cable into the deployment's bridge again: the bridge it was in is gone.

@@ -57,9 +57,7 @@ fn an_operator_finds_orphans_set_aside_and_everything_else_untouched() {
     fs::write(&foreign, "mine").unwrap();
     whole.extend(tree(&store).into_iter().filter(|(name, _)| name == "volumes/README"));
 
-    deployment.control_plane_stop();
-    deployment.control_plane_configure("[reconcile]\nevery_s = 1\n");
-    deployment.control_plane_start();
+    deployment.control_plane_configure("[reconcile]\nevery_s = 1");
     until("the orphans are gone", SOON, || orphans.iter().all(|orphan| !orphan.exists()).then_some(()));
     let aside = names(&store.join("aside"));
     assert_eq!(aside.len(), orphans.len(), "{aside:?}");
@@ -76,9 +74,7 @@ fn an_operator_finds_orphans_set_aside_and_everything_else_untouched() {
     assert!(metrics.contains("bmi_store_set_aside_total 4\n"), "{metrics}");
 
     // Nothing is kept: it is removed at the next look.
-    deployment.control_plane_stop();
-    deployment.control_plane_configure("keep_days = 0\n");
-    deployment.control_plane_start();
+    deployment.control_plane_configure("keep_days = 0");
     until("nothing is aside", SOON, || names(&store.join("aside")).is_empty().then_some(()));
 }
 
@@ -133,9 +129,7 @@ fn a_volume_that_is_missing_is_told_once_in_the_timeline() {
     let lost = volumes.join(&names(&volumes)[0]);
     let kept = deployment.store().join("kept.raw");
     fs::rename(&lost, &kept).unwrap();
-    deployment.control_plane_stop();
-    deployment.control_plane_configure("[reconcile]\nevery_s = 1\n");
-    deployment.control_plane_start();
+    deployment.control_plane_configure("[reconcile]\nevery_s = 1");
     let api = deployment.api.clone();
     let told = || {
         let timeline = api.get("/v1/projects/lab/instances/node-1/timeline").expect(200);

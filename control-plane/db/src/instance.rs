@@ -2,14 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use bmi_api::{Instance, InstanceState, TargetState, Traffic};
+use bmi_api::{BootCondition, Instance, InstanceState, TargetState, Traffic};
 use bmi_types::{
     ByteSize, ImageId, InstanceId, Iqn, Name, NetworkId, NodeId, ProjectId, Timestamp, VolumeId,
 };
 use diesel::prelude::*;
 
 use crate::key::{After, Key, Reference, readable, signed, unsigned, word};
-use crate::schema::{instances, nics};
+use crate::schema::{instances, nics, stages};
 use crate::{AnyConnection, DbError};
 
 #[derive(Queryable, Insertable)]
@@ -36,6 +36,27 @@ struct Row {
     written_bytes: i64,
     created_at: i64,
     version: i64,
+    address_giver: String,
+    address_seen: Option<i64>,
+    boot_condition: Option<String>,
+}
+
+/// Who gives the node its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressGiver {
+    /// The boot services, always the same one.
+    Bmi,
+    /// Another DHCP server: the one in `node_address` is only kept free.
+    Other,
+}
+
+impl AddressGiver {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bmi => "bmi",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// An instance with what only the control plane knows.
@@ -76,6 +97,8 @@ pub struct Beginning {
     pub network: NetworkId,
     /// The node's address.
     pub node_address: Ipv4Addr,
+    /// Who gives it.
+    pub address_giver: AddressGiver,
     /// The target's address.
     pub target_address: Ipv4Addr,
     /// The boot key, sealed.
@@ -92,6 +115,15 @@ fn address(column: &'static str, value: i64) -> Result<Ipv4Addr, DbError> {
 impl Row {
     fn read(self) -> Result<Record, DbError> {
         let id: InstanceId = self.id.into();
+        let node_address = if self.address_giver == AddressGiver::Bmi.as_str() {
+            Some(self.node_address)
+        } else {
+            self.address_seen
+        };
+        let condition = match self.boot_condition {
+            Some(word) => Some(word!("instances", "boot_condition", BootCondition, word)?),
+            None => None,
+        };
         Ok(Record {
             instance: Instance {
                 id,
@@ -101,7 +133,8 @@ impl Row {
                 image: self.image_id.into(),
                 network: self.network_id.into(),
                 state: word!("instances", "state", InstanceState, self.state)?,
-                node_address: address("node_address", self.node_address)?,
+                node_address: node_address.map(|value| address("node_address", value)).transpose()?,
+                condition,
                 target_address: address("target_address", self.target_address)?,
                 target: Iqn::instance_target(id),
                 target_state: word!("instances", "target_state", TargetState, self.target_state)?,
@@ -147,6 +180,9 @@ pub fn insert(connection: &mut AnyConnection, new: &Beginning, now: Timestamp) -
         written_bytes: 0,
         created_at: now.micros(),
         version: 1,
+        address_giver: new.address_giver.as_str().to_owned(),
+        address_seen: None,
+        boot_condition: None,
     };
     diesel::insert_into(instances::table).values(&row).execute(connection)?;
     row.read()
@@ -330,6 +366,48 @@ pub fn targets_absent_except(
     ))
     .execute(connection)?;
     Ok(())
+}
+
+/// Writes from which address a node boots that another server gives it.
+pub fn address_seen(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    id: InstanceId,
+    address: Ipv4Addr,
+) -> Result<(), DbError> {
+    diesel::update(
+        instances::table
+            .filter(instances::id.eq(Key::from(id)))
+            .filter(instances::network_id.eq(Key::from(network))),
+    )
+    .set(instances::address_seen.eq(i64::from(u32::from(address))))
+    .execute(connection)?;
+    Ok(())
+}
+
+/// Writes what is wrong with an instance's boot, or that nothing is.
+pub fn condition(
+    connection: &mut AnyConnection,
+    id: InstanceId,
+    condition: Option<BootCondition>,
+) -> Result<(), DbError> {
+    diesel::update(instances::table.filter(instances::id.eq(Key::from(id))))
+        .set((
+            instances::boot_condition.eq(condition.map(BootCondition::as_str)),
+            instances::version.eq(instances::version + 1),
+        ))
+        .execute(connection)?;
+    Ok(())
+}
+
+/// Instances whose boot is to be looked at: something happened to them since, or something is wrong.
+pub fn booting(connection: &mut AnyConnection, since: Timestamp) -> Result<Vec<InstanceId>, DbError> {
+    let recent = stages::table.filter(stages::at.ge(since.micros())).select(stages::instance_id);
+    let ids: Vec<Key> = instances::table
+        .filter(instances::id.eq_any(recent).or(instances::boot_condition.is_not_null()))
+        .select(instances::id)
+        .load(connection)?;
+    Ok(ids.into_iter().map(Into::into).collect())
 }
 
 /// Writes a target's totals.

@@ -21,6 +21,7 @@ struct Row {
     generation: i64,
     created_at: i64,
     version: i64,
+    relays: String,
 }
 
 #[derive(Queryable)]
@@ -48,6 +49,8 @@ impl Row {
             name: readable("networks", "name", &self.name, self.name.parse())?,
             plan: readable("networks", "plan", &self.plan, serde_json::from_str(&self.plan))?,
             dhcp: readable("networks", "dhcp", &self.dhcp, dhcp_from_word(&self.dhcp))?,
+            relays: readable("networks", "relays", &self.relays, serde_json::from_str(&self.relays))?,
+            warning: None,
             segment: readable("networks", "segment", &self.segment, serde_json::from_str(&self.segment))?,
             agent: agent.map(|agent| AgentStatus {
                 generation_observed: agent.generation_observed,
@@ -83,6 +86,7 @@ pub fn insert(
         generation: 1,
         created_at: now.micros(),
         version: 1,
+        relays: json(serde_json::to_string(&new.relays))?,
     };
     diesel::insert_into(networks::table).values(&row).execute(connection)?;
     row.read(None)

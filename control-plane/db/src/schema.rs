@@ -20,6 +20,7 @@ diesel::table! {
         generation -> BigInt,
         created_at -> BigInt,
         version -> BigInt,
+        relays -> Text,
     }
 }
 
@@ -100,6 +101,9 @@ diesel::table! {
         written_bytes -> BigInt,
         created_at -> BigInt,
         version -> BigInt,
+        address_giver -> Text,
+        address_seen -> Nullable<BigInt>,
+        boot_condition -> Nullable<Text>,
     }
 }
 
@@ -159,4 +163,4 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(nodes, nics, instances, networks, agents, operations);
+diesel::allow_tables_to_appear_in_same_query!(nodes, nics, instances, networks, agents, operations, stages);

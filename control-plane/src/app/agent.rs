@@ -3,16 +3,16 @@
 //! An agent speaks for its own network only. Nothing it says can do more than set the state of a target that is on
 //! that network, or add to a timeline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bmi_agent_api::event::{AgentEvent, EventSource, NetbootEvent, TargetEvent};
+use bmi_agent_api::event::{AgentEvent, BridgeEvent, EventSource, NetbootEvent, TargetEvent};
 use bmi_agent_api::status::{ServiceStatus, StatusReport};
 use bmi_api::{InstanceState, TargetState, Traffic};
 use bmi_db::AnyConnection;
 use bmi_db::agent::Report;
 use bmi_types::{ByteSize, InstanceId, MacAddr, NetworkId, Timestamp};
 
-use super::{App, network};
+use super::{App, boot_watch, network};
 use crate::error::AppError;
 
 /// The longest reason that is kept, in characters.
@@ -58,21 +58,41 @@ pub async fn status(app: &App, name: &str, report: StatusReport) -> Result<(), A
 
 /// Takes a batch of events.
 pub async fn events(app: &App, name: &str, events: Vec<AgentEvent>) -> Result<(), AppError> {
-    let name = name.to_owned();
+    let (name, limits) = (name.to_owned(), app.boot_limits);
     app.db
         .write(move |connection| {
             let network = network::find(connection, &name)?.id;
+            let mut booting = BTreeSet::new();
             for event in events {
+                booting.extend(boot_of(&event.from));
                 match event.from {
                     EventSource::Target { instance, said } => {
                         target_event(connection, network, instance, event.at, said)?;
                     }
                     EventSource::Netboot { said } => netboot_event(connection, network, event.at, said)?,
+                    EventSource::Bridge { said } => bridge_event(connection, network, event.at, said)?,
+                }
+            }
+            // After all of them: what came in one batch belongs together.
+            for instance in booting {
+                if bmi_db::instance::by_id(connection, instance)?
+                    .is_some_and(|it| it.instance.network == network)
+                {
+                    boot_watch::look(connection, instance, Timestamp::now(), &limits)?;
                 }
             }
             Ok::<_, AppError>(())
         })
         .await
+}
+
+/// The instance whose boot an event changes.
+const fn boot_of(from: &EventSource) -> Option<InstanceId> {
+    match from {
+        EventSource::Target { instance, said: TargetEvent::Login { .. } } => Some(*instance),
+        EventSource::Netboot { said: NetbootEvent::Script { instance, .. } } => *instance,
+        _ => None,
+    }
 }
 
 /// A stage's details, built up.
@@ -143,7 +163,9 @@ fn netboot_event(
 ) -> Result<(), AppError> {
     let detail = Detail::default();
     let (mac, stage, detail): (MacAddr, &str, Detail) = match said {
-        NetbootEvent::Dhcp { mac, answer, address, architecture, file } if answer == "ack" => {
+        NetbootEvent::Dhcp { mac, answer, address, architecture, file }
+            if answer == "ack" || answer == "proxy" =>
+        {
             let detail = detail
                 .with("mac", mac)
                 .with_some("address", address)
@@ -156,15 +178,46 @@ fn netboot_event(
                 detail.with("mac", mac).with("file", file).with("bytes", bytes).with("protocol", protocol);
             (mac, "loader", detail)
         }
-        NetbootEvent::Script { mac, instance: Some(_), boot } => {
-            (mac, "script", detail.with("mac", mac).with_some("boot", boot))
+        NetbootEvent::Script { mac, address, instance: Some(instance), boot } => {
+            if let Some(address) = address {
+                bmi_db::instance::address_seen(connection, network, instance, address)?;
+            }
+            (mac, "script", detail.with("mac", mac).with_some("address", address).with_some("boot", boot))
         }
-        NetbootEvent::Script { mac, instance: None, .. } => (mac, "script.wait", detail.with("mac", mac)),
+        NetbootEvent::Script { mac, address, instance: None, .. } => {
+            (mac, "script.wait", detail.with("mac", mac).with_some("address", address))
+        }
+        NetbootEvent::Refused { address, mac: Some(mac), reason } => {
+            (mac, "script.refused", detail.with("mac", mac).with("address", address).with("reason", reason))
+        }
         NetbootEvent::Dhcp { .. }
         | NetbootEvent::Loader { .. }
         | NetbootEvent::Listening { .. }
         | NetbootEvent::Refused { .. } => return Ok(()),
     };
+    stage_of_mac(connection, network, mac, at, stage, &detail)
+}
+
+fn bridge_event(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    at: Timestamp,
+    said: BridgeEvent,
+) -> Result<(), AppError> {
+    let BridgeEvent::MacConflict { mac, place, second } = said;
+    let detail = Detail::default().with("mac", mac).with("place", place).with("second", second);
+    stage_of_mac(connection, network, mac, at, "mac.conflict", &detail)
+}
+
+/// Adds a stage to the instance whose node has a NIC, when there is one.
+fn stage_of_mac(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    mac: MacAddr,
+    at: Timestamp,
+    stage: &str,
+    detail: &Detail,
+) -> Result<(), AppError> {
     match bmi_db::instance::of_mac(connection, network, &mac.to_string())? {
         Some(instance) => Ok(bmi_db::stage::insert(connection, instance, at, stage, &detail.0)?),
         None => Ok(()),

@@ -9,7 +9,7 @@ use bmi_auth::MasterKey;
 use bmi_db::DbError;
 use bmi_db::instance::Record;
 use bmi_drivers::store::{self, DataStore, Place};
-use bmi_types::{Architecture, BootKey, Iqn};
+use bmi_types::{Architecture, BootKey, DhcpMode, Iqn};
 use tokio::time::Instant;
 
 use super::instance::boot_key_purpose;
@@ -88,7 +88,10 @@ async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>,
             }
             let mut instances = Vec::new();
             for (record, macs) in bmi_db::instance::desired(connection, network.id)? {
-                instances.push(instance(&key, &*store, &record, &macs)?);
+                let mut wanted = instance(&key, &*store, &record, &macs)?;
+                // What another server gave last is not what it gives next.
+                wanted.node_address = wanted.node_address.filter(|_| network.dhcp == DhcpMode::Authoritative);
+                instances.push(wanted);
             }
             Ok(Some(DesiredState {
                 generation,
@@ -97,6 +100,7 @@ async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>,
                     name: network.name,
                     plan: network.plan,
                     dhcp: network.dhcp,
+                    relays: network.relays,
                     segment: network.segment,
                 },
                 instances,

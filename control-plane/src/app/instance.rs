@@ -8,10 +8,10 @@ use bmi_api::{
     OperationKind, Timeline, UserData,
 };
 use bmi_auth::{Caller, MasterKey};
-use bmi_db::instance::{Beginning, Record};
+use bmi_db::instance::{AddressGiver, Beginning, Record};
 use bmi_db::operation::Subject;
 use bmi_db::{After, AnyConnection, Reference};
-use bmi_types::{BootKey, InstanceId, Ipv4Range, Name, ProjectId, Secret, Timestamp};
+use bmi_types::{BootKey, DhcpMode, InstanceId, Ipv4Range, Name, ProjectId, Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::authorize::{Action, permit};
@@ -219,6 +219,10 @@ pub async fn instance_provision(
                 image: parts.image.id,
                 network: parts.network.id,
                 node_address: free_address(plan.node_range, &taken, "node")?,
+                address_giver: match parts.network.dhcp {
+                    DhcpMode::Authoritative => AddressGiver::Bmi,
+                    DhcpMode::Proxy | DhcpMode::Off => AddressGiver::Other,
+                },
                 target_address: free_address(plan.target_range, &taken, "target")?,
                 boot_key_sealed: secrets.boot_key,
                 user_data_sealed: secrets.user_data,

@@ -4,6 +4,7 @@
 
 mod agent;
 mod authorize;
+mod boot_watch;
 pub mod changes;
 pub mod datastore;
 mod desired;
@@ -30,6 +31,7 @@ use bmi_drivers::store::{DataStore, ImportDir};
 
 pub use agent::{events as agent_events, status as agent_status};
 pub use authorize::Action;
+pub use boot_watch::{BootLimits, watch as boots_watch};
 pub use desired::desired_state;
 pub use timeline::timeline;
 pub use wake::Wake;
@@ -54,6 +56,8 @@ pub struct App {
     pub import_dir: Option<ImportDir>,
     /// How long one attempt of a workflow waits for an agent. The engine tries again.
     pub agent_wait: Duration,
+    /// When a boot counts as failed.
+    pub boot_limits: BootLimits,
     /// Uploads that are running.
     pub uploads: image::Uploads,
     /// How the service does.

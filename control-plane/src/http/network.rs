@@ -28,15 +28,17 @@ pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
         let cidr = fields.required("cidr");
         let netboot_address = fields.optional("netboot_address");
         let target_range = fields.optional("target_range");
+        let node_range_sent = fields.has("node_range");
         let node_range = fields.optional("node_range");
         let discovery_range = fields.optional("discovery_range");
         let dhcp = fields.optional("dhcp").unwrap_or_default();
         let segment = fields.optional("segment").unwrap_or_default();
-        if let Some(cidr) = cidr {
-            let ranges = app::Ranges { cidr, netboot_address, target_range, node_range, discovery_range };
-            fields.faults(app::network_plan(ranges).err().unwrap_or_default());
-        }
-        fields.faults(app::mode_faults(dhcp, segment));
+        let relays: Vec<_> = fields.list("relays").unwrap_or_default();
+        let ranges = app::Ranges { cidr, netboot_address, target_range, node_range, discovery_range };
+        let mut faults = app::network_faults(&ranges, dhcp, &relays, segment);
+        // One that could not be read is not missing.
+        faults.retain(|fault| fault.field != "node_range" || node_range.is_some() || !node_range_sent);
+        fields.faults(faults);
         let new = fields.finish(|| {
             Some(NewNetwork {
                 name: name?,
@@ -46,6 +48,7 @@ pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
                 node_range,
                 discovery_range,
                 dhcp,
+                relays,
                 segment,
             })
         })?;

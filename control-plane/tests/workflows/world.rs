@@ -82,6 +82,7 @@ impl World {
             local_admin: LocalAdmin::load_or_create(&path("admin.token")).unwrap(),
             import_dir: Some(ImportDir::new(path("import"))),
             agent_wait,
+            boot_limits: app::BootLimits::default(),
             uploads: bmi_control_plane::app::image::Uploads::default(),
             metrics: bmi_control_plane::app::metrics::Metrics::default(),
             wake: Wake::default(),
@@ -96,6 +97,7 @@ impl World {
             node_range: None,
             discovery_range: None,
             dhcp: DhcpMode::Authoritative,
+            relays: Vec::new(),
             segment: Segment::None,
         };
         let network = app::network::network_create(&app, &admin(), network).await.unwrap().id;
@@ -251,7 +253,7 @@ impl World {
             format!("node {node} is in-use"),
             format!("instance {id} is ready"),
             format!("the target of {id} is listening"),
-            format!("address {} is taken", instance.node_address),
+            format!("address {:?} is taken", instance.node_address),
             format!("address {} is taken", instance.target_address),
             format!("volume {project}/{} exists", found.boot_volume),
             format!("volume {project}/{} exists", found.config_volume),

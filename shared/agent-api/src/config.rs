@@ -25,7 +25,10 @@ pub struct NetbootConfig {
     pub plan: NetworkPlan,
     /// Part in DHCP.
     pub dhcp: DhcpMode,
-    /// Directory with `undionly.kpxe` and `snponly.efi`.
+    /// Addresses of DHCP relays that are answered.
+    #[serde(default)]
+    pub relays: Vec<Ipv4Addr>,
+    /// Directory with `undionly.kpxe`, `snponly.efi` and perhaps `snponly-arm64.efi`.
     pub loaders: PathBuf,
     /// Every instance that can boot now: its target listens.
     pub instances: Vec<NetbootInstance>,
@@ -39,8 +42,8 @@ pub struct NetbootConfig {
 pub struct NetbootReservation {
     /// The node's NICs.
     pub macs: Vec<MacAddr>,
-    /// The node's address.
-    pub address: Ipv4Addr,
+    /// The node's address. Nothing when another server gives it: then any of the node range is.
+    pub address: Option<Ipv4Addr>,
     /// DHCP host name (option 12).
     pub hostname: Name,
 }

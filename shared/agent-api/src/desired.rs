@@ -34,6 +34,9 @@ pub struct DesiredNetwork {
     pub plan: NetworkPlan,
     /// Part in DHCP.
     pub dhcp: DhcpMode,
+    /// Addresses of DHCP relays, with `authoritative` only.
+    #[serde(default)]
+    pub relays: Vec<Ipv4Addr>,
     /// What keeps it apart.
     pub segment: Segment,
 }
@@ -47,8 +50,8 @@ pub struct DesiredInstance {
     pub hostname: Name,
     /// The node's NICs on this network.
     pub macs: Vec<MacAddr>,
-    /// The node's address.
-    pub node_address: Ipv4Addr,
+    /// The node's address. Nothing when another server gives it: then any of the node range is.
+    pub node_address: Option<Ipv4Addr>,
     /// The node's architecture.
     pub architecture: Architecture,
     /// The iSCSI name the node's firmware is told to use.

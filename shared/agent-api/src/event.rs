@@ -93,7 +93,7 @@ pub enum NetbootEvent {
     Dhcp {
         /// To which NIC.
         mac: MacAddr,
-        /// `offer`, `ack` or `nak`.
+        /// `offer`, `ack`, `nak`, or `proxy` for boot information beside another server.
         answer: String,
         /// The address given.
         address: Option<Ipv4Addr>,
@@ -121,6 +121,9 @@ pub enum NetbootEvent {
     Script {
         /// To which NIC.
         mac: MacAddr,
+        /// To which address.
+        #[serde(default)]
+        address: Option<Ipv4Addr>,
         /// The instance it boots, or nothing for wait-and-retry.
         instance: Option<InstanceId>,
         /// The boot number it carries.
@@ -131,8 +134,27 @@ pub enum NetbootEvent {
     Refused {
         /// From which address.
         address: Ipv4Addr,
+        /// From which NIC, when the address is known.
+        #[serde(default)]
+        mac: Option<MacAddr>,
         /// Why, in a few words.
         reason: String,
+    },
+}
+
+/// What the agent sees on its bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", deny_unknown_fields)]
+pub enum BridgeEvent {
+    /// A node's MAC is at one port and was seen at a second, where it was dropped.
+    #[serde(rename = "mac.conflict")]
+    MacConflict {
+        /// Which.
+        mac: MacAddr,
+        /// The port where it was seen first.
+        place: String,
+        /// The port where it was seen as well.
+        second: String,
     },
 }
 
@@ -161,6 +183,11 @@ pub enum EventSource {
     Netboot {
         /// What.
         said: NetbootEvent,
+    },
+    /// The agent itself, of its bridge.
+    Bridge {
+        /// What.
+        said: BridgeEvent,
     },
 }
 

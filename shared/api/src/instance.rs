@@ -27,6 +27,16 @@ words! {
 }
 
 words! {
+    /// What is wrong with an instance's boot, for as long as it is.
+    BootCondition {
+        /// Its node has begun to boot and not logged in for too long. Leaves: the next login.
+        Never = "boot.never",
+        /// Its node boots again and again without coming to run. Leaves: it runs, or stops trying.
+        Loop = "boot.loop",
+    }
+}
+
+words! {
     /// What the agent says of an instance's target.
     TargetState {
         /// Nothing exists.
@@ -66,9 +76,12 @@ pub struct Instance {
     pub network: NetworkId,
     /// Where it is in its life.
     pub state: InstanceState,
-    /// The node's address.
-    #[schema(value_type = Ipv4Address)]
-    pub node_address: Ipv4Addr,
+    /// The node's address; where another DHCP server gives it, the one it last booted from, or nothing before it did.
+    #[schema(value_type = Option<Ipv4Address>)]
+    pub node_address: Option<Ipv4Addr>,
+    /// What is wrong with its boot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub condition: Option<BootCondition>,
     /// The target's address.
     #[schema(value_type = Ipv4Address)]
     pub target_address: Ipv4Addr,

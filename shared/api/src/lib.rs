@@ -19,7 +19,9 @@ mod whoami;
 
 pub use datastore::Datastore;
 pub use image::{Image, ImageState, NewImage, NewImageBody, NewImageImport, Upload, Visibility};
-pub use instance::{Instance, InstanceState, NewInstance, Stage, TargetState, Timeline, Traffic, UserData};
+pub use instance::{
+    BootCondition, Instance, InstanceState, NewInstance, Stage, TargetState, Timeline, Traffic, UserData,
+};
 pub use network::{AgentStatus, Network, NewNetwork};
 pub use node::{NewNode, Nic, Node, NodeAssign, NodePatch, NodeState, Power};
 pub use operation::{Operation, OperationKind, OperationState, Progress, Step, StepState, Subject};

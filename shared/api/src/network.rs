@@ -19,6 +19,13 @@ pub struct Network {
     pub plan: NetworkPlan,
     /// BMI's part in DHCP.
     pub dhcp: DhcpMode,
+    /// Addresses of DHCP relays that are answered.
+    #[serde(default)]
+    #[schema(value_type = Vec<Ipv4Address>)]
+    pub relays: Vec<Ipv4Addr>,
+    /// What an operator should know of these settings.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub warning: Option<String>,
     /// What keeps it apart.
     pub segment: Segment,
     /// Its agent, once one has reported.
@@ -70,6 +77,10 @@ pub struct NewNetwork {
     /// BMI's part in DHCP.
     #[schema(required = false)]
     pub dhcp: DhcpMode,
+    /// Addresses of DHCP relays that are answered, with `authoritative` only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Ipv4Address>, required = false)]
+    pub relays: Vec<Ipv4Addr>,
     /// What keeps it apart.
     #[schema(required = false)]
     pub segment: Segment,

@@ -168,6 +168,8 @@ pub struct PlanFault {
 
 /// The smallest network: it must hold the boot services and a few of each kind.
 const LONGEST_PREFIX: u8 = 27;
+/// The most relays of a network: a row of racks. Each has a place in every rule that names them.
+pub const RELAYS_MAX: usize = 16;
 /// The largest: an address table of this size is still quick to walk.
 const SHORTEST_PREFIX: u8 = 16;
 
@@ -212,6 +214,29 @@ impl NetworkPlan {
         };
         let faults = plan.faults();
         if faults.is_empty() { Ok(plan) } else { Err(faults) }
+    }
+
+    /// What is wrong with the addresses of DHCP relays: they are hosts of the network that are nothing else.
+    #[must_use]
+    pub fn relay_faults(&self, relays: &[Ipv4Addr]) -> Vec<PlanFault> {
+        let fault = |detail| PlanFault { field: "relays", detail };
+        let mut faults = Vec::new();
+        if relays.len() > RELAYS_MAX {
+            faults.push(fault(format!("at most {RELAYS_MAX} relays, not {}", relays.len())));
+        }
+        for (at, relay) in relays.iter().take(RELAYS_MAX).enumerate() {
+            let ranges = [self.target_range, self.node_range, self.discovery_range];
+            let hosts =
+                self.cidr.contains(relay) && ![self.cidr.network(), self.cidr.broadcast()].contains(relay);
+            if !hosts {
+                faults.push(fault(format!("{relay} is not a host of {}", self.cidr)));
+            } else if *relay == self.netboot_address || ranges.iter().any(|range| range.contains(*relay)) {
+                faults.push(fault(format!("{relay} is the boot services' address, or in one of the ranges")));
+            } else if relays.iter().take(at).any(|earlier| earlier == relay) {
+                faults.push(fault(format!("{relay} is there twice")));
+            }
+        }
+        faults
     }
 
     fn faults(&self) -> Vec<PlanFault> {
@@ -266,5 +291,20 @@ mod tests {
         .unwrap_err();
         let fields: Vec<_> = faults.iter().map(|fault| fault.field).collect();
         assert_eq!(fields, ["netboot_address", "node_range", "discovery_range"]);
+    }
+
+    #[test]
+    fn a_relay_is_a_host_that_is_nothing_else() {
+        let plan = NetworkPlan::lay_out("10.1.0.0/24".parse().unwrap(), None, None, None, None).unwrap();
+        let faults = |relays: &[&str]| {
+            plan.relay_faults(&relays.iter().map(|relay| relay.parse().unwrap()).collect::<Vec<_>>()).len()
+        };
+        assert_eq!(faults(&[]), 0);
+        assert_eq!(faults(&["10.1.0.1", "10.1.0.4"]), 0);
+        for bad in ["10.2.0.1", "10.1.0.0", "10.1.0.255", "10.1.0.2", "10.1.0.9", "10.1.0.70", "10.1.0.200"] {
+            assert_eq!(faults(&[bad]), 1, "{bad}");
+        }
+        assert_eq!(faults(&["10.1.0.4", "10.1.0.4", "10.2.0.1"]), 2, "all at once");
+        assert_eq!(faults(&["10.2.0.1"; 40]), 17, "bounded");
     }
 }

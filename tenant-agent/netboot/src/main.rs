@@ -5,8 +5,7 @@
 //! when it is replaced; events are JSON lines on standard output; logs go to standard error.
 //!
 //! Deliberately absent: any way to be asked for something by the agent or to ask it (one-way, section 6 of the
-//! design), raw sockets, disk access after start, DHCP relays (a packet with `giaddr` is dropped), `proxy` DHCP and
-//! UEFI HTTP boot, which are not supported yet.
+//! design), raw sockets, disk access after start, TLS (Debian's iPXE and much firmware speak plain HTTP only).
 //!
 //! Invariants: a boot secret is only ever in the answer to a token that was issued to that node in its own DHCP
 //! transaction; firmware never receives an error page; every table has a bound.

@@ -4,6 +4,7 @@
 
 use std::net::Ipv4Addr;
 
+use bmi_agent_api::config::{NetbootConfig, NetbootReservation};
 use bmi_types::MacAddr;
 
 /// The kernel's table.
@@ -13,6 +14,18 @@ const TABLE: &str = "/proc/self/net/arp";
 #[must_use]
 pub fn neighbour(address: Ipv4Addr) -> Option<MacAddr> {
     find(&std::fs::read_to_string(TABLE).ok()?, address)
+}
+
+/// The NIC of a client that boots: the one the kernel sees, or, since behind a relay that is the router's, the first of
+/// the node that has the address.
+#[must_use]
+pub fn client(config: &NetbootConfig, address: Ipv4Addr) -> Option<MacAddr> {
+    let mut nodes = config.instances.iter().map(|instance| &instance.node).chain(&config.waiting);
+    let relayed = |node: &&NetbootReservation| !config.relays.is_empty() && node.address == Some(address);
+    match nodes.find(relayed) {
+        Some(node) => node.macs.first().copied(),
+        None => neighbour(address),
+    }
 }
 
 /// The columns are: address, hardware type, flags, hardware address, mask, device.

@@ -59,21 +59,38 @@ pub fn boot(instance: &NetbootInstance, boot: BootNumber) -> String {
     )
 }
 
-/// Says what the node waits for, then asks again with a fresh DHCP transaction and so a fresh token.
+/// Where a waiting node asks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// DHCP is BMI's: its next answer names the next script.
+    OwnDhcp,
+    /// Beside another server, iPXE keeps BMI's answer as settings of their own.
+    ProxyDhcp,
+    /// DHCP is not BMI's: the one URL it was given.
+    Stable(Ipv4Addr),
+}
+
+/// Says what the node waits for, then asks again: with a fresh DHCP transaction and so a fresh token, or at the same
+/// URL.
 #[must_use]
-pub fn wait(why: Waiting, address: Ipv4Addr) -> String {
+pub fn wait(why: Waiting, address: Ipv4Addr, next: Next) -> String {
     let reason = match why {
         Waiting::NoInstance => "no instance for this node",
         Waiting::Target => "the instance of this node is being prepared",
         Waiting::Refused => "this boot token is spent",
+    };
+    let (ask, url) = match next {
+        Next::OwnDhcp => ("dhcp netX || goto again\n", "${netX/filename}".to_owned()),
+        Next::ProxyDhcp => ("dhcp netX || goto again\n", "${proxydhcp/filename}".to_owned()),
+        Next::Stable(own) => ("", format!("http://{own}/boot")),
     };
     format!(
         "#!ipxe\n\
          echo BMI: ${{netX/mac}} {address}: {reason}, asking again in {PAUSE_SECONDS} s\n\
          :again\n\
          sleep {PAUSE_SECONDS}\n\
-         dhcp netX || goto again\n\
-         chain --autofree --replace ${{netX/filename}} || goto again\n"
+         {ask}\
+         chain --autofree --replace {url} || goto again\n"
     )
 }
 
@@ -101,8 +118,11 @@ mod tests {
     #[test]
     fn the_waiting_scripts_are_as_reviewed() {
         let address = Ipv4Addr::new(10, 20, 0, 200);
-        golden("wait-no-instance.ipxe", &wait(Waiting::NoInstance, address));
-        golden("wait-target.ipxe", &wait(Waiting::Target, address));
-        golden("wait-refused.ipxe", &wait(Waiting::Refused, address));
+        golden("wait-no-instance.ipxe", &wait(Waiting::NoInstance, address, Next::OwnDhcp));
+        golden("wait-target.ipxe", &wait(Waiting::Target, address, Next::OwnDhcp));
+        golden("wait-refused.ipxe", &wait(Waiting::Refused, address, Next::OwnDhcp));
+        golden("wait-proxy.ipxe", &wait(Waiting::NoInstance, address, Next::ProxyDhcp));
+        let own = Ipv4Addr::new(10, 20, 0, 2);
+        golden("wait-stable.ipxe", &wait(Waiting::NoInstance, address, Next::Stable(own)));
     }
 }

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bmi_agent_api::event::NetbootEvent;
-use bmi_types::DhcpMode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ConfigError, Current, follow, load};
@@ -27,9 +26,6 @@ pub enum ServiceError {
     /// The loaders are no good.
     #[error("loading the boot loaders")]
     Loaders(#[from] LoaderError),
-    /// `proxy`.
-    #[error("DHCP mode `{0}` is not supported yet")]
-    Mode(DhcpMode),
     /// A socket.
     #[error("serving {service} on {address}")]
     Socket {
@@ -63,9 +59,6 @@ pub fn run(path: &Path) -> Result<(), ServiceError> {
 
 async fn serve(path: &Path) -> Result<(), ServiceError> {
     let (config, version) = load(path)?;
-    if config.dhcp == DhcpMode::Proxy {
-        return Err(ServiceError::Mode(config.dhcp));
-    }
     let (own, mode) = (config.plan.netboot_address, config.dhcp);
     let loaders = Loaders::read(&config.loaders)?;
     let events = Events::to_stdout();
@@ -75,17 +68,15 @@ async fn serve(path: &Path) -> Result<(), ServiceError> {
 
     let listener = http::bind(own).map_err(failed("HTTP"))?;
     let transfers = bind(own, tftp::PORT).map_err(failed("TFTP"))?;
-    let sockets = match mode {
-        DhcpMode::Authoritative => Some(Sockets::bind(own).map_err(failed("DHCP"))?),
-        DhcpMode::Off | DhcpMode::Proxy => None,
-    };
+    let sockets = Sockets::bind(own, mode).map_err(failed("DHCP"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::Runtime)?;
 
     events.say(NetbootEvent::Listening { address: own });
     tokio::spawn(follow(path.to_owned(), version, current.clone()));
     if let Some(sockets) = sockets {
-        tokio::spawn(dhcp::socket::serve(sockets, current.clone(), Arc::clone(&boots), events.clone()));
+        let (boots, loaders) = (Arc::clone(&boots), loaders.clone());
+        tokio::spawn(dhcp::socket::serve(sockets, current.clone(), boots, loaders, events.clone()));
     }
     tokio::select! {
         served = tftp::serve(transfers, current.clone(), loaders.clone(), events.clone()) => served.map_err(ServiceError::Tftp),

@@ -24,7 +24,7 @@ use futures::io::{AsyncRead, Sink};
 use crate::config::Current;
 use crate::event::Events;
 use crate::loaders::Loaders;
-use crate::neighbour::neighbour;
+use crate::neighbour::client;
 
 /// The port of TFTP.
 pub const PORT: u16 = 69;
@@ -102,6 +102,7 @@ struct Transfer {
     whole: bool,
     name: &'static str,
     room: Room,
+    current: Current,
     events: Events,
 }
 
@@ -123,7 +124,7 @@ impl Drop for Transfer {
         if self.whole {
             self.events.say(NetbootEvent::Loader {
                 address: self.room.client,
-                mac: neighbour(self.room.client),
+                mac: client(&self.current.get(), self.room.client),
                 file: self.name.to_owned(),
                 bytes: u64::try_from(self.bytes.len()).unwrap_or(u64::MAX),
                 protocol: "tftp".to_owned(),
@@ -148,7 +149,8 @@ impl Handler for Files {
         let room = self.running.take(client, strangers);
         let room = room.ok_or_else(|| packet::Error::Msg("too many transfers at once".to_owned()))?;
         let size = u64::try_from(bytes.len()).ok();
-        Ok((Transfer { bytes, at: 0, whole: false, name, room, events: self.events.clone() }, size))
+        let (current, events) = (self.current.clone(), self.events.clone());
+        Ok((Transfer { bytes, at: 0, whole: false, name, room, current, events }, size))
     }
 
     async fn write_req_open(

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use bmi_types::MacAddr;
 use futures::TryStreamExt;
 use netlink_packet_route::link::{BridgeBooleanOptionFlags, LinkAttribute, LinkMessage};
-use netlink_packet_route::neighbour::NeighbourState;
+use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth};
 
 use crate::plan::names::InterfaceName;
@@ -117,6 +117,22 @@ impl Links {
         self.0.link().set(message).execute().await.map_err(|source| LinkError::Request {
             doing: "putting into the bridge",
             link: name.to_string(),
+            source,
+        })
+    }
+
+    /// Enters at which port of its bridge a MAC is, for good: no frame from elsewhere moves it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn mac_fix(&self, port: &InterfaceName, mac: [u8; 6]) -> Result<(), LinkError> {
+        let index = self.find(port.as_str()).await?.index;
+        let entry = self.0.neighbours().add_bridge(index, &mac).state(NeighbourState::Noarp);
+        // A static entry lasts, but moves; one that is sticky stays.
+        let entry = entry.flags(NeighbourFlags::Controller | NeighbourFlags::Sticky).replace();
+        entry.execute().await.map_err(|source| LinkError::Request {
+            doing: "fixing the address at",
+            link: port.to_string(),
             source,
         })
     }

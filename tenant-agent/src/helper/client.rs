@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bmi_types::MacAddr;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +31,8 @@ pub enum News {
     Line(ProcessId, String, String),
     /// A process ended by itself: which run, and how.
     Exited(ProcessId, String, String),
+    /// A node's MAC is at one port and was seen at a second.
+    MacConflict(MacAddr, String, String),
 }
 
 /// Why a verb was not done.
@@ -103,7 +106,7 @@ impl Helper {
     /// When the helper cannot look.
     pub async fn observe(&self) -> Result<Found, HelperError> {
         match self.ask(Verb::Observe).await? {
-            Answer::Found(found) => Ok(found),
+            Answer::Found(found) => Ok(*found),
             _ => Err(HelperError::Gone),
         }
     }
@@ -122,6 +125,7 @@ async fn listen(mut from: OwnedReadHalf, waiting: Waiting, news: mpsc::Sender<Ne
             }
             Ok(Some(Said::Line { id, run, line })) => News::Line(id, run, line),
             Ok(Some(Said::Exited { id, run, how })) => News::Exited(id, run, how),
+            Ok(Some(Said::MacConflict { mac, place, second })) => News::MacConflict(mac, place, second),
             Ok(None) => break,
             Err(error) => {
                 tracing::error!(%error, "the root helper sent something unreadable");

@@ -101,7 +101,7 @@ async fn serve<D: Diskless + 'static>(
 
 async fn perform<D: Diskless>(driver: &D, verb: Verb) -> Result<Answer, D::Error> {
     match verb {
-        Verb::Observe => return driver.observe().await.map(Answer::Found),
+        Verb::Observe => return driver.observe().await.map(|found| Answer::Found(Box::new(found))),
         Verb::NetworkEnsure { network } => driver.network_ensure(network).await,
         Verb::NetbootStart { spec, config } => {
             driver.process_ensure(spec, ProcessConfig::Netboot(config)).await

@@ -51,10 +51,11 @@ pub enum Refusal {
 /// The first thing that cannot be.
 pub fn network(spec: &NetworkSpec) -> Result<(), Refusal> {
     plan(&spec.plan)?;
+    relays(&spec.plan, &spec.relays)?;
     let mut seen = BTreeSet::new();
     for port in &spec.targets {
         node(&spec.plan, port.address, &port.macs, port.node_address)?;
-        for address in [port.address, port.node_address] {
+        for address in [Some(port.address), port.node_address].into_iter().flatten() {
             if !seen.insert(address) {
                 return Err(Refusal::Twice(address));
             }
@@ -70,13 +71,14 @@ pub fn network(spec: &NetworkSpec) -> Result<(), Refusal> {
 pub fn process(spec: &ProcessSpec, volumes: &Path) -> Result<(), Refusal> {
     plan(spec.plan())?;
     match spec {
-        ProcessSpec::Netboot(_) => Ok(()),
+        ProcessSpec::Netboot(netboot) => relays(&netboot.plan, &netboot.relays),
         ProcessSpec::Target(target) => target_spec(target, volumes),
     }
 }
 
 fn target_spec(target: &TargetSpec, volumes: &Path) -> Result<(), Refusal> {
     node(&target.plan, target.address, &target.macs, target.node_address)?;
+    relays(&target.plan, &target.relays)?;
     if target.slot == NETBOOT_SLOT || target.slot >= SLOTS {
         return Err(Refusal::Slot(target.slot));
     }
@@ -120,11 +122,21 @@ fn plan(plan: &NetworkPlan) -> Result<(), Refusal> {
     })
 }
 
-fn node(plan: &NetworkPlan, target: Ipv4Addr, macs: &[MacAddr], node: Ipv4Addr) -> Result<(), Refusal> {
+/// A rule for one of our own addresses, or a node's, would open it to everybody.
+fn relays(plan: &NetworkPlan, relays: &[Ipv4Addr]) -> Result<(), Refusal> {
+    plan.relay_faults(relays).into_iter().next().map_or(Ok(()), |fault| Err(Refusal::Plan(fault.detail)))
+}
+
+fn node(
+    plan: &NetworkPlan,
+    target: Ipv4Addr,
+    macs: &[MacAddr],
+    node: Option<Ipv4Addr>,
+) -> Result<(), Refusal> {
     if !plan.target_range.contains(target) {
         return Err(Refusal::Address(target));
     }
-    if !plan.node_range.contains(node) {
+    if let Some(node) = node.filter(|node| !plan.node_range.contains(*node)) {
         return Err(Refusal::Address(node));
     }
     if !(1..=MACS_MAX).contains(&macs.len()) {
@@ -170,7 +182,10 @@ mod tests {
         assert!(refused(|spec| spec.slot = SLOTS));
         assert!(refused(|spec| spec.address = Ipv4Addr::new(8, 8, 8, 8)));
         assert!(refused(|spec| spec.address = spec.plan.netboot_address));
-        assert!(refused(|spec| spec.node_address = spec.address));
+        assert!(refused(|spec| spec.node_address = Some(spec.address)));
+        assert!(refused(|spec| spec.relays = vec![spec.plan.netboot_address]));
+        assert!(refused(|spec| spec.relays = vec![Ipv4Addr::new(8, 8, 8, 8)]));
+        assert!(refused(|spec| spec.relays = vec![spec.plan.target_range.first()]));
         assert!(refused(|spec| spec.macs.clear()));
         assert!(refused(|spec| spec.luns.clear()));
         assert!(refused(|spec| spec.luns = vec![spec.luns[0].clone(), spec.luns[0].clone()]));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bmi_agent_api::config::{BootGate, NetbootConfig};
+use bmi_types::MacAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::names::ProcessId;
@@ -91,7 +92,7 @@ pub enum Answer {
     /// Done.
     Done,
     /// What exists.
-    Found(Found),
+    Found(Box<Found>),
     /// Not done, and why, for people. What was half made is left for `process_stop`.
     Fault(String),
 }
@@ -115,6 +116,15 @@ pub enum Said {
         run: String,
         /// What.
         line: String,
+    },
+    /// A node's MAC was seen at a second port of the bridge.
+    MacConflict {
+        /// Which.
+        mac: MacAddr,
+        /// At which port it is.
+        place: String,
+        /// At which it was seen, and dropped.
+        second: String,
     },
     /// A process ended by itself.
     Exited {

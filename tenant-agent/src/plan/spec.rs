@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use bmi_agent_api::config::{BootGate, NetbootConfig, NetbootInstance, NetbootReservation};
-use bmi_agent_api::desired::{Backing, DesiredInstance, DesiredState};
-use bmi_types::{BootNumber, DhcpMode, InstanceId, Iqn, MacAddr, NetworkPlan};
+use bmi_agent_api::desired::{Backing, DesiredInstance, DesiredNetwork, DesiredState};
+use bmi_types::{BootNumber, DhcpMode, InstanceId, Ipv4Range, Iqn, MacAddr, NetworkPlan};
 use serde::{Deserialize, Serialize};
 
 use super::names::ProcessId;
@@ -49,8 +49,11 @@ pub struct TargetSpec {
     pub initiator: Iqn,
     /// The node's NICs.
     pub macs: Vec<MacAddr>,
-    /// The node's address.
-    pub node_address: Ipv4Addr,
+    /// The node's address. Nothing when another server gives it: then any of the node range is.
+    pub node_address: Option<Ipv4Addr>,
+    /// Relays through which the node may come, with a MAC that is not its own.
+    #[serde(default)]
+    pub relays: Vec<Ipv4Addr>,
     /// Its logical units.
     pub luns: Vec<LunSpec>,
 }
@@ -63,6 +66,9 @@ pub struct NetbootSpec {
     pub plan: NetworkPlan,
     /// Part in DHCP.
     pub dhcp: DhcpMode,
+    /// Relays that are answered.
+    #[serde(default)]
+    pub relays: Vec<Ipv4Addr>,
 }
 
 /// A process, its interface and its firewall.
@@ -132,8 +138,8 @@ pub struct TargetPort {
     pub address: Ipv4Addr,
     /// The node's NICs.
     pub macs: Vec<MacAddr>,
-    /// The node's address.
-    pub node_address: Ipv4Addr,
+    /// The node's address. Nothing when another server gives it: then any of the node range is.
+    pub node_address: Option<Ipv4Addr>,
 }
 
 /// The bridge and who may talk to whom over it.
@@ -142,8 +148,26 @@ pub struct TargetPort {
 pub struct NetworkSpec {
     /// The network's addresses.
     pub plan: NetworkPlan,
+    /// Part in DHCP: another server's packets may pass where it is not ours alone.
+    pub dhcp: DhcpMode,
+    /// Relays through which nodes may come.
+    #[serde(default)]
+    pub relays: Vec<Ipv4Addr>,
     /// Every target.
     pub targets: Vec<TargetPort>,
+}
+
+impl NetworkSpec {
+    /// Where machines are that are no instance's node, or do not show their MAC.
+    #[must_use]
+    pub fn stranger_ranges(&self) -> Vec<Ipv4Range> {
+        let mut ranges = vec![self.plan.discovery_range];
+        if self.dhcp != DhcpMode::Authoritative || !self.relays.is_empty() {
+            ranges.push(self.plan.node_range);
+        }
+        ranges.extend(self.relays.iter().filter_map(|relay| Ipv4Range::new(*relay, *relay)));
+        ranges
+    }
 }
 
 /// What the agent keeps between two starts besides the desired state.
@@ -200,10 +224,16 @@ impl Wanted {
     #[must_use]
     pub fn from_desired(desired: &DesiredState, kept: &Kept, loaders: PathBuf) -> Self {
         let plan = desired.network.plan;
-        let targets: Vec<TargetSpec> =
-            desired.instances.iter().filter_map(|instance| target(instance, plan, kept)).collect();
+        let targets: Vec<TargetSpec> = desired
+            .instances
+            .iter()
+            .filter_map(|instance| target(instance, &desired.network, kept))
+            .collect();
+        let DesiredNetwork { dhcp, relays, .. } = &desired.network;
         let network = NetworkSpec {
             plan,
+            dhcp: *dhcp,
+            relays: relays.clone(),
             targets: targets
                 .iter()
                 .map(|target| TargetPort {
@@ -214,7 +244,7 @@ impl Wanted {
                 })
                 .collect(),
         };
-        let netboot = NetbootSpec { plan, dhcp: desired.network.dhcp };
+        let netboot = NetbootSpec { plan, dhcp: *dhcp, relays: relays.clone() };
         let mut processes: BTreeMap<_, _> = targets
             .into_iter()
             .map(|target| (ProcessId::Target(target.instance), ProcessSpec::Target(target)))
@@ -233,7 +263,8 @@ impl Wanted {
             netboot: NetbootConfig {
                 generation: desired.generation,
                 plan,
-                dhcp: desired.network.dhcp,
+                dhcp: *dhcp,
+                relays: relays.clone(),
                 loaders,
                 instances: Vec::new(),
                 waiting: Vec::new(),
@@ -254,7 +285,7 @@ impl Wanted {
     }
 }
 
-fn target(instance: &DesiredInstance, plan: NetworkPlan, kept: &Kept) -> Option<TargetSpec> {
+fn target(instance: &DesiredInstance, network: &DesiredNetwork, kept: &Kept) -> Option<TargetSpec> {
     let luns = instance.target.luns.iter().map(|lun| {
         let Backing::File { path } = &lun.backing;
         LunSpec { lun: lun.lun, path: path.clone(), read_only: lun.read_only }
@@ -262,12 +293,13 @@ fn target(instance: &DesiredInstance, plan: NetworkPlan, kept: &Kept) -> Option<
     Some(TargetSpec {
         instance: instance.id,
         slot: *kept.slots.get(&instance.id)?,
-        plan,
+        plan: network.plan,
         address: instance.target.address,
         iqn: instance.target.iqn.clone(),
         initiator: instance.initiator.clone(),
         macs: instance.macs.clone(),
         node_address: instance.node_address,
+        relays: network.relays.clone(),
         luns: luns.collect(),
     })
 }

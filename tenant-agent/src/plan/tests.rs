@@ -25,7 +25,7 @@ fn instance(number: u8, node: u8) -> DesiredInstance {
         id,
         hostname: format!("node-{node}").parse().unwrap(),
         macs: vec![MacAddr::from_octets([0x52, 0x54, 0, 0, 0, node]).unwrap()],
-        node_address: Ipv4Addr::new(10, 20, 0, 65 + node),
+        node_address: Some(Ipv4Addr::new(10, 20, 0, 65 + node)),
         architecture: Architecture::X86_64,
         initiator: Iqn::node_initiator("0190163d-8694-739b-aea5-966c26f8ad92".parse::<NodeId>().unwrap()),
         target: DesiredTarget {
@@ -49,6 +49,7 @@ fn desired(generation: u64, instances: Vec<DesiredInstance>) -> DesiredState {
             name: "lab".parse().unwrap(),
             plan: NetworkPlan::lay_out("10.20.0.0/24".parse().unwrap(), None, None, None, None).unwrap(),
             dhcp: DhcpMode::Authoritative,
+            relays: Vec::new(),
             segment: Segment::None,
         },
         instances,

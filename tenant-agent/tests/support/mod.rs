@@ -119,6 +119,19 @@ impl Host {
         agent.wait().unwrap();
     }
 
+    /// Has an interface put into the bridge as its uplink.
+    pub fn uplink(&self, name: &str) {
+        fs::write(self.config(), format!("{}uplink = \"{name}\"\n", self.config_text())).unwrap();
+    }
+
+    /// Has a namespace removed with the host.
+    pub fn namespace_add(&mut self, name: &str) -> String {
+        let namespace = format!("{}-{name}", self.namespace);
+        run("ip", &["netns", "add", &namespace]);
+        self.nodes.push(namespace.clone());
+        namespace
+    }
+
     /// The directory of a process.
     pub fn directory(&self, process: &str) -> PathBuf {
         self.state.path().join("agent/run").join(process)
@@ -225,6 +238,59 @@ impl Drop for Host {
     }
 }
 
+/// Asks DHCP as a client would, and gives the address and the boot file of the answer.
+pub fn dhcp(host: &Host, node: &str, more: &[&str]) -> (String, String) {
+    dhcp_try(host, node, more).unwrap()
+}
+
+/// The same, where no answer is one: then what the client said.
+pub fn dhcp_try(host: &Host, node: &str, more: &[&str]) -> Result<(String, String), String> {
+    let script = host.state.path().join("udhcpc.sh");
+    fs::write(
+        &script,
+        "#!/bin/sh\n[ \"$1\" = bound ] && echo \"BOUND $ip ${bootfile:-$boot_file}\"\nexit 0\n",
+    )
+    .unwrap();
+    run("chmod", &["755", script.to_str().unwrap()]);
+    let client =
+        ["netns", "exec", node, "busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n", "-O", "bootfile", "-s"];
+    let output = Command::new("ip").args(client).arg(&script).args(more).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let bound =
+        text.lines().find_map(|line| line.strip_prefix("BOUND ")).and_then(|line| line.split_once(' '));
+    let error = || format!("{text} {}", String::from_utf8_lossy(&output.stderr));
+    bound.map(|(address, file)| (address.to_owned(), file.to_owned())).ok_or_else(error)
+}
+
+/// Takes an address on a machine's NIC, and no other.
+pub fn address_take(node: &str, address: &str) {
+    run("ip", &["-n", node, "addr", "flush", "dev", "eth0"]);
+    run("ip", &["-n", node, "addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+}
+
+/// Fetches a URL on a machine; empty when there is no answer.
+pub fn fetch(node: &str, url: &str) -> String {
+    let curl = ["netns", "exec", node, "curl", "-sS", "--max-time", "3", url];
+    String::from_utf8(output("ip", &curl).stdout).unwrap()
+}
+
+/// Logs in from a machine as a boot script says, and out again. Gives whether that was possible.
+pub fn login(node: &str, script: &str) -> bool {
+    let value = |key: &str| script.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
+    let (user, password) = (value("set username "), value("set password "));
+    let boot = script.split_whitespace().find_map(|word| word.strip_prefix("iscsi:")).unwrap();
+    let (address, target) = boot.split_once("::3260:0:").unwrap();
+    let url = format!("iscsi://{user}%{password}@{address}:3260/{target}/0");
+    let initiator = value("set initiator-iqn ");
+    let inquiry = ["netns", "exec", node, "timeout", "5", "iscsi-inq", "-i", &initiator, &url];
+    output("ip", &inquiry).status.success()
+}
+
+/// Whether a machine gets an answer to a ping.
+pub fn pings(node: &str, address: &str) -> bool {
+    output("ip", &["netns", "exec", node, "busybox", "ping", "-c", "1", "-W", "1", address]).status.success()
+}
+
 /// Whether a TCP connection from a namespace comes about.
 pub fn connects(from: &str, to: &str, port: u16) -> bool {
     let script = format!("exec 3<>/dev/tcp/{to}/{port}");
@@ -257,7 +323,7 @@ pub fn instance(number: u8, volume: &Path) -> DesiredInstance {
         id,
         hostname: format!("node-{number}").parse().unwrap(),
         macs: vec![mac(number)],
-        node_address: format!("10.20.0.{}", 70 + number).parse().unwrap(),
+        node_address: Some(format!("10.20.0.{}", 70 + number).parse().unwrap()),
         architecture: Architecture::X86_64,
         initiator: Iqn::node_initiator(node),
         target: DesiredTarget {
@@ -287,6 +353,7 @@ pub fn desired(generation: u64, instances: Vec<DesiredInstance>) -> DesiredState
             name: "lab".parse().unwrap(),
             plan: NetworkPlan::lay_out("10.20.0.0/24".parse().unwrap(), None, None, None, None).unwrap(),
             dhcp: DhcpMode::Authoritative,
+            relays: Vec::new(),
             segment: Segment::None,
         },
         instances,

@@ -85,6 +85,29 @@ fn bad_input_values_are_refused_with_every_fault() {
         );
     }
     table.invalid("POST", nets, &json!({"name": "new", "cidr": "10.99.0.0/24", "dhcp": "maybe"}), &["dhcp"]);
+    for dhcp in ["proxy", "off"] {
+        let mut network = json!({"name": "new", "cidr": "10.99.0.0/24", "dhcp": dhcp});
+        table.invalid("POST", nets, &network, &["node_range"]);
+        network["discovery_range"] = json!("10.99.0.200-10.99.0.210");
+        network["relays"] = json!(["10.99.0.1"]);
+        table.invalid("POST", nets, &network, &["node_range", "discovery_range", "relays"]);
+        network["node_range"] = json!("10.99.0.80");
+        network["cidr"] = json!("10.99.0.0");
+        table.invalid("POST", nets, &network, &["cidr", "node_range", "discovery_range", "relays"]);
+    }
+    for (relays, fields) in [
+        (json!("10.99.0.1"), &["relays"][..]),
+        (json!(["10.99.0.1", 4, "x"]), &["relays[1]", "relays[2]"][..]),
+        (json!(["10.98.0.1", "10.99.0.2", "10.99.0.9"]), &["relays", "relays", "relays"][..]),
+        (json!(["10.99.0.1", "10.99.0.1"]), &["relays"][..]),
+    ] {
+        table.invalid(
+            "POST",
+            nets,
+            &json!({"name": "new", "cidr": "10.99.0.0/24", "relays": relays}),
+            fields,
+        );
+    }
     for size in [
         json!(0),
         json!(512),

@@ -64,7 +64,8 @@ pub(crate) enum Verb {
 const COLUMNS: &[Column<Instance>] = &[
     ("NAME", |instance| instance.name.to_string()),
     ("STATE", |instance| instance.state.to_string()),
-    ("NODE ADDRESS", |instance| instance.node_address.to_string()),
+    ("CONDITION", |instance| instance.condition.map(|condition| condition.to_string()).unwrap_or_default()),
+    ("NODE ADDRESS", |instance| instance.node_address.map(|address| address.to_string()).unwrap_or_default()),
     ("TARGET", |instance| format!("{} {}", instance.target_address, instance.target_state)),
     ("READ", |instance| instance.traffic.read.to_string()),
     ("WRITTEN", |instance| instance.traffic.written.to_string()),

@@ -44,10 +44,13 @@ pub(crate) enum Verb {
         /// Address of the boot services.
         #[arg(long)]
         netboot_address: Option<Ipv4Addr>,
+        /// Address of a DHCP relay that is answered; may be given several times.
+        #[arg(long = "relay", value_name = "ADDRESS")]
+        relays: Vec<Ipv4Addr>,
         /// Addresses of targets, FIRST-LAST.
         #[arg(long)]
         target_range: Option<Ipv4Range>,
-        /// Addresses of nodes with an instance, FIRST-LAST.
+        /// Addresses of nodes with an instance, FIRST-LAST; with `proxy` and `off`, what the other server gives.
         #[arg(long)]
         node_range: Option<Ipv4Range>,
         /// Addresses lent to machines without an instance, FIRST-LAST.
@@ -74,17 +77,35 @@ const COLUMNS: &[Column<Network>] = &[
     }),
     ("NODES", |network| network.plan.node_range.to_string()),
     ("TARGETS", |network| network.plan.target_range.to_string()),
+    ("RELAYS", |network| network.relays.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
     ("ID", |network| network.id.to_string()),
 ];
+
+/// What is too long for a list.
+const WARNING: Column<Network> = ("WARNING", |network| network.warning.clone().unwrap_or_default());
+
+/// The columns of one network.
+fn shown() -> Vec<Column<Network>> {
+    COLUMNS.iter().copied().chain([WARNING]).collect()
+}
 
 pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
     let (client, output) = (&session.client, &session.output);
     match verb {
         Verb::List => output.list(&client.list::<Network>("/v1/networks").await?, COLUMNS),
         Verb::Show { network } => {
-            output.one(&client.get(&format!("/v1/networks/{}", part(&network)?)).await?, COLUMNS)
+            output.one(&client.get(&format!("/v1/networks/{}", part(&network)?)).await?, &shown())
         }
-        Verb::Create { name, cidr, dhcp, netboot_address, target_range, node_range, discovery_range } => {
+        Verb::Create {
+            name,
+            cidr,
+            dhcp,
+            netboot_address,
+            relays,
+            target_range,
+            node_range,
+            discovery_range,
+        } => {
             let dhcp = match dhcp {
                 Dhcp::Authoritative => DhcpMode::Authoritative,
                 Dhcp::Proxy => DhcpMode::Proxy,
@@ -98,9 +119,10 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
                 node_range,
                 discovery_range,
                 dhcp,
+                relays,
                 segment: Segment::None,
             };
-            output.one(&client.post("/v1/networks", &new).await?, COLUMNS)
+            output.one(&client.post("/v1/networks", &new).await?, &shown())
         }
         Verb::Delete { network } => {
             client.delete(&format!("/v1/networks/{}", part(&network)?)).await?;

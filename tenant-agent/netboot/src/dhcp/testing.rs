@@ -6,6 +6,8 @@ use bmi_agent_api::config::{NetbootConfig, NetbootInstance, NetbootReservation};
 use bmi_types::{BootKey, BootNumber, DhcpMode, MacAddr, NetworkPlan};
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode, UnknownOption};
 
+use crate::loaders::{BIOS, Loaders, UEFI, UEFI_ARM};
+
 /// The NIC of the ready instance's node.
 pub fn nic() -> MacAddr {
     "52:54:00:00:00:01".parse().unwrap()
@@ -22,7 +24,7 @@ pub fn instance() -> NetbootInstance {
         id: "0190163d-8694-739b-aea5-966c26f8ad91".parse().unwrap(),
         node: NetbootReservation {
             macs: vec![nic()],
-            address: Ipv4Addr::new(10, 20, 0, 70),
+            address: Some(Ipv4Addr::new(10, 20, 0, 70)),
             hostname: "node-1".parse().unwrap(),
         },
         initiator: "iqn.2026-11.internal.bmi:node:0190163d-8694-739b-aea5-966c26f8ad92".parse().unwrap(),
@@ -37,17 +39,37 @@ pub fn instance() -> NetbootInstance {
 pub fn config() -> NetbootConfig {
     let waiting = NetbootReservation {
         macs: vec![waiting_nic()],
-        address: Ipv4Addr::new(10, 20, 0, 71),
+        address: Some(Ipv4Addr::new(10, 20, 0, 71)),
         hostname: "node-2".parse().unwrap(),
     };
     NetbootConfig {
         generation: 1,
         plan: NetworkPlan::lay_out("10.20.0.0/24".parse().unwrap(), None, None, None, None).unwrap(),
         dhcp: DhcpMode::Authoritative,
+        relays: vec![relay()],
         loaders: "/nowhere".into(),
         instances: vec![instance()],
         waiting: vec![waiting],
     }
+}
+
+/// The address of the network's relay.
+pub fn relay() -> Ipv4Addr {
+    Ipv4Addr::new(10, 20, 0, 4)
+}
+
+/// The address of the node of the ready instance.
+pub fn node_address() -> Ipv4Addr {
+    Ipv4Addr::new(10, 20, 0, 70)
+}
+
+/// The loaders, of a few bytes each.
+pub fn loaders() -> Loaders {
+    let directory = tempfile::tempdir().unwrap();
+    for name in [BIOS, UEFI, UEFI_ARM] {
+        std::fs::write(directory.path().join(name), b"MZ").unwrap();
+    }
+    Loaders::read(directory.path()).unwrap()
 }
 
 /// A client's packet in the making.
@@ -82,6 +104,11 @@ impl Ask {
         self
     }
 
+    pub fn class(mut self, class: &[u8]) -> Self {
+        self.0.opts_mut().insert(DhcpOption::ClassIdentifier(class.to_vec()));
+        self
+    }
+
     pub fn ipxe_option(mut self) -> Self {
         let option = UnknownOption::new(OptionCode::from(175), vec![0xb1, 5, 1, 0x80, 0x86, 0x10, 0x0e]);
         self.0.opts_mut().insert(DhcpOption::Unknown(option));
@@ -90,6 +117,12 @@ impl Ask {
 
     pub fn user_class(mut self, class: &[u8]) -> Self {
         self.0.opts_mut().insert(DhcpOption::UserClass(class.to_vec()));
+        self
+    }
+
+    /// As a relay passes it on.
+    pub fn relayed(mut self, by: Ipv4Addr) -> Self {
+        self.0.set_giaddr(by);
         self
     }
 

@@ -6,17 +6,23 @@
 mod bridge;
 mod dhcp;
 mod netboot;
+mod places;
 mod target;
 #[cfg(test)]
 pub mod testing;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
+use bmi_types::MacAddr;
 use nftables::schema::Nftables;
 use serde_json::{Value, json};
 
-pub use bridge::{bridge_remove, bridge_table};
+pub use bridge::{NodePorts, bridge_remove, bridge_table};
 pub use netboot::{TRANSFER_PORTS, netboot_table};
+pub use places::{CONFLICTS, NOTED, PLACES};
 pub use target::target_table;
 
 /// The table inside a process's namespace.
@@ -83,6 +89,14 @@ impl Ruleset {
     }
 }
 
+/// Which MACs a set of a bridge's table has with which ports. None when there is no such table. Blocks.
+#[must_use]
+pub fn macs_at_ports(table: &str, set: &str) -> BTreeSet<(MacAddr, String)> {
+    let list = ["list", "set", "bridge", table, set];
+    let listing = nftables::helper::get_current_ruleset_raw(nftables::helper::DEFAULT_NFT, list.iter());
+    listing.map(|listing| places::read(&listing)).unwrap_or_default()
+}
+
 /// Builds the objects of one table.
 struct Table {
     family: &'static str,
@@ -101,6 +115,18 @@ impl Table {
             set.insert("elem".to_owned(), Value::Array(elements));
         }
         self.objects.push(json!({"add": {"set": set}}));
+    }
+
+    /// A set that rules add to: of at most `size` elements, which last for `timeout` or for ever.
+    fn set_limited(&mut self, name: &str, of: (&Value, Vec<Value>), size: u32, timeout: Option<Duration>) {
+        self.set(name, of.0, of.1);
+        let set = self.objects.last_mut().and_then(|object| object.pointer_mut("/add/set"));
+        let Some(set) = set.and_then(Value::as_object_mut) else { return };
+        set.insert("size".to_owned(), json!(size));
+        if let Some(timeout) = timeout {
+            set.insert("flags".to_owned(), json!(["timeout"]));
+            set.insert("timeout".to_owned(), json!(timeout.as_secs()));
+        }
     }
 
     fn base_chain(&mut self, name: &str, policy: &str) {
@@ -153,6 +179,10 @@ fn one_of(items: Vec<Value>) -> Value {
 
 fn range(range: bmi_types::Ipv4Range) -> Value {
     json!({"range": [range.first().to_string(), range.last().to_string()]})
+}
+
+fn addresses(addresses: &[Ipv4Addr]) -> Vec<Value> {
+    addresses.iter().map(|address| json!(address.to_string())).collect()
 }
 
 fn state(states: &[&str]) -> Value {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::json;
 
-use super::{Ruleset, TABLE, Table, accept, drop_counted, field, is, limit, one_of, range, state};
+use super::{Ruleset, TABLE, Table, accept, addresses, drop_counted, field, is, limit, one_of, range, state};
 use crate::plan::spec::NetbootSpec;
 
 /// Ports from which TFTP data is sent. The launcher makes them the namespace's `ip_local_port_range`, so that the rule
@@ -35,6 +35,10 @@ pub fn netboot_table(netboot: &NetbootSpec) -> Ruleset {
     let unaddressed = is(field("ip", "saddr"), "0.0.0.0");
     table.rule("input", &[unaddressed, everyone(), udp(67), all(DHCP_ALL), accept()]);
     table.rule("input", &[is(field("ip", "saddr"), clients()), udp(67), all(DHCP_ALL), accept()]);
+    if !netboot.relays.is_empty() {
+        let relay = is(field("ip", "saddr"), one_of(addresses(&netboot.relays)));
+        table.rule("input", &[relay, own(), udp(67), all(DHCP_ALL), accept()]);
+    }
     let transfers = || one_of(vec![json!(69), json!(4011)]);
     for clients in [plan.node_range, plan.discovery_range] {
         for ports in [is(field("udp", "dport"), transfers()), is(field("tcp", "dport"), 80)] {
@@ -48,6 +52,10 @@ pub fn netboot_table(netboot: &NetbootSpec) -> Ruleset {
     table.rule("output", &[state(&["established"]), accept()]);
     let from = is(field("ip", "saddr"), plan.netboot_address.to_string());
     table.rule("output", &[from.clone(), everyone(), is(field("udp", "sport"), 67), udp(68), accept()]);
+    if !netboot.relays.is_empty() {
+        let relay = is(field("ip", "daddr"), one_of(addresses(&netboot.relays)));
+        table.rule("output", &[from.clone(), relay, is(field("udp", "sport"), 67), udp(67), accept()]);
+    }
     let ports = json!({"range": [TRANSFER_PORTS.0, TRANSFER_PORTS.1]});
     table.rule(
         "output",
@@ -66,5 +74,7 @@ mod tests {
     #[test]
     fn the_rules_are_as_reviewed() {
         testing::golden("netboot.json", &netboot_table(&testing::netboot()));
+        let relayed = NetbootSpec { relays: vec![testing::relay()], ..testing::netboot() };
+        testing::golden("netboot-relays.json", &netboot_table(&relayed));
     }
 }

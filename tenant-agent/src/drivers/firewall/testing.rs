@@ -24,14 +24,20 @@ pub fn target(number: u8) -> TargetSpec {
         iqn: Iqn::instance_target(instance),
         initiator: "iqn.2026-11.internal.bmi:node:1".parse().unwrap(),
         macs: vec![MacAddr::from_octets([0x52, 0x54, 0, 0, 0, number]).unwrap()],
-        node_address: Ipv4Addr::new(10, 20, 0, 70 + number),
+        node_address: Some(Ipv4Addr::new(10, 20, 0, 70 + number)),
+        relays: Vec::new(),
         luns: vec![LunSpec { lun: 0, path: format!("/volumes/{number}.raw").into(), read_only: false }],
     }
 }
 
+/// A relay of the network.
+pub fn relay() -> Ipv4Addr {
+    Ipv4Addr::new(10, 20, 0, 4)
+}
+
 /// The boot services.
 pub fn netboot() -> NetbootSpec {
-    NetbootSpec { plan: plan(), dhcp: DhcpMode::Authoritative }
+    NetbootSpec { plan: plan(), dhcp: DhcpMode::Authoritative, relays: Vec::new() }
 }
 
 /// A network with that many targets.
@@ -42,7 +48,7 @@ pub fn network(targets: u8) -> NetworkSpec {
         macs: target.macs,
         node_address: target.node_address,
     });
-    NetworkSpec { plan: plan(), targets: ports.collect() }
+    NetworkSpec { plan: plan(), dhcp: DhcpMode::Authoritative, relays: Vec::new(), targets: ports.collect() }
 }
 
 /// Compares with `tests/golden/nftables/`; `UPDATE_GOLDEN=1` rewrites it.

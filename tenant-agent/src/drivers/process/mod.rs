@@ -25,9 +25,10 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::{BOOT_GATE_FILE, NETBOOT_FILE, NetbootConfig};
+use bmi_types::MacAddr;
 use nix::sched::{CloneFlags, unshare};
 use tokio::task::spawn_blocking;
 
@@ -111,6 +112,8 @@ pub struct ProcessDriver {
     busy: RefCell<BTreeSet<ProcessId>>,
     network: RefCell<Option<NetworkSpec>>,
     node_ports: RefCell<BTreeSet<String>>,
+    /// Nodes' MACs that were seen in a second place and told of, and when that was last so.
+    conflicts: RefCell<BTreeMap<(MacAddr, String), Instant>>,
     /// One at a time puts rules in force, so that older ones never win.
     rules: tokio::sync::Mutex<()>,
 }
@@ -139,6 +142,7 @@ impl ProcessDriver {
             busy: RefCell::default(),
             network: RefCell::default(),
             node_ports: RefCell::default(),
+            conflicts: RefCell::default(),
             rules: tokio::sync::Mutex::default(),
         };
         for id in driver.directories() {
@@ -449,6 +453,9 @@ impl Diskless for ProcessDriver {
                         tracing::warn!(error = chain(&error), "the bridge's rules could not be renewed");
                     }
                 }
+            }
+            if !network.targets.is_empty() {
+                self.conflicts_tell().await;
             }
         }
     }

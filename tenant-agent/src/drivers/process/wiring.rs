@@ -1,17 +1,20 @@
 //! Wiring a process in: its veth pair, its firewall, its address, and the bridge with its rules.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
+use std::time::Instant;
 
+use bmi_types::MacAddr;
 use tokio::task::spawn_blocking;
 
-use super::super::firewall::{self, Ruleset};
+use super::super::firewall::{self, NodePorts, Ruleset};
 use super::super::links::{Link, Links};
 use super::super::namespace::within;
 use super::record::Run;
 use super::{ProcessDriver, ProcessError, network_alias};
-use crate::plan::names::{alias, mac, peer, port};
+use crate::helper::verbs::Said;
+use crate::plan::names::{alias, bridge_table, mac, peer, port};
 use crate::plan::spec::{NetworkSpec, ProcessSpec, TargetSpec};
 
 impl ProcessDriver {
@@ -38,16 +41,54 @@ impl ProcessDriver {
         .map_err(ProcessError::Namespace)??;
         let index = self.links.bridge_ensure(bridge, &network_alias(&self.config)).await?;
         self.links.port_ensure(&host_end, index).await?;
+        self.links.mac_fix(&host_end, mac(bridge, id)).await?;
         Ok(())
     }
 
-    /// Puts the bridge's rules in force for these ports and the node ports found now.
+    /// Puts the bridge's rules in force for these ports and the node ports found now. The places of MACs that the kernel
+    /// has found by itself are kept, as far as their ports are still there.
     pub(super) async fn bridge_rules(&self, network: &NetworkSpec) -> Result<(), ProcessError> {
-        let node_ports = self.node_ports().await?;
-        let rules = firewall::bridge_table(&self.config.bridge, network, &node_ports);
-        install(rules).await?;
-        *self.node_ports.borrow_mut() = node_ports;
+        let names = self.node_ports().await?;
+        let seen = self.macs_at_ports(firewall::PLACES).await;
+        let places = seen.into_iter().filter(|(_, port)| names.contains(port)).collect();
+        let uplink = self.config.uplink.as_ref().map(|uplink| uplink.as_str().to_owned());
+        let uplink = uplink.filter(|uplink| names.contains(uplink));
+        let ports = NodePorts { names, uplink, places };
+        install(firewall::bridge_table(&self.config.bridge, network, &ports)).await?;
+        *self.node_ports.borrow_mut() = ports.names;
         Ok(())
+    }
+
+    /// Which MACs a set of the bridge's table has at which ports.
+    pub(super) async fn macs_at_ports(&self, set: &'static str) -> BTreeSet<(MacAddr, String)> {
+        let table = bridge_table(&self.config.bridge);
+        spawn_blocking(move || firewall::macs_at_ports(&table, set)).await.unwrap_or_default()
+    }
+
+    /// Says which nodes' MACs were seen in a second place, each once for as long as it goes on.
+    pub(super) async fn conflicts_tell(&self) {
+        // With one port behind which all nodes are there is nothing to compare.
+        if self.node_ports.borrow().len() < 2 {
+            return;
+        }
+        let seen = self.macs_at_ports(firewall::CONFLICTS).await;
+        let mut new = Vec::new();
+        {
+            // Rules that are replaced forget what they noted; so what was told is kept here.
+            let (mut told, now) = (self.conflicts.borrow_mut(), Instant::now());
+            told.retain(|_, last| now.saturating_duration_since(*last) < firewall::NOTED);
+            new.extend(seen.iter().filter(|conflict| !told.contains_key(*conflict)).cloned());
+            told.extend(seen.into_iter().map(|conflict| (conflict, now)));
+        }
+        if new.is_empty() {
+            return;
+        }
+        let places: BTreeMap<_, _> = self.macs_at_ports(firewall::PLACES).await.into_iter().collect();
+        for (mac, second) in new {
+            let place = places.get(&mac).cloned().unwrap_or_default();
+            tracing::warn!(%mac, place, second, "a node's MAC was seen in a second place; dropped there");
+            let _ = self.news.try_send(Said::MacConflict { mac, place, second });
+        }
     }
 
     /// The bridge's ports that are not ours.
@@ -69,10 +110,10 @@ fn namespace_of(run: &Run) -> io::Result<File> {
     if run.lives() { Ok(namespace) } else { Err(io::Error::other("the launcher ended")) }
 }
 
-/// The node as a permanent neighbour, when it has one NIC here and so cannot appear under another MAC.
-fn only_mac(target: &TargetSpec) -> Option<(std::net::Ipv4Addr, bmi_types::MacAddr)> {
-    match target.macs.as_slice() {
-        [mac] => Some((target.node_address, *mac)),
+/// The node as a permanent neighbour, when it has one NIC here and one address, and shows that NIC.
+fn only_mac(target: &TargetSpec) -> Option<(std::net::Ipv4Addr, MacAddr)> {
+    match (target.macs.as_slice(), target.node_address) {
+        ([mac], Some(address)) if target.relays.is_empty() => Some((address, *mac)),
         _ => None,
     }
 }

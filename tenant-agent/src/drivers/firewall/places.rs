@@ -1,0 +1,95 @@
+//! Where a node's MAC is: at the port where it was seen first, for as long as that port is in the bridge.
+//!
+//! A frame with the MAC from another port is dropped before the bridge learns from it, and noted in `conflicts`, which
+//! the driver reads. So a spoofer that the bridge can see gets none of the node's frames: no boot script, no secret, no
+//! disk. Kept by the kernel, frame by frame: there is no instant at which a spoofed frame passes because nobody looked.
+//!
+//! Deliberately absent: forgetting a MAC that is silent. A node that is switched off would be anybody's. Whoever moves
+//! a node's cable to another port of the bridge takes the old port out of the bridge for a moment.
+//!
+//! Invariant: only frames from ports that were found write here, so no other bridge of the host is concerned.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bmi_types::MacAddr;
+use serde_json::{Value, json};
+
+use super::{Table, accept, concat, drop_counted, field, is, meta};
+
+/// Which MAC is where.
+pub const PLACES: &str = "places";
+
+/// Which MAC was seen where it is not, lately.
+pub const CONFLICTS: &str = "conflicts";
+
+/// How long a conflict is noted: the driver looks every second, and a spoofer that goes on is told of once.
+pub const NOTED: Duration = Duration::from_secs(60);
+
+/// The most conflicts noted. More are dropped all the same.
+const CONFLICTS_MAX: u32 = 4096;
+
+/// The most MACs with a place: more than the nodes of the largest network have.
+const PLACES_MAX: u32 = 65_536 * 2;
+
+/// Adds the sets, with the places that are known already.
+pub fn sets_add(table: &mut Table, node_macs: &BTreeSet<MacAddr>, places: &BTreeMap<MacAddr, String>) {
+    let known = || places.iter().filter(|(mac, _)| node_macs.contains(mac));
+    let (ether, ifname) = ("ether_addr", "ifname");
+    let here = known().map(|(mac, port)| concat(&[json!(mac.to_string()), json!(port)]));
+    table.set_limited(
+        "placed",
+        (&json!(ether), known().map(|(mac, _)| json!(mac.to_string())).collect()),
+        PLACES_MAX,
+        None,
+    );
+    table.set_limited(PLACES, (&json!([ether, ifname]), here.collect()), PLACES_MAX, None);
+    table.set_limited(CONFLICTS, (&json!([ether, ifname]), Vec::new()), CONFLICTS_MAX, Some(NOTED));
+}
+
+/// Adds the rules to `prerouting`, behind those for our own MACs. They name the sets of the bridge's table.
+pub fn rules_add(table: &mut Table) {
+    let source = || field("ether", "saddr");
+    let place = || concat(&[source(), meta("iifname")]);
+    let from_nodes = || is(meta("iifname"), "@node_ports");
+    let note =
+        |what: Value, set: &str| json!({"set": {"op": "update", "elem": what, "set": format!("@{set}")}});
+    let add = |what: Value, set: &str| json!({"set": {"op": "add", "elem": what, "set": format!("@{set}")}});
+    table.rule("prerouting", &[is(place(), format!("@{PLACES}")), accept()]);
+    let elsewhere = [from_nodes(), is(source(), "@placed"), note(place(), CONFLICTS)];
+    table.rule("prerouting", &[&elsewhere[..], &drop_counted()].concat());
+    let first =
+        [from_nodes(), is(source(), "@node_macs"), add(source(), "placed"), add(place(), PLACES), accept()];
+    table.rule("prerouting", &first);
+}
+
+/// The elements of one of the sets, as `nft -j list set` prints it. What is not understood is left out.
+#[must_use]
+pub fn read(listing: &str) -> BTreeSet<(MacAddr, String)> {
+    let listing: Value = serde_json::from_str(listing).unwrap_or_default();
+    let objects = listing.get("nftables").and_then(Value::as_array).into_iter().flatten();
+    let sets = objects.filter_map(|object| object.get("set")?.get("elem")?.as_array());
+    let pair = |element: &Value| {
+        // One with a timeout is wrapped.
+        let element = element.get("elem").and_then(|element| element.get("val")).unwrap_or(element);
+        let parts = element.get("concat")?.as_array()?;
+        Some((parts.first()?.as_str()?.parse().ok()?, parts.get(1)?.as_str()?.to_owned()))
+    };
+    sets.flatten().filter_map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nft_lists_is_read() {
+        let listing = r#"{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"set": {"family": "bridge", "name": "places",
+            "table": "t", "elem": [{"concat": ["52:54:00:00:00:01", "tap0"]},
+            {"elem": {"val": {"concat": ["52:54:00:00:00:02", "tap1"]}, "expires": 59}}, {"concat": ["x", "y"]}]}}]}"#;
+        let mac = |last: u8| MacAddr::from_octets([0x52, 0x54, 0, 0, 0, last]).unwrap();
+        let expected = BTreeSet::from([(mac(1), "tap0".to_owned()), (mac(2), "tap1".to_owned())]);
+        assert_eq!(read(listing), expected);
+        assert!(read("").is_empty() && read("{}").is_empty());
+    }
+}
