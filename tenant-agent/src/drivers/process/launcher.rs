@@ -9,19 +9,20 @@
 //! Volumes are opened here, beneath the volume directory and without following any link, and are handed over as open
 //! files: the program needs no right to any directory on the way, and a path that changes later changes nothing.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use bmi_sandbox::{Barrier, Limits, Profile, ProfileError, Reach, Root, Sandbox, SandboxError};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{close, dup2_stdin, setsid};
 use rustix::fs::{Mode as OpenMode, OFlags, ResolveFlags, openat2};
@@ -29,7 +30,6 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
 use super::super::firewall::TRANSFER_PORTS;
-use super::super::privileges;
 use crate::helper::frame;
 
 /// Said when the namespace is there.
@@ -40,6 +40,10 @@ const OPEN_FILES: u64 = 4096;
 
 /// Processes and threads its user may have.
 const TASKS: u64 = 64;
+
+/// Memory it may write to: the boot services' transfers and a target's commands need a few dozen MiB, and each of
+/// [`TASKS`] may have a stack of 2 MiB.
+const MEMORY: u64 = 256 * 1024 * 1024;
 
 /// Settings of the new namespace: low ports without rights, TFTP's source ports, no IPv6.
 const SETTINGS: [(&str, &str); 3] = [
@@ -64,6 +68,14 @@ pub struct Order {
     pub volume_dir: PathBuf,
     /// Which of them to open. Each adds a `--lun` argument.
     pub luns: Vec<OrderLun>,
+    /// Which system calls it may make: the name of a profile.
+    pub profile: String,
+    /// What else it may read, besides its directory.
+    pub shown: Vec<PathBuf>,
+    /// TCP ports it may listen on.
+    pub ports: Vec<u16>,
+    /// Barriers that are left out.
+    pub without: BTreeSet<Barrier>,
 }
 
 /// One volume.
@@ -103,8 +115,10 @@ enum LaunchError {
     NotAFile(PathBuf),
     #[error("preparing the process")]
     Prepare(#[source] io::Error),
-    #[error("giving up rights")]
-    Rights(#[source] privileges::PrivilegeError),
+    #[error("choosing its system calls")]
+    Profile(#[from] ProfileError),
+    #[error("fencing it in")]
+    Sandbox(#[from] SandboxError),
     #[error("starting {program}")]
     Program {
         program: PathBuf,
@@ -181,9 +195,9 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
 
     let mut arguments: Vec<OsString> = order.arguments.iter().map(OsString::from).collect();
     let mut kept = vec![channel.as_raw_fd(), program.as_raw_fd(), null.as_raw_fd()];
-    for (lun, volume) in order.luns.iter().zip(volumes) {
-        fcntl_setfd(&volume, FdFlags::empty()).map_err(|error| prepare(error.into()))?;
-        let descriptor = volume.into_raw_fd();
+    for (lun, volume) in order.luns.iter().zip(&volumes) {
+        fcntl_setfd(volume, FdFlags::empty()).map_err(|error| prepare(error.into()))?;
+        let descriptor = volume.as_raw_fd();
         kept.push(descriptor);
         let read_only = if lun.read_only { ",ro" } else { "" };
         arguments.push("--lun".into());
@@ -193,15 +207,28 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
     dup2_stdin(&null).map_err(|error| prepare(error.into()))?;
 
     umask(Mode::from_bits_truncate(0o077));
-    for (resource, most) in [
-        (Resource::RLIMIT_NOFILE, OPEN_FILES),
-        (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_NPROC, TASKS),
-        (Resource::RLIMIT_FSIZE, written),
-    ] {
-        setrlimit(resource, most, most).map_err(|error| prepare(error.into()))?;
-    }
-    privileges::drop_all(order.uid).map_err(LaunchError::Rights)?;
+    let profile = Profile::of(&order.profile)?;
+    let limits = Limits {
+        open_files: OPEN_FILES,
+        tasks: TASKS,
+        file_size: written,
+        memory: MEMORY,
+        processor_seconds: None,
+    };
+    let shown: Vec<PathBuf> = order.shown.iter().chain([&order.directory]).cloned().collect();
+    let opened = |read_only| {
+        let luns = order.luns.iter().zip(&volumes).filter(move |(lun, _)| lun.read_only == read_only);
+        luns.map(|(_, volume)| volume.as_fd()).collect()
+    };
+    let reach = Reach {
+        program: Some(program.as_fd()),
+        read: opened(true),
+        write: opened(false),
+        read_below: shown.iter().cloned().chain([PathBuf::from("/proc")]).collect(),
+        listen: &order.ports,
+    };
+    let root = Root { shown, directory: order.directory };
+    Sandbox { user: order.uid, root, limits, reach, profile: &profile, without: order.without }.enter()?;
     // By its open file: the directories on the way may be closed to this user.
     let source = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
         .arg0(order.program.file_name().unwrap_or_default())
