@@ -23,6 +23,9 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// Files below it may be imported as images by a platform admin. Default: importing is off.
     pub import_dir: Option<PathBuf>,
+    /// What converts images that are not raw.
+    #[serde(default)]
+    pub convert: Convert,
     /// Where the local agent connects. Default: there is none.
     pub agent: Option<AgentSocket>,
     /// The data store.
@@ -53,6 +56,33 @@ pub enum Store {
         #[serde(default = "image_size")]
         size: String,
     },
+}
+
+/// What converts images that are not raw.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Convert {
+    /// `qemu-img`.
+    #[serde(default = "qemu_img")]
+    pub program: PathBuf,
+    /// The user it runs as, which nobody else is.
+    #[serde(default = "converter_uid")]
+    pub uid: u32,
+}
+
+impl Default for Convert {
+    fn default() -> Self {
+        Self { program: qemu_img(), uid: converter_uid() }
+    }
+}
+
+fn qemu_img() -> PathBuf {
+    "/usr/bin/qemu-img".into()
+}
+
+/// Just below what the agent gives to its processes.
+const fn converter_uid() -> u32 {
+    209_999
 }
 
 fn listen() -> SocketAddr {
@@ -100,6 +130,11 @@ impl Config {
                 "data_dir must be an absolute path, not {}",
                 config.data_dir.display()
             )));
+        }
+        if config.convert.uid == 0 || !config.convert.program.is_absolute() {
+            return Err(wrong(
+                "convert.program must be an absolute path, and convert.uid not root".to_owned(),
+            ));
         }
         let Store::Local { size, .. } = &config.store;
         size.parse::<ByteSize>().map_err(|error| wrong(format!("store.size: {error}")))?;

@@ -12,6 +12,7 @@
 //! Invariants: called while there is one thread, as root of the mount namespace; nothing is undone on failure, the
 //! caller ends.
 
+pub mod descriptors;
 pub mod filter;
 pub mod limits;
 pub mod oci;
@@ -22,6 +23,8 @@ pub mod root;
 
 use std::collections::BTreeSet;
 
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 pub use filter::FilterError;
@@ -46,6 +49,15 @@ pub enum Barrier {
     Seccomp,
 }
 
+/// Whose end ends the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiesWith {
+    /// It lives on: it is found again by who looks after it.
+    Nobody,
+    /// The thread that started it.
+    Parent,
+}
+
 /// Why a barrier is not up. The caller must end.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -58,6 +70,9 @@ pub enum SandboxError {
     /// Rights.
     #[error("giving up rights")]
     Rights(#[from] PrivilegeError),
+    /// The signal at the parent's end.
+    #[error("ending with the parent")]
+    Parent(#[source] nix::Error),
     /// Landlock.
     #[error("restricting files and ports")]
     Reach(#[from] ReachError),
@@ -81,6 +96,8 @@ pub struct Sandbox<'a> {
     pub profile: &'a Profile,
     /// What is left out on purpose.
     pub without: BTreeSet<Barrier>,
+    /// Whose end ends it.
+    pub dies_with: DiesWith,
 }
 
 impl Sandbox<'_> {
@@ -101,6 +118,10 @@ impl Sandbox<'_> {
         // Opened as root, since the directories on the way may be closed to the user.
         let reach = if with(Barrier::Landlock) { Some(self.reach.prepare()?) } else { None };
         privileges::drop_all(self.user)?;
+        if self.dies_with == DiesWith::Parent {
+            // After the user has changed, which would clear it.
+            set_pdeathsig(Signal::SIGKILL).map_err(SandboxError::Parent)?;
+        }
         if let Some(reach) = reach {
             reach.apply()?;
         }

@@ -112,6 +112,16 @@ impl Root {
     }
 }
 
+/// Puts a `/proc` of our own process id namespace over the host's. The host's mounts go on being seen, ours are not.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn own_processes() -> nix::Result<()> {
+    mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SLAVE, NOTHING)?;
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, NOTHING)
+}
+
 /// The path below the new root, with the directories above it.
 fn below(place: &Path, path: &Path) -> Result<PathBuf, RootError> {
     let at = place.join(path.strip_prefix("/").unwrap_or(path));

@@ -20,11 +20,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use bmi_sandbox::{Barrier, Limits, Profile, ProfileError, Reach, Root, Sandbox, SandboxError};
-use nix::mount::{MsFlags, mount};
+use bmi_sandbox::{Barrier, DiesWith, Limits, Profile, ProfileError, Reach, Root, Sandbox, SandboxError};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{close, dup2_stdin, setsid};
+use nix::unistd::{dup2_stdin, setsid};
 use rustix::fs::{Mode as OpenMode, OFlags, ResolveFlags, openat2};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
@@ -156,21 +155,13 @@ fn launch(channel: &mut UnixStream) -> Result<(), LaunchError> {
             written => written.map_err(|source| LaunchError::Setting { path, source })?,
         }
     }
-    see_own_processes().map_err(LaunchError::Mount)?;
+    bmi_sandbox::root::own_processes().map_err(LaunchError::Mount)?;
     channel.write_all(&[READY]).map_err(LaunchError::Channel)?;
     // The end of the stream: the helper has gone or gave up. There is nothing to undo.
     let Some(order) = frame::read_blocking::<Order>(channel).map_err(LaunchError::Channel)? else {
         return Ok(());
     };
     become_program(order, channel)
-}
-
-/// Puts a `/proc` of our own process id namespace over the host's. The host's mounts go on being seen, ours are not.
-fn see_own_processes() -> nix::Result<()> {
-    let nothing: Option<&str> = None;
-    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing)?;
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), flags, nothing)
 }
 
 /// The largest file that is written: the largest volume that is. Writing beyond its end fails, and the boot services
@@ -203,7 +194,7 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
         arguments.push("--lun".into());
         arguments.push(format!("{}=file:/proc/self/fd/{descriptor}{read_only}", lun.lun).into());
     }
-    close_others(&kept).map_err(prepare)?;
+    bmi_sandbox::descriptors::close_others(&kept).map_err(prepare)?;
     dup2_stdin(&null).map_err(|error| prepare(error.into()))?;
 
     umask(Mode::from_bits_truncate(0o077));
@@ -228,7 +219,16 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
         listen: &order.ports,
     };
     let root = Root { shown, directory: order.directory };
-    Sandbox { user: order.uid, root, limits, reach, profile: &profile, without: order.without }.enter()?;
+    Sandbox {
+        user: order.uid,
+        root,
+        limits,
+        reach,
+        profile: &profile,
+        without: order.without,
+        dies_with: DiesWith::Nobody,
+    }
+    .enter()?;
     // By its open file: the directories on the way may be closed to this user.
     let source = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
         .arg0(order.program.file_name().unwrap_or_default())
@@ -279,18 +279,6 @@ pub fn volume_take_back(directory: &Path, path: &Path, uid: u32) -> io::Result<(
     }
     fchown(&file, Some(0), Some(0))?;
     file.set_permissions(fs::Permissions::from_mode(0o600))
-}
-
-/// Closes every descriptor but the standard three and those to keep: whoever started the agent may have left some open.
-fn close_others(kept: &[i32]) -> io::Result<()> {
-    let open: Vec<i32> = fs::read_dir("/proc/self/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2 && !kept.contains(descriptor)) {
-        // The descriptor of the listing itself is closed already.
-        let _ = close(descriptor);
-    }
-    Ok(())
 }
 
 /// The helper's side: waits until the namespace is there.
