@@ -25,6 +25,9 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// Files below it may be imported as images by a platform admin. Default: importing is off.
     pub import_dir: Option<PathBuf>,
+    /// What converts images that are not raw.
+    #[serde(default)]
+    pub convert: Convert,
     /// Where the local agent connects. Default: there is none.
     pub agent: Option<AgentSocket>,
     /// When a node's boot counts as failed.
@@ -79,6 +82,33 @@ pub enum Store {
     },
 }
 
+/// What converts images that are not raw.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Convert {
+    /// `qemu-img`.
+    #[serde(default = "qemu_img")]
+    pub program: PathBuf,
+    /// The user it runs as, which nobody else is.
+    #[serde(default = "converter_uid")]
+    pub uid: u32,
+}
+
+impl Default for Convert {
+    fn default() -> Self {
+        Self { program: qemu_img(), uid: converter_uid() }
+    }
+}
+
+fn qemu_img() -> PathBuf {
+    "/usr/bin/qemu-img".into()
+}
+
+/// Just below what the agent gives to its processes.
+const fn converter_uid() -> u32 {
+    209_999
+}
+
 fn listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 8440))
 }
@@ -127,6 +157,11 @@ impl Config {
         }
         if config.reconcile.every_s == 0 {
             return Err(wrong("reconcile.every_s must be at least 1".to_owned()));
+        }
+        if config.convert.uid == 0 || !config.convert.program.is_absolute() {
+            return Err(wrong(
+                "convert.program must be an absolute path, and convert.uid not root".to_owned(),
+            ));
         }
         let Store::Local { size, .. } = &config.store;
         size.parse::<ByteSize>().map_err(|error| wrong(format!("store.size: {error}")))?;

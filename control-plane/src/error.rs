@@ -83,6 +83,9 @@ impl AppError {
                 tracing::error!(reason, "the database is not available");
                 Problem::new(Code::Unavailable, "the database is not available")
             }
+            Self::Store(StoreError::Refused(refusal)) => {
+                Problem::new(Code::ImageRefused, refusal.to_string())
+            }
             Self::Store(StoreError::Full { action }) => {
                 tracing::error!(action, "the store is full");
                 Problem::new(Code::StoreFull, "the data store has no space left")

@@ -16,6 +16,7 @@ use bmi_control_plane::app::{App, Wake, boots_watch};
 use bmi_control_plane::config::{AgentSocket, Config, Store};
 use bmi_control_plane::{http, reconcile, workflows};
 use bmi_db::{AnyConnection, Db, DbError};
+use bmi_drivers::image::{Converter, launcher};
 use bmi_drivers::isolation::Unisolated;
 use bmi_drivers::power::Manual;
 use bmi_drivers::store::{DataStore, ImportDir, LocalStore, prepare_local_directory};
@@ -50,6 +51,9 @@ enum Command {
     Backup,
     /// Restores a backup (not supported yet).
     Restore,
+    /// The launcher of one image conversion. Started by the server itself.
+    #[command(name = launcher::COMMAND, hide = true)]
+    Convert,
     /// Prints the OpenAPI document.
     Openapi,
 }
@@ -60,6 +64,9 @@ type StartError = Box<dyn std::error::Error + Send + Sync>;
 #[expect(clippy::print_stdout, reason = "check-config answers on standard output")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if matches!(arguments.command, Some(Command::Convert)) {
+        return launcher::run();
+    }
     if matches!(arguments.command, Some(Command::Openapi)) {
         // It needs no configuration: the document is the same everywhere.
         print!("{}", http::openapi_document());
@@ -180,9 +187,14 @@ fn lock(data_dir: &Path) -> Result<File, StartError> {
 /// Puts the configured drivers together.
 fn assemble(config: &Config) -> Result<App, StartError> {
     let Store::Local { directory, size } = &config.store;
+    let converter = Converter {
+        program: config.convert.program.clone(),
+        user: config.convert.uid,
+        launcher: "/proc/self/exe".into(),
+    };
     let directory = config.path(directory.as_ref(), "store");
     prepare_local_directory(&directory, &config.data_dir.join("store.xfs"), size.parse()?)?;
-    let store: Arc<dyn DataStore> = Arc::new(LocalStore::open(directory)?);
+    let store: Arc<dyn DataStore> = Arc::new(LocalStore::open(directory, converter)?);
     let database = match &config.database {
         Some(url) => url.clone(),
         None => config.data_dir.join("bmi.sqlite").display().to_string(),

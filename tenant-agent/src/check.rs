@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use bmi_sandbox::Level;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
@@ -76,6 +77,15 @@ pub fn faults(config: &Config) -> Vec<String> {
         }
     }
     faults
+}
+
+/// What makes the host weaker than it could be, and is no fault.
+#[must_use]
+pub fn weaknesses(config: &Config) -> Vec<String> {
+    let left_out = config.sandbox_without.iter().map(|barrier| {
+        format!("sandbox_without: the barrier {barrier:?} is left out around targets and boot services")
+    });
+    left_out.chain(Level::here().missing().map(ToOwned::to_owned)).collect()
 }
 
 /// Makes a bridge and every kind of table in a namespace of its own.

@@ -2,10 +2,12 @@
 //!
 //! Both halves of the agent read it themselves: the root helper takes no path, user or interface from anyone else.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bmi_sandbox::Barrier;
 use bmi_types::Name;
 use serde::Deserialize;
 
@@ -52,6 +54,10 @@ pub struct Config {
     /// How targets are run.
     #[serde(default)]
     pub driver: Driver,
+    /// Barriers around targets and boot services that are left out, to find out what a new kernel or C library needs.
+    /// `check` and the log name them.
+    #[serde(default)]
+    pub sandbox_without: BTreeSet<Barrier>,
 }
 
 /// How targets are run.

@@ -98,10 +98,13 @@ fn report(result: Result<(), start::StartError>) -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "the answer to the command")]
 fn check(path: &Path) -> ExitCode {
-    let faults = match config::Config::load(path) {
-        Ok(config) => check::faults(&config),
-        Err(error) => vec![chain(&error)],
+    let (faults, weaknesses) = match config::Config::load(path) {
+        Ok(config) => (check::faults(&config), check::weaknesses(&config)),
+        Err(error) => (vec![chain(&error)], Vec::new()),
     };
+    for weakness in &weaknesses {
+        println!("weaker than it could be: {weakness}");
+    }
     for fault in &faults {
         println!("{fault}");
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bmi_sandbox::privileges::{PrivilegeError, drop_all};
 use nix::unistd::{geteuid, setsid};
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +17,6 @@ use tokio::sync::{mpsc, watch};
 
 use crate::agent::{Agent, AgentError};
 use crate::config::{Config, ConfigError, Driver};
-use crate::drivers::privileges::{PrivilegeError, drop_all};
 use crate::drivers::process::{ProcessDriver, ProcessError};
 use crate::helper::client::Helper;
 use crate::helper::serve::{ServeError, run};
@@ -188,6 +188,9 @@ pub fn helper(path: &Path) -> Result<(), StartError> {
     // Of its own session: what interrupts the agent at a terminal ends the helper by closing its channel.
     let _ = setsid();
     let _lock = lock(&config)?;
+    for weakness in crate::check::weaknesses(&config) {
+        tracing::warn!(weakness, "this host is weaker than it could be");
+    }
     match config.driver {
         Driver::Process => run(|news| ProcessDriver::start(config, news))?,
     }

@@ -46,6 +46,12 @@ fn an_instance_has_a_fenced_target_and_leaves_nothing() {
             assert_eq!(proc_status(pid, set), "0000000000000000", "{name} {set}");
         }
         assert_eq!(proc_status(pid, "NoNewPrivs"), "1");
+        assert_eq!((&*proc_status(pid, "Seccomp"), &*proc_status(pid, "Seccomp_filters")), ("2", "2"));
+        let seen = std::fs::read_dir(format!("/proc/{pid}/root")).unwrap().flatten();
+        let seen: Vec<String> = seen.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        for hidden in ["etc", "var", "dev", "sys", "run", "home", "root", "bin"] {
+            assert!(!seen.iter().any(|name| name == hidden), "{name} sees /{hidden}");
+        }
         assert_eq!(proc_status(pid, "Groups"), "");
         let uid: u32 = proc_status(pid, "Uid").split(' ').next().unwrap().parse().unwrap();
         assert!((UID_BASE + 1..UID_BASE + 100).contains(&uid));

@@ -29,7 +29,8 @@ fn evil_target() -> PathBuf {
 #[test]
 fn a_target_that_was_taken_over_leaves_nobody_behind() {
     let mut host = Host::new("evil");
-    host.target_program(&evil_target());
+    // What is held here is held without the sandbox, too: it has tests of its own.
+    host.target_program(&evil_target(), &["root", "landlock", "seccomp"]);
     let volume = host.volume("1.raw");
     let wanted = instance(1, &volume);
     host.control_plane.want(desired(1, vec![wanted.clone()]));
@@ -59,7 +60,8 @@ fn a_target_that_was_taken_over_leaves_nobody_behind() {
 #[test]
 fn a_target_that_was_taken_over_does_not_fill_the_disk_and_sees_nobody() {
     let mut host = Host::new("full");
-    host.target_program(&evil_target());
+    // What is held here is held without the sandbox, too: it has tests of its own.
+    host.target_program(&evil_target(), &["root", "landlock", "seccomp"]);
     let volume = host.volume("1.raw");
     let wanted = instance(1, &volume);
     host.control_plane.want(desired(1, vec![wanted.clone()]));
@@ -79,6 +81,38 @@ fn a_target_that_was_taken_over_does_not_fill_the_disk_and_sees_nobody() {
     assert!(log.contains("processes seen: [1]"), "{log}");
     assert_eq!(std::fs::metadata(&volume).unwrap().len(), 1024 * 1024);
     assert!(std::fs::metadata(&volume).unwrap().blocks() <= 2 * 1024 + 64);
+}
+
+#[test]
+fn a_target_that_does_what_no_honest_one_does_is_ended_and_the_reason_is_told() {
+    let mut host = Host::new("sigsys");
+    host.target_program(&evil_target(), &[]);
+    let volume = host.volume("1.raw");
+    let wanted = instance(1, &volume);
+    host.control_plane.want(desired(1, vec![wanted.clone()]));
+    host.agent_start();
+    let reason = until("its end is reported", || {
+        let status = host.control_plane.status()?;
+        let found = status.instances.into_iter().find(|found| found.id == wanted.id)?;
+        if let ServiceStatus::Failed { reason } = found.target { Some(reason) } else { None }
+    });
+    println!("{reason}");
+    assert!(reason.contains("signal SIGSYS") && reason.contains("seccomp"), "{reason}");
+    assert_eq!(std::fs::metadata(&volume).unwrap().len(), 1024 * 1024);
+}
+
+#[test]
+fn a_barrier_that_is_left_out_is_told_by_check() {
+    let host = Host::new("left-out");
+    let check = || {
+        let config = host.config();
+        let words = [&*host.namespace, env!("CARGO_BIN_EXE_bmi-agent"), "check", "--config"];
+        let words = [&["netns", "exec"][..], &words, &[config.to_str().unwrap()]].concat();
+        String::from_utf8(support::output("ip", &words).stdout).unwrap()
+    };
+    assert!(!check().contains("sandbox_without"), "{}", check());
+    host.target_program(&evil_target(), &["seccomp"]);
+    assert!(check().contains("the barrier Seccomp is left out"), "{}", check());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Images.
 
 use bmi_api::{Image, ImageState, Upload, Visibility};
-use bmi_types::{ByteSize, ImageId, Name, ProjectId, Timestamp};
+use bmi_types::{ByteSize, ImageFormat, ImageId, Name, ProjectId, Timestamp};
 use diesel::prelude::*;
 
 use crate::key::{After, Key, Reference, readable, signed, unsigned, word};
@@ -22,6 +22,8 @@ struct Row {
     import_file: Option<String>,
     created_at: i64,
     version: i64,
+    format: String,
+    file_size: i64,
 }
 
 impl Row {
@@ -33,10 +35,13 @@ impl Row {
             project: self.project_id.into(),
             visibility: word!("images", "visibility", Visibility, self.visibility)?,
             state,
+            format: word!("images", "format", ImageFormat, self.format)?,
             virtual_size: ByteSize::new(unsigned(self.virtual_size)),
             sha256: self.sha256,
-            upload: (state == ImageState::Open)
-                .then_some(Upload { offset: ByteSize::new(unsigned(self.upload_offset)) }),
+            upload: (state == ImageState::Open).then_some(Upload {
+                offset: ByteSize::new(unsigned(self.upload_offset)),
+                size: ByteSize::new(unsigned(self.file_size)),
+            }),
             created_at: Timestamp::from_micros(self.created_at),
             version: self.version,
         })
@@ -52,8 +57,12 @@ pub struct Beginning {
     pub project: ProjectId,
     /// Its name.
     pub name: Name,
+    /// How its file holds the disk.
+    pub format: ImageFormat,
     /// Its size.
     pub virtual_size: ByteSize,
+    /// Bytes of the file that is uploaded or imported.
+    pub file_size: ByteSize,
     /// `Open` for an upload, `Sealing` for an import.
     pub state: ImageState,
     /// The file to import.
@@ -74,6 +83,8 @@ pub fn insert(connection: &mut AnyConnection, new: &Beginning, now: Timestamp) -
         import_file: new.import_file.clone(),
         created_at: now.micros(),
         version: 1,
+        format: new.format.to_string(),
+        file_size: signed(new.file_size.bytes()),
     };
     diesel::insert_into(images::table).values(&row).execute(connection)?;
     row.read()

@@ -73,6 +73,8 @@ diesel::table! {
         import_file -> Nullable<Text>,
         created_at -> BigInt,
         version -> BigInt,
+        format -> Text,
+        file_size -> BigInt,
     }
 }
 

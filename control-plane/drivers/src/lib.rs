@@ -5,6 +5,7 @@
 //! Deliberately absent: anything that knows of projects' names, requests or the database.
 
 pub mod config_volume;
+pub mod image;
 pub mod isolation;
 pub mod power;
 pub mod store;

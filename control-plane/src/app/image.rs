@@ -9,8 +9,9 @@ use bmi_db::image::Beginning;
 use bmi_db::instance::Using;
 use bmi_db::operation::Subject;
 use bmi_db::{After, AnyConnection, Reference};
-use bmi_drivers::store::Place;
-use bmi_types::{ByteSize, ImageId, Name, ProjectId, Timestamp, VolumeId};
+use bmi_drivers::image::{SIZE_MAX, SIZE_MIN};
+use bmi_drivers::store::{Place, StoreError};
+use bmi_types::{ByteSize, ImageFormat, ImageId, Name, ProjectId, Timestamp, VolumeId};
 use bytes::Bytes;
 
 use super::authorize::{Action, permit};
@@ -18,11 +19,6 @@ use super::network::instance_blockers;
 use super::operation::{not_busy, present};
 use super::{App, if_match, project, reference};
 use crate::error::AppError;
-
-/// The smallest disk.
-const SIZE_MIN: u64 = 1 << 20;
-/// The largest: READ CAPACITY (16) and the file systems below could do more, nobody boots from it.
-const SIZE_MAX: u64 = 64 << 40;
 
 /// Where an image's content is: its place in the store is named by the image's own id.
 #[must_use]
@@ -48,6 +44,35 @@ fn name_is_free(connection: &mut AnyConnection, project: ProjectId, name: &Name)
     }
 }
 
+fn fault(field: &str, detail: impl Into<String>) -> AppError {
+    AppError::invalid(vec![Fault { field: field.to_owned(), detail: detail.into() }])
+}
+
+/// Refuses what would have to be converted where nothing can be.
+fn conversion_ready(app: &App, format: ImageFormat) -> Result<(), AppError> {
+    match format {
+        ImageFormat::Raw => Ok(()),
+        ImageFormat::Qcow2 => {
+            app.store.conversion_ready().map_err(|error| fault("format", error.to_string()))
+        }
+    }
+}
+
+/// Refuses a disk that the whole store could not hold, and content for which there is no room now.
+async fn fits(app: &App, size: ByteSize, content: ByteSize) -> Result<(), AppError> {
+    let usage = app.store.usage().await?;
+    if size > usage.capacity {
+        let detail = format!("the image has {size}, the whole store only {}", usage.capacity);
+        return Err(AppError::refused(Code::StoreFull, detail));
+    }
+    let free = ByteSize::new(usage.capacity.bytes().saturating_sub(usage.used.bytes()));
+    if content > free {
+        let detail = format!("the image needs {content}, the store has {free} left");
+        return Err(AppError::refused(Code::StoreFull, detail));
+    }
+    Ok(())
+}
+
 /// Creates an open image to upload to.
 pub async fn image_create(
     app: &App,
@@ -62,11 +87,16 @@ pub async fn image_create(
             format!("must be a multiple of 512, from {SIZE_MIN} to {SIZE_MAX}; it is {}", size.bytes());
         return Err(AppError::invalid(vec![Fault { field: "virtual_size".to_owned(), detail }]));
     }
-    let usage = app.store.usage().await?;
-    if size > usage.capacity {
-        let detail = format!("the image has {size}, the whole store only {}", usage.capacity);
-        return Err(AppError::refused(Code::StoreFull, detail));
-    }
+    let file_size = match (new.format, new.file_size) {
+        (ImageFormat::Raw, None) => size,
+        (ImageFormat::Raw, Some(_)) => return Err(fault("file_size", "a raw file has the size of its disk")),
+        (ImageFormat::Qcow2, Some(file_size)) if (1..=SIZE_MAX).contains(&file_size.bytes()) => file_size,
+        (ImageFormat::Qcow2, _) => {
+            return Err(fault("file_size", format!("must say how many bytes the file has, 1 to {SIZE_MAX}")));
+        }
+    };
+    conversion_ready(app, new.format)?;
+    fits(app, size, file_size).await?;
     let image = app
         .db
         .write(move |connection| {
@@ -76,7 +106,9 @@ pub async fn image_create(
                 id: ImageId::generate(),
                 project: project.id,
                 name: new.name,
+                format: new.format,
                 virtual_size: size,
+                file_size,
                 state: ImageState::Open,
                 import_file: None,
             };
@@ -86,7 +118,7 @@ pub async fn image_create(
     Ok(image)
 }
 
-/// Imports a raw file of the import directory, and seals it.
+/// Imports a file of the import directory, and seals it.
 pub async fn image_import(
     app: &App,
     caller: &Caller,
@@ -94,11 +126,21 @@ pub async fn image_import(
     new: NewImageImport,
 ) -> Result<Operation, AppError> {
     permit(caller, Action::ImageImport)?;
-    let fault = |detail: String| AppError::invalid(vec![Fault { field: "import_file".to_owned(), detail }]);
-    let Some(import_dir) = &app.import_dir else {
-        return Err(fault("this server has no import_dir configured; upload the image instead".to_owned()));
+    let Some(import_dir) = app.import_dir.clone() else {
+        let detail = "this server has no import_dir configured; upload the image instead";
+        return Err(fault("import_file", detail));
     };
-    let (_, size) = import_dir.open(&new.file).map_err(|error| fault(error.to_string()))?;
+    let (file, format) = (new.file.clone(), new.format);
+    let (file, inspected) = tokio::task::spawn_blocking(move || import_dir.open(&file, format))
+        .await
+        .map_err(|error| AppError::Defect(error.to_string()))?
+        .map_err(|error| fault("import_file", error.to_string()))?;
+    conversion_ready(app, format)?;
+    let file_size = file.metadata().map(|metadata| metadata.len());
+    let file_size = file_size.map_err(|error| fault("import_file", error.to_string()))?;
+    if format != ImageFormat::Raw {
+        fits(app, inspected.virtual_size, inspected.content).await?;
+    }
     let requested_by = caller.subject().to_owned();
     app.db
         .write(move |connection| {
@@ -108,7 +150,9 @@ pub async fn image_import(
                 id: ImageId::generate(),
                 project: project.id,
                 name: new.name,
-                virtual_size: ByteSize::new(size),
+                format,
+                virtual_size: inspected.virtual_size,
+                file_size: ByteSize::new(file_size),
                 state: ImageState::Sealing,
                 import_file: Some(new.file),
             };
@@ -192,6 +236,7 @@ impl Drop for OnlyUpload {
 #[derive(Debug)]
 pub struct Uploading {
     image: Image,
+    size: ByteSize,
     offset: u64,
     _only: OnlyUpload,
 }
@@ -218,8 +263,12 @@ pub async fn upload_begin(
     if upload.offset.bytes() != offset {
         return Err(wrong_offset(upload.offset, offset));
     }
-    app.store.image_create(place(image.id, image.project), image.virtual_size).await?;
-    Ok(Uploading { image, offset, _only: only })
+    let (size, place) = (upload.size, place(image.id, image.project));
+    match image.format {
+        ImageFormat::Raw => app.store.image_create(place, size).await?,
+        ImageFormat::Qcow2 => app.store.upload_create(place, size).await?,
+    }
+    Ok(Uploading { image, size, offset, _only: only })
 }
 
 fn wrong_offset(at: ByteSize, sent: u64) -> AppError {
@@ -239,11 +288,11 @@ impl Uploading {
     /// # Errors
     /// When they reach beyond the disk.
     pub fn fits(&self, length: u64) -> Result<(), AppError> {
-        let room = self.image.virtual_size.bytes().saturating_sub(self.offset);
+        let room = self.size.bytes().saturating_sub(self.offset);
         if length <= room {
             return Ok(());
         }
-        let detail = format!("only {room} bytes are missing from the image's {}", self.image.virtual_size);
+        let detail = format!("only {room} bytes are missing from the image's {}", self.size);
         Err(AppError::invalid(vec![Fault { field: String::new(), detail }]))
     }
 
@@ -254,7 +303,11 @@ impl Uploading {
     pub async fn write(&mut self, app: &App, bytes: Bytes) -> Result<(), AppError> {
         let length = bytes.len() as u64;
         self.fits(length)?;
-        app.store.image_write(place(self.image.id, self.image.project), self.offset, bytes).await?;
+        let place = place(self.image.id, self.image.project);
+        match self.image.format {
+            ImageFormat::Raw => app.store.image_write(place, self.offset, bytes).await?,
+            ImageFormat::Qcow2 => app.store.upload_write(place, self.offset, bytes).await?,
+        }
         let (image, from, to) =
             (self.image.clone(), ByteSize::new(self.offset), ByteSize::new(self.offset + length));
         let moved = app
@@ -271,7 +324,29 @@ impl Uploading {
     }
 }
 
-/// Seals an image whose bytes are all there.
+/// Finds an image that can be sealed now.
+fn sealable(
+    connection: &mut AnyConnection,
+    project: &str,
+    image: &str,
+    version: Option<i64>,
+) -> Result<Image, AppError> {
+    let found = find(connection, project, image)?;
+    if_match(version, found.version)?;
+    not_busy(connection, found.id.uuid())?;
+    let wrong = |detail: String| Err(AppError::refused(Code::WrongState, detail));
+    match &found.upload {
+        None => wrong(format!("image `{}` is {} already", found.name, found.state)),
+        Some(upload) if upload.offset < upload.size => {
+            let missing = upload.size.bytes() - upload.offset.bytes();
+            wrong(format!("{missing} bytes of image `{}` are missing", found.name))
+        }
+        Some(_) => Ok(found),
+    }
+}
+
+/// Seals an image whose bytes are all there; what is not raw is converted before. An image whose bytes are refused is
+/// removed: they cannot be sent again.
 pub async fn image_seal(
     app: &App,
     caller: &Caller,
@@ -281,25 +356,48 @@ pub async fn image_seal(
 ) -> Result<Operation, AppError> {
     permit(caller, Action::ImageWrite)?;
     let requested_by = caller.subject().to_owned();
-    app.db
+    let (in_project, name) = (project.clone(), image.clone());
+    let found = app.db.read(move |connection| sealable(connection, &in_project, &name, version)).await?;
+    conversion_ready(app, found.format)?;
+    // Nobody writes meanwhile: every byte is there, and what is there is not written again.
+    let refused = match content_check(app, &found).await {
+        Ok(()) => None,
+        Err(error @ AppError::Refused(_)) => Some(error),
+        Err(error) => return Err(error),
+    };
+    let kind = match (&refused, found.format) {
+        (Some(_), _) => OperationKind::ImageDelete,
+        (None, ImageFormat::Raw) => OperationKind::ImageSeal,
+        (None, ImageFormat::Qcow2) => OperationKind::ImageImport,
+    };
+    let next = if refused.is_some() { ImageState::Deleting } else { ImageState::Sealing };
+    let operation = app
+        .db
         .write(move |connection| {
-            let found = find(connection, &project, &image)?;
-            if_match(version, found.version)?;
-            not_busy(connection, found.id.uuid())?;
-            let wrong = |detail: String| Err(AppError::refused(Code::WrongState, detail));
-            match &found.upload {
-                None => return wrong(format!("image `{}` is {} already", found.name, found.state)),
-                Some(upload) if upload.offset < found.virtual_size => {
-                    let missing = found.virtual_size.bytes() - upload.offset.bytes();
-                    return wrong(format!("{missing} bytes of image `{}` are missing", found.name));
-                }
-                Some(_) => {}
-            }
-            bmi_db::image::state_change(connection, found.id, ImageState::Open, ImageState::Sealing)?;
-            begin(connection, OperationKind::ImageSeal, &found, &requested_by, Timestamp::now())
+            let found = sealable(connection, &project, &image, Some(found.version))?;
+            bmi_db::image::state_change(connection, found.id, ImageState::Open, next)?;
+            begin(connection, kind, &found, &requested_by, Timestamp::now())
         })
         .await
-        .inspect(|_| app.wake.operations.ring())
+        .inspect(|_| app.wake.operations.ring())?;
+    refused.map_or(Ok(operation), Err)
+}
+
+/// Looks at the bytes that were uploaded.
+async fn content_check(app: &App, image: &Image) -> Result<(), AppError> {
+    let refused = |detail: String| {
+        let detail = format!("{detail}; image `{}` is removed", image.name);
+        AppError::refused(Code::ImageRefused, detail)
+    };
+    let inspected = match app.store.upload_inspect(place(image.id, image.project), image.format).await {
+        Err(StoreError::Refused(reason)) => return Err(refused(reason.to_string())),
+        inspected => inspected?,
+    };
+    if inspected.virtual_size != image.virtual_size {
+        let (found, declared) = (inspected.virtual_size.bytes(), image.virtual_size.bytes());
+        return Err(refused(format!("its disk has {found} bytes, and {declared} were declared")));
+    }
+    Ok(())
 }
 
 /// Deletes an image that nothing was cloned from.

@@ -50,13 +50,20 @@ pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
             if fields.optional::<serde_json::Value>("virtual_size").is_some() {
                 fields.fault("virtual_size", "is read from the file when `import_file` is given");
             }
+            if fields.optional::<serde_json::Value>("file_size").is_some() {
+                fields.fault("file_size", "is read from the file when `import_file` is given");
+            }
             let file: Option<String> = fields.required("import_file");
-            let new = fields.finish(|| Some(NewImageImport { name: name?, file: file? }))?;
+            let format = fields.optional("format").unwrap_or_default();
+            let new = fields.finish(|| Some(NewImageImport { name: name?, file: file?, format }))?;
             let operation = app::image_import(&request.app, &request.caller, project, new).await?;
             return Answer::accepted(&operation);
         }
         let virtual_size = fields.required("virtual_size");
-        let new = fields.finish(|| Some(NewImage { name: name?, virtual_size: virtual_size? }))?;
+        let (format, file_size) =
+            (fields.optional("format").unwrap_or_default(), fields.optional("file_size"));
+        let new = fields
+            .finish(|| Some(NewImage { name: name?, virtual_size: virtual_size?, format, file_size }))?;
         let image = app::image_create(&request.app, &request.caller, project, new).await?;
         let location = format!("/v1/projects/{}/images/{}", image.project, image.id);
         let version = image.version;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bmi_api::Image;
 use bmi_db::instance::Record;
+use bmi_drivers::image::ConverterError;
 use bmi_drivers::store::StoreError;
 use bmi_types::{ImageId, InstanceId, OperationId};
 use bmi_workflow::StepError;
@@ -105,9 +106,20 @@ pub(super) fn app_error(error: AppError) -> StepError {
 
 /// A failure of the store inside a step.
 pub(super) fn store_error(error: &StoreError) -> StepError {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    let message = format!("{error}{cause}");
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
     match error {
+        StoreError::Conversion(
+            ConverterError::Start(_)
+            | ConverterError::Sandbox(_)
+            | ConverterError::Ended(_)
+            | ConverterError::GivenUp,
+        ) => StepError::later(message),
+        StoreError::Refused(_) | StoreError::Conversion(_) => StepError::never(message),
         StoreError::Absent(_) | StoreError::WrongState { .. } | StoreError::OutOfRange { .. } => {
             StepError::never(message)
         }

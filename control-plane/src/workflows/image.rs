@@ -1,8 +1,11 @@
-//! What takes time with images: import (copy → seal), seal, delete (remove content → forget).
+//! What takes time with images: import (copy → convert → remove upload → seal), seal, delete (remove content → forget).
+//!
+//! An import whose file was uploaded has nothing to copy; one of a raw file has nothing to convert.
 
 use async_trait::async_trait;
 use bmi_api::{Image, ImageState};
 use bmi_drivers::store::{ImageContent, Place};
+use bmi_types::ImageFormat;
 use bmi_workflow::{Observed, OnFailure, Step, StepError, Workflow};
 
 use super::context::{Context, app_error, store_error};
@@ -10,7 +13,8 @@ use crate::app::image::place;
 use crate::error::AppError;
 
 pub(super) fn import() -> Workflow<Context> {
-    let steps: Vec<Box<dyn Step<Context>>> = vec![Box::new(ClaimName), Box::new(Copy), Box::new(Seal)];
+    let steps: Vec<Box<dyn Step<Context>>> =
+        vec![Box::new(ClaimName), Box::new(Copy), Box::new(Convert), Box::new(RemoveUpload), Box::new(Seal)];
     Workflow { kind: "image-import", steps, on_failure: OnFailure::Unwind }
 }
 
@@ -46,8 +50,18 @@ async fn remove_content(context: &Context) -> Result<(), StepError> {
     context.app.store.image_remove(place_of(&image)).await.map_err(|error| store_error(&error))
 }
 
-async fn content(context: &Context, image: &Image) -> Result<ImageContent, StepError> {
-    context.app.store.image_observe(place_of(image)).await.map_err(|error| store_error(&error))
+async fn has_content(context: &Context, image: &Image) -> Result<bool, StepError> {
+    let found =
+        context.app.store.image_observe(place_of(image)).await.map_err(|error| store_error(&error))?;
+    Ok(match found {
+        ImageContent::Absent => false,
+        ImageContent::Open { .. } | ImageContent::Sealed { .. } => true,
+    })
+}
+
+async fn uploaded(context: &Context, image: &Image) -> Result<bool, StepError> {
+    let found = context.app.store.upload_observe(place_of(image)).await;
+    found.map(|size| size.is_some()).map_err(|error| store_error(&error))
 }
 
 /// The request took the name in its own transaction; this step is there to undo that.
@@ -81,27 +95,90 @@ impl Step<Context> for Copy {
     }
 
     async fn observe(&self, context: &Context) -> Result<Observed, StepError> {
-        let (image, _) = image_there(context).await?;
-        Ok(match content(context, &image).await? {
-            ImageContent::Absent => Observed::NotDone,
-            ImageContent::Open { .. } | ImageContent::Sealed { .. } => Observed::Done,
-        })
+        let (image, file) = image_there(context).await?;
+        let there = has_content(context, &image).await?
+            || match image.format {
+                ImageFormat::Raw => false,
+                ImageFormat::Qcow2 => file.is_none() || uploaded(context, &image).await?,
+            };
+        Ok(if there { Observed::Done } else { Observed::NotDone })
     }
 
     async fn apply(&self, context: &Context) -> Result<(), StepError> {
         let (image, file) = image_there(context).await?;
-        let directory = context.app.import_dir.as_ref();
+        let directory = context.app.import_dir.clone();
         let (directory, file) =
             directory.zip(file).ok_or_else(|| StepError::never("importing is switched off"))?;
-        let (source, _) = directory.open(&file).map_err(|error| StepError::never(error.to_string()))?;
+        let format = image.format;
+        let (source, _) = tokio::task::spawn_blocking(move || directory.open(&file, format))
+            .await
+            .map_err(|error| StepError::later(error.to_string()))?
+            .map_err(|error| StepError::never(error.to_string()))?;
         let (store, place) = (&context.app.store, place_of(&image));
         context
-            .with_progress(|progress| async move { store.image_import(place, source, &*progress).await })
+            .with_progress(|progress| async move {
+                match format {
+                    ImageFormat::Raw => store.image_import(place, source, &*progress).await,
+                    ImageFormat::Qcow2 => store.upload_copy(place, source, &*progress).await,
+                }
+            })
             .await
     }
 
     async fn undo(&self, context: &Context) -> Result<(), StepError> {
         remove_content(context).await
+    }
+}
+
+/// Makes the raw disk of an uploaded or copied file. It looks at the file again: nobody changes it any more.
+struct Convert;
+
+#[async_trait]
+impl Step<Context> for Convert {
+    fn name(&self) -> &'static str {
+        "convert"
+    }
+
+    async fn observe(&self, context: &Context) -> Result<Observed, StepError> {
+        let (image, _) = image_there(context).await?;
+        Ok(if has_content(context, &image).await? { Observed::Done } else { Observed::NotDone })
+    }
+
+    async fn apply(&self, context: &Context) -> Result<(), StepError> {
+        let (image, _) = image_there(context).await?;
+        let (store, place, format) = (&context.app.store, place_of(&image), image.format);
+        context
+            .with_progress(|progress| async move { store.image_convert(place, format, &*progress).await })
+            .await
+    }
+
+    /// The step before removes the image whole.
+    async fn undo(&self, _context: &Context) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// Removes the file that the disk was made from.
+struct RemoveUpload;
+
+#[async_trait]
+impl Step<Context> for RemoveUpload {
+    fn name(&self) -> &'static str {
+        "remove-upload"
+    }
+
+    async fn observe(&self, context: &Context) -> Result<Observed, StepError> {
+        let (image, _) = image_there(context).await?;
+        Ok(if uploaded(context, &image).await? { Observed::NotDone } else { Observed::Done })
+    }
+
+    async fn apply(&self, context: &Context) -> Result<(), StepError> {
+        let (image, _) = image_there(context).await?;
+        context.app.store.upload_remove(place_of(&image)).await.map_err(|error| store_error(&error))
+    }
+
+    async fn undo(&self, _context: &Context) -> Result<(), StepError> {
+        Ok(())
     }
 }
 
@@ -150,10 +227,8 @@ impl Step<Context> for RemoveContent {
 
     async fn observe(&self, context: &Context) -> Result<Observed, StepError> {
         let Some((image, _)) = context.image().await? else { return Ok(Observed::Done) };
-        Ok(match content(context, &image).await? {
-            ImageContent::Absent => Observed::Done,
-            ImageContent::Open { .. } | ImageContent::Sealed { .. } => Observed::NotDone,
-        })
+        let left = has_content(context, &image).await? || uploaded(context, &image).await?;
+        Ok(if left { Observed::NotDone } else { Observed::Done })
     }
 
     async fn apply(&self, context: &Context) -> Result<(), StepError> {

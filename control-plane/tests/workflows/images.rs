@@ -31,6 +31,44 @@ async fn import_survives_every_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn import_with_conversion_survives_every_fault() {
+    proven(OperationKind::ImageImport, || async {
+        let world = world().await;
+        let before = world.facts().await;
+        let operation = world.import_qcow2("golden").await;
+        let success = &before | &sealed(&operation.subject.id);
+        Begun { world, operation, success, failure: before }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn seal_of_an_upload_that_is_converted_survives_every_fault() {
+    proven(OperationKind::ImageImport, || async {
+        let world = world().await;
+        let before = world.facts().await;
+        let id = world.uploaded_qcow2("golden").await.to_string();
+        let asked = image_seal(&world.app, &admin(), PROJECT.to_owned(), id.clone(), None).await;
+        let success = &before | &sealed(&id);
+        // What cannot be converted is removed: it would never become an image.
+        Begun { world, operation: asked.unwrap(), success, failure: before }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletion_of_an_upload_that_would_be_converted_survives_every_fault() {
+    proven(OperationKind::ImageDelete, || async {
+        let world = world().await;
+        let before = world.facts().await;
+        world.uploaded_qcow2("golden").await;
+        let asked = image_delete(&world.app, &admin(), PROJECT.to_owned(), "golden".to_owned(), None).await;
+        Begun { world, operation: asked.unwrap(), success: before, failure: Facts::new() }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn seal_survives_every_fault() {
     proven(OperationKind::ImageSeal, || async {
         let world = world().await;

@@ -16,7 +16,8 @@ use bmi_db::journal::DbJournal;
 use bmi_db::{After, Db, DbError};
 use bmi_drivers::store::{ImportDir, SimulatedStore};
 use bmi_types::{
-    Architecture, ByteSize, DhcpMode, ImageId, InstanceId, Name, NetworkId, NodeId, Segment, Timestamp,
+    Architecture, ByteSize, DhcpMode, ImageFormat, ImageId, InstanceId, Name, NetworkId, NodeId, Segment,
+    Timestamp,
 };
 use bmi_workflow::{Engine, Ran};
 use tempfile::TempDir;
@@ -58,6 +59,18 @@ pub fn admin() -> Caller {
     Caller::local_admin()
 }
 
+/// A qcow2 file of an empty disk of 1 MiB: header, first table, table of reference counts.
+fn qcow2() -> Vec<u8> {
+    let mut bytes = b"QFI\xfb".to_vec();
+    let mut numbers = |numbers: &[u32]| bytes.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+    // Version, no backing file, clusters of 2^16 bytes, size of the disk, no encryption, one entry in the first table.
+    numbers(&[2, 0, 0, 0, 16, 0, 1 << 20, 0, 1]);
+    // Where the first table is, and that of reference counts.
+    numbers(&[0, 1 << 16, 0, 2 << 16, 1]);
+    bytes.resize(3 << 16, 0);
+    bytes
+}
+
 const EVERYTHING: After = After { id: uuid::Uuid::nil(), limit: 100 };
 
 impl World {
@@ -72,6 +85,7 @@ impl World {
         let path = |file: &str| directory.path().join(file);
         std::fs::create_dir(path("import")).unwrap();
         std::fs::write(path("import/disk.raw"), vec![7; 1 << 20]).unwrap();
+        std::fs::write(path("import/disk.qcow2"), qcow2()).unwrap();
         let (store, hardware) = (Arc::new(SimulatedStore::new()), Arc::new(Hardware::default()));
         let app = Arc::new(App {
             db: Db::open(path("bmi.sqlite").to_str().unwrap()).unwrap(),
@@ -130,13 +144,31 @@ impl World {
 
     /// Asks for a golden image.
     pub async fn import(&self, image: &str) -> Operation {
-        let new = NewImageImport { name: name(image), file: "disk.raw".to_owned() };
+        self.import_file(image, "disk.raw", ImageFormat::Raw).await
+    }
+
+    /// Asks for a golden image of a file that is converted.
+    pub async fn import_qcow2(&self, image: &str) -> Operation {
+        self.import_file(image, "disk.qcow2", ImageFormat::Qcow2).await
+    }
+
+    async fn import_file(&self, image: &str, file: &str, format: ImageFormat) -> Operation {
+        let new = NewImageImport { name: name(image), file: file.to_owned(), format };
         app::image::image_import(&self.app, &admin(), PROJECT.to_owned(), new).await.unwrap()
     }
 
     /// An open image whose bytes are all there.
     pub async fn uploaded(&self, image: &str) -> ImageId {
-        let new = NewImage { name: name(image), virtual_size: ByteSize::new(1 << 20) };
+        self.uploaded_as(image, ImageFormat::Raw, None).await
+    }
+
+    /// The same, of a file that is converted.
+    pub async fn uploaded_qcow2(&self, image: &str) -> ImageId {
+        self.uploaded_as(image, ImageFormat::Qcow2, Some(ByteSize::new(1 << 20))).await
+    }
+
+    async fn uploaded_as(&self, image: &str, format: ImageFormat, file_size: Option<ByteSize>) -> ImageId {
+        let new = NewImage { name: name(image), virtual_size: ByteSize::new(1 << 20), format, file_size };
         let made = app::image::image_create(&self.app, &admin(), PROJECT.to_owned(), new).await.unwrap();
         let begun =
             app::image::upload_begin(&self.app, &admin(), PROJECT.to_owned(), image.to_owned(), 0).await;
@@ -231,6 +263,9 @@ impl World {
         facts.extend(self.store.volumes().iter().map(|place| format!("volume {place} exists")));
         facts.extend(
             self.store.images().iter().map(|place| format!("content of image {} exists", place.volume)),
+        );
+        facts.extend(
+            self.store.uploads().iter().map(|place| format!("the upload of image {} is there", place.volume)),
         );
         let hardware = self.hardware.look();
         facts.extend(

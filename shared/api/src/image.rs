@@ -1,6 +1,6 @@
 //! Images.
 
-use bmi_types::{ByteSize, ImageId, Name, ProjectId, Timestamp};
+use bmi_types::{ByteSize, ImageFormat, ImageId, Name, ProjectId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -33,6 +33,8 @@ words! {
 pub struct Upload {
     /// Bytes received. Send the next chunk with this `Upload-Offset`.
     pub offset: ByteSize,
+    /// Bytes of the whole file.
+    pub size: ByteSize,
 }
 
 /// An image.
@@ -48,6 +50,8 @@ pub struct Image {
     pub visibility: Visibility,
     /// Where it is in its life.
     pub state: ImageState,
+    /// How the file that it is made from holds the disk.
+    pub format: ImageFormat,
     /// Size of the disk, in bytes.
     pub virtual_size: ByteSize,
     /// SHA-256 of the whole disk, once sealed.
@@ -70,6 +74,13 @@ pub struct NewImage {
     /// Size of the disk: a multiple of 512, from 1 MiB to 64 TiB.
     #[schema(value_type = u64, minimum = 1_048_576, maximum = 70_368_744_177_664_u64, multiple_of = 512)]
     pub virtual_size: ByteSize,
+    /// How the file holds the disk: `raw` unless it is said. What is not raw is converted when it is sealed.
+    #[schema(required = false, nullable = true)]
+    pub format: ImageFormat,
+    /// Bytes of the file, when it is not raw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 70_368_744_177_664_u64)]
+    pub file_size: Option<ByteSize>,
 }
 
 /// The body that creates an image, in either way.
@@ -88,7 +99,10 @@ pub enum NewImageBody {
 pub struct NewImageImport {
     /// Its name.
     pub name: Name,
-    /// A relative path below the server's `import_dir`, of a raw disk image.
+    /// A relative path below the server's `import_dir`, of a disk image.
     #[serde(rename = "import_file")]
     pub file: String,
+    /// How the file holds the disk: `raw` unless it is said.
+    #[schema(required = false, nullable = true)]
+    pub format: ImageFormat,
 }

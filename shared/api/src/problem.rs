@@ -42,6 +42,8 @@ words! {
         UnsupportedMediaType = "unsupported-media-type",
         /// 422: the body is JSON but not valid; `errors` lists every fault.
         Invalid = "invalid",
+        /// 422: the bytes of an image are not what they were declared as, or want what is not given.
+        ImageRefused = "image-refused",
         /// 422: the `Idempotency-Key` was used with another body.
         IdempotencyKeyReused = "idempotency-key-reused",
         /// 423: an operation is working on it.
@@ -75,7 +77,7 @@ impl Code {
             Self::StaleVersion => 412,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::Invalid | Self::IdempotencyKeyReused => 422,
+            Self::Invalid | Self::ImageRefused | Self::IdempotencyKeyReused => 422,
             Self::Busy => 423,
             Self::Internal => 500,
             Self::Unavailable => 503,
@@ -104,6 +106,7 @@ impl Code {
             Self::TooLarge => "The body is too large",
             Self::UnsupportedMediaType => "Unsupported media type",
             Self::Invalid => "The request is not valid",
+            Self::ImageRefused => "The image is refused",
             Self::IdempotencyKeyReused => "The Idempotency-Key was used for another request",
             Self::Busy => "An operation is working on it",
             Self::Internal => "Internal error",

@@ -7,6 +7,7 @@
 
 mod boot;
 mod id;
+mod image;
 mod iqn;
 mod mac;
 mod name;
@@ -21,6 +22,7 @@ pub use boot::{BootKey, BootNumber, BootUser, boot_secret};
 pub use id::{
     AgentId, ImageId, InstanceId, NetworkId, NodeId, OperationId, ParseIdError, ProjectId, VolumeId,
 };
+pub use image::{ImageFormat, ImageFormatError};
 pub use iqn::{Iqn, IqnError};
 pub use mac::{MacAddr, MacError};
 pub use name::{Name, NameError};

@@ -11,8 +11,8 @@ use utoipa::openapi::schema::{
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::{
-    AgentId, Architecture, ByteSize, DhcpMode, ImageId, InstanceId, Ipv4Range, Iqn, MacAddr, Name, NetworkId,
-    NetworkPlan, NodeId, OperationId, ProjectId, Segment, Timestamp, VolumeId,
+    AgentId, Architecture, ByteSize, DhcpMode, ImageFormat, ImageId, InstanceId, Ipv4Range, Iqn, MacAddr,
+    Name, NetworkId, NetworkPlan, NodeId, OperationId, ProjectId, Segment, Timestamp, VolumeId,
 };
 
 /// Six pairs with colons or hyphens, three groups of four with dots, or twelve digits.
@@ -117,6 +117,7 @@ described! {
          another server's addresses, `off` answers nothing.",
         &["authoritative", "proxy", "off"],
     ),
+    ImageFormat => word("How a file holds a disk. It is declared, never found out.", &["raw", "qcow2"]),
     Architecture => word("A processor architecture.", &["x86_64", "aarch64"]),
 }
 

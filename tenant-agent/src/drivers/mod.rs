@@ -3,7 +3,6 @@
 pub mod firewall;
 pub mod links;
 pub mod namespace;
-pub mod privileges;
 pub mod process;
 
 use bmi_agent_api::config::{BootGate, NetbootConfig};

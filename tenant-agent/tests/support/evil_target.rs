@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, FileTypeExt};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -29,11 +29,7 @@ fn after<'a>(words: &[&'a str], flag: &str) -> &'a str {
 }
 
 fn start(role: &str, volume: &str) -> ExitCode {
-    let command = Command::new("/proc/self/exe")
-        .args([role, volume])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
+    let command = Command::new("/proc/self/exe").args([role, volume]).spawn();
     if command.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -95,9 +95,13 @@ impl Host {
         )
     }
 
-    /// Has another program run instead of `bmi-target`.
-    pub fn target_program(&self, program: &Path) {
-        let text = format!("{}target_program = \"{}\"\n", self.config_text(), program.display());
+    /// Has another program run instead of `bmi-target`, without some barriers of the sandbox.
+    pub fn target_program(&self, program: &Path, without: &[&str]) {
+        let text = format!(
+            "{}target_program = \"{}\"\nsandbox_without = {without:?}\n",
+            self.config_text(),
+            program.display()
+        );
         fs::write(self.config(), text).unwrap();
     }
 

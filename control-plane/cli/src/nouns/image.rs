@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bmi_api::{Image, ImageState, NewImage, NewImageImport, Operation};
-use bmi_types::{ByteSize, Name};
+use bmi_types::{ByteSize, ImageFormat, Name};
 use bytes::Bytes;
 use clap::Subcommand;
 use reqwest::{Method, Response};
@@ -32,24 +32,31 @@ pub(crate) enum Verb {
         /// Its name or id.
         image: String,
     },
-    /// Uploads a raw disk image. Run it again to go on after a break; add --seal to seal it at the end.
+    /// Uploads a disk image. Run it again to go on after a break; add --seal to seal it at the end.
     Upload {
         /// Its name: a lower-case DNS label.
         name: Name,
-        /// The raw file.
+        /// The file.
         #[arg(long)]
         file: PathBuf,
+        /// How the file holds the disk: raw or qcow2. It is never guessed; what is not raw is converted when it is
+        /// sealed.
+        #[arg(long, default_value_t)]
+        format: ImageFormat,
         /// Seal it when all bytes are there.
         #[arg(long)]
         seal: bool,
     },
-    /// Imports a raw file from the server's import directory, and seals it.
+    /// Imports a file from the server's import directory, and seals it.
     Import {
         /// Its name: a lower-case DNS label.
         name: Name,
         /// A relative path below the server's import_dir.
         #[arg(long)]
         file: String,
+        /// How the file holds the disk: raw or qcow2. It is never guessed.
+        #[arg(long, default_value_t)]
+        format: ImageFormat,
     },
     /// Makes an uploaded image immutable: a golden image.
     Seal {
@@ -80,8 +87,8 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Show { image } => {
             output.one(&client.get(&format!("{images}/{}", part(&image)?)).await?, COLUMNS)
         }
-        Verb::Upload { name, file, seal } => {
-            let image = upload(session, &images, name, &file).await?;
+        Verb::Upload { name, file, format, seal } => {
+            let image = upload(session, &images, name, &file, format).await?;
             if !seal {
                 return output.one(&image, COLUMNS);
             }
@@ -89,8 +96,8 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
             let operation: Operation = client.post(&path, &serde_json::json!({})).await?;
             follow(session, operation).await
         }
-        Verb::Import { name, file } => {
-            follow(session, client.post(&images, &NewImageImport { name, file }).await?).await
+        Verb::Import { name, file, format } => {
+            follow(session, client.post(&images, &NewImageImport { name, file, format }).await?).await
         }
         Verb::Seal { image } => {
             let path = format!("{images}/{}/seal", part(&image)?);
@@ -118,9 +125,23 @@ fn moved(answer: &Response) -> Result<u64, Failure> {
     moved.ok_or_else(|| Failure::usage("the server did not say where the upload is"))
 }
 
+/// The size of the disk that a qcow2 file declares; the server looks at everything else.
+fn qcow2_size(file: &std::fs::File) -> Option<ByteSize> {
+    let mut head = [0; 32];
+    file.read_exact_at(&mut head, 0).ok()?;
+    let size = head.get(24..32)?.try_into().ok().map(u64::from_be_bytes)?;
+    head.starts_with(b"QFI\xfb").then_some(ByteSize::new(size))
+}
+
 /// Creates the image when it is not there, and sends what is missing.
 #[expect(clippy::print_stderr, reason = "progress goes to standard error, results to standard output")]
-async fn upload(session: &Session, images: &str, name: Name, path: &Path) -> Result<Image, Failure> {
+async fn upload(
+    session: &Session,
+    images: &str,
+    name: Name,
+    path: &Path,
+    format: ImageFormat,
+) -> Result<Image, Failure> {
     let client = &session.client;
     let fail = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()));
     let file = std::fs::File::open(path).map_err(fail)?;
@@ -128,16 +149,28 @@ async fn upload(session: &Session, images: &str, name: Name, path: &Path) -> Res
     let image: Image = match client.get(&format!("{images}/{name}")).await {
         Ok(image) => image,
         Err(Failure::Refused(problem)) if problem.status == 404 => {
-            client.post(images, &NewImage { name, virtual_size: ByteSize::new(size) }).await?
+            let new = match format {
+                ImageFormat::Raw => {
+                    NewImage { name, format, virtual_size: ByteSize::new(size), file_size: None }
+                }
+                ImageFormat::Qcow2 => {
+                    let virtual_size = qcow2_size(&file)
+                        .ok_or_else(|| Failure::usage(format!("{} is not a qcow2 file", path.display())))?;
+                    NewImage { name, format, virtual_size, file_size: Some(ByteSize::new(size)) }
+                }
+            };
+            client.post(images, &new).await?
         }
         Err(failure) => return Err(failure),
     };
-    if image.virtual_size.bytes() != size || image.state != ImageState::Open {
+    let unfinished = image.upload.as_ref().filter(|upload| upload.size.bytes() == size);
+    if unfinished.is_none() || image.format != format || image.state != ImageState::Open {
         let text = format!(
-            "image `{}` is {} with {} bytes; it is not an unfinished upload of these {size} bytes",
+            "image `{}` is {}, {} with {} bytes; it is not an unfinished upload of these {size} bytes",
             image.name,
             image.state,
-            image.virtual_size.bytes()
+            image.format,
+            image.upload.as_ref().map_or(image.virtual_size, |upload| upload.size).bytes()
         );
         return Err(Failure::usage(text));
     }

@@ -3,10 +3,13 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use bmi_types::ImageFormat;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use crate::image::{Inspected, Refusal, inspect};
+
 /// A directory whose files may be imported.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ImportDir {
     path: PathBuf,
 }
@@ -20,35 +23,15 @@ pub enum ImportSourceError {
     /// A directory, device, socket or pipe.
     #[error("`{0}` is not a regular file")]
     NotRegular(String),
-    /// No bytes, or not whole blocks.
-    #[error("`{file}` has {size} bytes; a raw disk image has a multiple of 512, at least 1 MiB")]
-    NotADisk {
+    /// Not what it was declared as, or not to be taken.
+    #[error("`{file}`: {reason}")]
+    Refused {
         /// Which.
         file: String,
-        /// Its size.
-        size: u64,
-    },
-    /// A qcow2, VMDK, VHDX or compressed file.
-    #[error("`{file}` is a {format} file, not a raw disk image")]
-    NotRaw {
-        /// Which.
-        file: String,
-        /// What its first bytes say.
-        format: &'static str,
+        /// Why.
+        reason: String,
     },
 }
-
-/// First bytes of formats that are not raw.
-const MAGICS: &[(&[u8], &str)] = &[
-    (b"QFI\xfb", "qcow2"),
-    (b"KDMV", "VMDK"),
-    (b"# Disk DescriptorFile", "VMDK"),
-    (b"vhdxfile", "VHDX"),
-    (b"conectix", "VHD"),
-    (b"\x1f\x8b", "gzip"),
-    (b"\xfd7zXZ\0", "xz"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-];
 
 impl ImportDir {
     /// Takes the directory.
@@ -57,11 +40,11 @@ impl ImportDir {
         Self { path }
     }
 
-    /// Opens a raw disk image below the directory and answers its size.
+    /// Opens an image file of a declared format below the directory, and answers what its disk is.
     ///
     /// # Errors
-    /// When the file is not below the directory, not regular, or not a raw disk image.
-    pub fn open(&self, file: &str) -> Result<(File, u64), ImportSourceError> {
+    /// When the file is not below the directory, not regular, or not to be taken.
+    pub fn open(&self, file: &str, format: ImageFormat) -> Result<(File, Inspected), ImportSourceError> {
         let outside = || ImportSourceError::NotBeneath(file.to_owned());
         let directory = File::open(&self.path).map_err(|_| outside())?;
         let opened = rustix::fs::openat2(
@@ -77,17 +60,12 @@ impl ImportDir {
         if !metadata.is_file() {
             return Err(ImportSourceError::NotRegular(file.to_owned()));
         }
-        let mut head = [0_u8; 32];
-        let read = std::os::unix::fs::FileExt::read_at(&opened, &mut head, 0).map_err(|_| outside())?;
-        let head = head.get(..read).unwrap_or_default();
-        if let Some((_, format)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
-            return Err(ImportSourceError::NotRaw { file: file.to_owned(), format });
-        }
-        let size = metadata.len();
-        if size < 1024 * 1024 || size % 512 != 0 {
-            return Err(ImportSourceError::NotADisk { file: file.to_owned(), size });
-        }
-        Ok((opened, size))
+        let refused = |refusal: Refusal| ImportSourceError::Refused {
+            file: file.to_owned(),
+            reason: refusal.to_string(),
+        };
+        let inspected = inspect(&opened, format).map_err(refused)?;
+        Ok((opened, inspected))
     }
 }
 
@@ -110,7 +88,8 @@ mod tests {
         std::os::unix::fs::symlink(outside.path().join("secret.raw"), root.path().join("link.raw")).unwrap();
         std::os::unix::fs::symlink(outside.path(), root.path().join("linkdir")).unwrap();
         let dir = ImportDir::new(root.path().to_owned());
-        assert_eq!(dir.open("sub/good.raw").unwrap().1, 1 << 20);
+        let open = |file: &str| dir.open(file, ImageFormat::Raw);
+        assert_eq!(open("sub/good.raw").unwrap().1.virtual_size.bytes(), 1 << 20);
         let absolute = outside.path().join("secret.raw");
         for bad in [
             "../x",
@@ -121,11 +100,11 @@ mod tests {
             absolute.to_str().unwrap(),
             "sub/../../x",
         ] {
-            assert!(matches!(dir.open(bad), Err(ImportSourceError::NotBeneath(_))), "{bad}");
+            assert!(matches!(open(bad), Err(ImportSourceError::NotBeneath(_))), "{bad}");
         }
-        assert!(matches!(dir.open("sub"), Err(ImportSourceError::NotRegular(_))));
-        assert!(matches!(dir.open("odd.raw"), Err(ImportSourceError::NotADisk { .. })));
-        assert!(matches!(dir.open("empty.raw"), Err(ImportSourceError::NotADisk { size: 0, .. })));
-        assert!(matches!(dir.open("lying.raw"), Err(ImportSourceError::NotRaw { format: "qcow2", .. })));
+        assert!(matches!(open("sub"), Err(ImportSourceError::NotRegular(_))));
+        assert!(open("odd.raw").unwrap_err().to_string().contains("512"));
+        assert!(open("empty.raw").unwrap_err().to_string().contains("empty"));
+        assert!(open("lying.raw").unwrap_err().to_string().contains("qcow2"));
     }
 }

@@ -1,6 +1,7 @@
 //! The `local` store: raw files on a filesystem with reflink.
 //!
 //! ```text
+//! images/<project>/<id>.upload  a file that is sent as it is, to be converted
 //! images/<project>/<id>.part    an open image
 //! images/<project>/<id>.raw     a golden image, mode 0400
 //! volumes/<project>/<id>.raw    a boot volume or config volume; the agent gives it to the target's user
@@ -20,15 +21,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_types::{ByteSize, Timestamp};
+use bmi_types::{ByteSize, ImageFormat, Timestamp};
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate};
 use sha2::{Digest, Sha256};
+
+use crate::image::{Conversion, Converter, ConverterError, Inspected, inspect};
 
 use super::{Backing, DataStore, ImageContent, Item, Place, Progress, Sealed, StoreError, Usage};
 
 /// Bytes read or written at once by copies and checksums.
 const CHUNK: usize = 1 << 20;
+/// What a file is called while it is filled, and an upload among its siblings.
+const TEMPORARY: &str = "tmp";
+const UPLOAD: &str = "upload";
+const UPLOAD_TEMPORARY: &str = "upload-tmp";
 /// Locks that images share by hash: enough that two uploads seldom meet, and a fixed number.
 const STRIPES: usize = 64;
 
@@ -38,6 +45,7 @@ pub struct LocalStore {
     root: Arc<PathBuf>,
     /// Held while an image's bytes or name change, so that no write lands in an image that was sealed meanwhile.
     stripes: Arc<[Mutex<()>; STRIPES]>,
+    converter: Arc<Converter>,
 }
 
 impl LocalStore {
@@ -45,14 +53,15 @@ impl LocalStore {
     ///
     /// # Errors
     /// When its folders cannot be made.
-    pub fn open(root: PathBuf) -> Result<Self, StoreError> {
+    pub fn open(root: PathBuf, converter: Converter) -> Result<Self, StoreError> {
         for (folder, mode) in [("images", 0o700), ("volumes", 0o711)] {
             let path = root.join(folder);
             make_folder(&path, mode)?;
         }
         fs::set_permissions(&root, Permissions::from_mode(0o711))
             .map_err(|source| io("open", &root, source))?;
-        Ok(Self { root: Arc::new(root), stripes: Arc::new(std::array::from_fn(|_| Mutex::new(()))) })
+        let stripes = Arc::new(std::array::from_fn(|_| Mutex::new(())));
+        Ok(Self { root: Arc::new(root), stripes, converter: Arc::new(converter) })
     }
 
     /// Keeps others from changing an image meanwhile.
@@ -72,12 +81,84 @@ impl LocalStore {
         self.root.join(format!("images/{}/{}.part", place.project, place.volume))
     }
 
+    fn upload(&self, place: Place) -> PathBuf {
+        self.root.join(format!("images/{}/{}.upload", place.project, place.volume))
+    }
+
     fn golden(&self, place: Place) -> PathBuf {
         self.root.join(format!("images/{}/{}.raw", place.project, place.volume))
     }
 
     fn volume(&self, place: Place) -> PathBuf {
         self.root.join(format!("volumes/{}/{}.raw", place.project, place.volume))
+    }
+
+    fn not_sealed(&self, place: Place) -> Result<(), StoreError> {
+        if self.golden(place).exists() {
+            return Err(StoreError::WrongState { place, state: "sealed" });
+        }
+        Ok(())
+    }
+
+    fn upload_open(&self, place: Place) -> Result<File, StoreError> {
+        file_open(place, &self.upload(place))
+    }
+
+    /// Makes an empty file of a size, unless it is there.
+    fn file_create(&self, place: Place, path: &Path, size: ByteSize) -> Result<(), StoreError> {
+        let _held = self.lock(place);
+        self.not_sealed(place)?;
+        if size_of(path)? == Some(size.bytes()) {
+            return Ok(());
+        }
+        publish(path, 0o700, 0o600, |file| {
+            file.set_len(size.bytes()).map_err(|source| io("size", path, source))
+        })
+    }
+
+    /// Writes into a file that is there, and nothing beyond its end.
+    fn file_write(&self, place: Place, path: &Path, offset: u64, bytes: &Bytes) -> Result<(), StoreError> {
+        let _held = self.lock(place);
+        self.not_sealed(place)?;
+        let size = size_of(path)?.ok_or(StoreError::Absent(place))?;
+        let length = bytes.len() as u64;
+        if offset.checked_add(length).is_none_or(|end| end > size) {
+            return Err(StoreError::OutOfRange { place, offset, length, size });
+        }
+        let fail = |source| io("write", path, source);
+        let file = OpenOptions::new().write(true).open(path).map_err(fail)?;
+        for (at, chunk) in (offset..).step_by(CHUNK).zip(bytes.chunks(CHUNK)) {
+            if chunk.iter().any(|byte| *byte != 0) {
+                file.write_all_at(chunk, at).map_err(fail)?;
+            } else {
+                // Zeroes become holes, also where an upload that was cut off has written something before.
+                let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                fallocate(&file, hole, at, chunk.len() as u64).map_err(|errno| fail(errno.into()))?;
+            }
+        }
+        file.sync_data().map_err(fail)
+    }
+
+    /// Replaces a file by a copy of another.
+    async fn file_copy(
+        &self,
+        place: Place,
+        path: PathBuf,
+        source: File,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        let store = self.clone();
+        let size =
+            source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
+        with_progress(progress, size, move |said| {
+            let _held = store.lock(place);
+            store.not_sealed(place)?;
+            publish(&path, 0o700, 0o600, |file| {
+                copy_sparse(&source, file, size, &|done| said.done(done))
+                    .map_err(|source| io("fill", &path, source))
+            })
+        })
+        .await
     }
 
     async fn blocking<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -105,6 +186,19 @@ fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
 
+/// The name of a file until it is whole. An upload has one of its own: it is there while its image is filled.
+fn temporary(path: &Path) -> PathBuf {
+    let upload = path.extension().is_some_and(|extension| extension == UPLOAD);
+    path.with_extension(if upload { UPLOAD_TEMPORARY } else { TEMPORARY })
+}
+
+fn file_open(place: Place, path: &Path) -> Result<File, StoreError> {
+    File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => StoreError::Absent(place),
+        _ => io("open", path, error),
+    })
+}
+
 /// Makes a file appear under its final name, whole and durable, or not at all.
 fn publish(
     path: &Path,
@@ -114,7 +208,7 @@ fn publish(
 ) -> Result<(), StoreError> {
     let folder = parent(path);
     make_folder(folder, folder_mode)?;
-    let temporary = path.with_extension("tmp");
+    let temporary = temporary(path);
     remove(&temporary)?;
     let fail = |source| io("write", &temporary, source);
     let mut file = OpenOptions::new()
@@ -146,7 +240,7 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 
 /// Removes a file and, when it was the last, its project's folder.
 fn remove_with_folder(path: &Path) -> Result<(), StoreError> {
-    remove(&path.with_extension("tmp"))?;
+    remove(&temporary(path))?;
     remove(path)?;
     match fs::remove_dir(parent(path)) {
         Ok(()) => sync_folder(parent(parent(path))),
@@ -248,18 +342,28 @@ fn checksum(path: &Path, size: u64, progress: &dyn Fn(u64)) -> std::io::Result<S
     Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// What work on a blocking thread hears and says.
+struct Said(tokio::sync::watch::Sender<u64>);
+
+impl Said {
+    fn done(&self, done: u64) {
+        self.0.send_replace(done);
+    }
+
+    /// Whether anybody still waits for the work.
+    fn wanted(&self) -> bool {
+        !self.0.is_closed()
+    }
+}
+
 /// Carries progress out of a blocking thread.
 async fn with_progress<T: Send + 'static>(
     progress: Progress<'_>,
     total: u64,
-    work: impl FnOnce(&dyn Fn(u64)) -> Result<T, StoreError> + Send + 'static,
+    work: impl FnOnce(&Said) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let (sender, mut receiver) = tokio::sync::watch::channel(0_u64);
-    let task = tokio::task::spawn_blocking(move || {
-        work(&|done| {
-            sender.send_replace(done);
-        })
-    });
+    let task = tokio::task::spawn_blocking(move || work(&Said(sender)));
     while receiver.changed().await.is_ok() {
         progress(*receiver.borrow_and_update(), total);
     }
@@ -269,48 +373,79 @@ async fn with_progress<T: Send + 'static>(
 #[async_trait]
 impl DataStore for LocalStore {
     async fn image_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
+        self.blocking(move |store| store.file_create(place, &store.open_image(place), size)).await
+    }
+
+    async fn image_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
+        self.blocking(move |store| store.file_write(place, &store.open_image(place), offset, &bytes)).await
+    }
+
+    async fn upload_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
+        self.blocking(move |store| store.file_create(place, &store.upload(place), size)).await
+    }
+
+    async fn upload_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
+        self.blocking(move |store| store.file_write(place, &store.upload(place), offset, &bytes)).await
+    }
+
+    async fn upload_copy(
+        &self,
+        place: Place,
+        source: File,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        let path = self.upload(place);
+        self.file_copy(place, path, source, progress).await
+    }
+
+    async fn upload_observe(&self, place: Place) -> Result<Option<ByteSize>, StoreError> {
+        self.blocking(move |store| Ok(size_of(&store.upload(place))?.map(ByteSize::new))).await
+    }
+
+    async fn upload_inspect(&self, place: Place, format: ImageFormat) -> Result<Inspected, StoreError> {
+        self.blocking(move |store| {
+            let file = match format {
+                ImageFormat::Raw => file_open(place, &store.open_image(place)),
+                ImageFormat::Qcow2 => store.upload_open(place),
+            };
+            Ok(inspect(&file?, format)?)
+        })
+        .await
+    }
+
+    async fn upload_remove(&self, place: Place) -> Result<(), StoreError> {
         self.blocking(move |store| {
             let _held = store.lock(place);
-            if store.golden(place).exists() {
-                return Err(StoreError::WrongState { place, state: "sealed" });
-            }
-            let path = store.open_image(place);
-            if size_of(&path)? == Some(size.bytes()) {
-                return Ok(());
-            }
+            remove_with_folder(&store.upload(place))
+        })
+        .await
+    }
+
+    async fn image_convert(
+        &self,
+        place: Place,
+        format: ImageFormat,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        let size = self.upload_inspect(place, format).await?.virtual_size;
+        let store = self.clone();
+        with_progress(progress, size.bytes(), move |said| {
+            let _held = store.lock(place);
+            store.not_sealed(place)?;
+            let (source, path) = (store.upload_open(place)?, store.open_image(place));
+            // Looked at again under the lock: these are the bytes that are converted.
+            let size = inspect(&source, format)?.virtual_size;
             publish(&path, 0o700, 0o600, |file| {
-                file.set_len(size.bytes()).map_err(|source| io("size", &path, source))
+                file.set_len(size.bytes()).map_err(|source| io("size", &path, source))?;
+                let conversion = Conversion { source: &source, format, destination: file, size };
+                Ok(store.converter.convert(&conversion, &|done| said.done(done), &|| said.wanted())?)
             })
         })
         .await
     }
 
-    async fn image_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
-        self.blocking(move |store| {
-            let _held = store.lock(place);
-            if store.golden(place).exists() {
-                return Err(StoreError::WrongState { place, state: "sealed" });
-            }
-            let path = store.open_image(place);
-            let size = size_of(&path)?.ok_or(StoreError::Absent(place))?;
-            let length = bytes.len() as u64;
-            if offset.checked_add(length).is_none_or(|end| end > size) {
-                return Err(StoreError::OutOfRange { place, offset, length, size });
-            }
-            let fail = |source| io("write", &path, source);
-            let file = OpenOptions::new().write(true).open(&path).map_err(fail)?;
-            for (at, chunk) in (offset..).step_by(CHUNK).zip(bytes.chunks(CHUNK)) {
-                if chunk.iter().any(|byte| *byte != 0) {
-                    file.write_all_at(chunk, at).map_err(fail)?;
-                } else {
-                    // Zeroes become holes, also where an upload that was cut off has written something before.
-                    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                    fallocate(&file, hole, at, chunk.len() as u64).map_err(|errno| fail(errno.into()))?;
-                }
-            }
-            file.sync_data().map_err(fail)
-        })
-        .await
+    fn conversion_ready(&self) -> Result<(), ConverterError> {
+        self.converter.ready()
     }
 
     async fn image_import(
@@ -319,20 +454,8 @@ impl DataStore for LocalStore {
         source: File,
         progress: Progress<'_>,
     ) -> Result<(), StoreError> {
-        let store = self.clone();
-        let size =
-            source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
-        with_progress(progress, size, move |said| {
-            let _held = store.lock(place);
-            if store.golden(place).exists() {
-                return Err(StoreError::WrongState { place, state: "sealed" });
-            }
-            let path = store.open_image(place);
-            publish(&path, 0o700, 0o600, |file| {
-                copy_sparse(&source, file, size, said).map_err(|source| io("fill", &path, source))
-            })
-        })
-        .await
+        let path = self.open_image(place);
+        self.file_copy(place, path, source, progress).await
     }
 
     async fn image_seal(&self, place: Place, progress: Progress<'_>) -> Result<Sealed, StoreError> {
@@ -352,8 +475,8 @@ impl DataStore for LocalStore {
                 sync_folder(parent(&golden))?;
             }
             drop(held);
-            let sha256 =
-                checksum(&golden, size.bytes(), said).map_err(|source| io("read", &golden, source))?;
+            let sha256 = checksum(&golden, size.bytes(), &|done| said.done(done))
+                .map_err(|source| io("read", &golden, source))?;
             Ok(Sealed { size, sha256 })
         })
         .await
@@ -375,6 +498,7 @@ impl DataStore for LocalStore {
     async fn image_remove(&self, place: Place) -> Result<(), StoreError> {
         self.blocking(move |store| {
             let _held = store.lock(place);
+            remove_with_folder(&store.upload(place))?;
             remove_with_folder(&store.open_image(place))?;
             remove_with_folder(&store.golden(place))
         })
@@ -467,7 +591,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn changes_of_one_image_wait_for_each_other() {
         let directory = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(directory.path().join("store")).unwrap();
+        let store = LocalStore::open(directory.path().join("store"), Converter::nothing()).unwrap();
         let place = Place { project: ProjectId::generate(), volume: VolumeId::generate() };
         store.image_create(place, ByteSize::new(1 << 20)).await.unwrap();
         let held = store.lock(place);

@@ -14,8 +14,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_types::{ByteSize, ProjectId, VolumeId};
+use bmi_types::{ByteSize, ImageFormat, ProjectId, VolumeId};
 use bytes::Bytes;
+
+use crate::image::{ConverterError, Inspected, Refusal};
 
 pub use import_source::{ImportDir, ImportSourceError};
 pub use local::LocalStore;
@@ -138,6 +140,12 @@ pub enum StoreError {
         /// Size of the disk.
         size: u64,
     },
+    /// An image file is not what it was declared as, or wants what is not given.
+    #[error("the image is refused")]
+    Refused(#[from] Refusal),
+    /// An image file was not converted.
+    #[error("the image was not converted")]
+    Conversion(#[from] ConverterError),
     /// The store cannot be used as it is configured.
     #[error("{0}")]
     Unusable(String),
@@ -174,13 +182,51 @@ pub trait DataStore: Send + Sync {
         progress: Progress<'_>,
     ) -> Result<(), StoreError>;
 
+    /// Makes room for an image file that is sent as it is, to be converted; one that is there already, of the same
+    /// size, is kept.
+    async fn upload_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError>;
+
+    /// Writes bytes into an uploaded file and makes them durable.
+    async fn upload_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// Replaces an uploaded file by a copy of a file, so that nobody changes it from here on.
+    async fn upload_copy(
+        &self,
+        place: Place,
+        source: std::fs::File,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError>;
+
+    /// The size of an uploaded file; nothing when there is none.
+    async fn upload_observe(&self, place: Place) -> Result<Option<ByteSize>, StoreError>;
+
+    /// Looks at what was uploaded, of a declared format, and refuses what is not to be sealed or converted.
+    async fn upload_inspect(&self, place: Place, format: ImageFormat) -> Result<Inspected, StoreError>;
+
+    /// Removes an uploaded file.
+    async fn upload_remove(&self, place: Place) -> Result<(), StoreError>;
+
+    /// Replaces an open or absent image by the disk that an uploaded file holds, after looking at the file again.
+    async fn image_convert(
+        &self,
+        place: Place,
+        format: ImageFormat,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError>;
+
+    /// Whether [`DataStore::image_convert`] can work here.
+    ///
+    /// # Errors
+    /// Why not, and what would be right.
+    fn conversion_ready(&self) -> Result<(), ConverterError>;
+
     /// Makes an image immutable and durable. A sealed one is only measured again.
     async fn image_seal(&self, place: Place, progress: Progress<'_>) -> Result<Sealed, StoreError>;
 
     /// Looks what is at a place.
     async fn image_observe(&self, place: Place) -> Result<ImageContent, StoreError>;
 
-    /// Removes an image, whatever its state.
+    /// Removes an image, whatever its state, and the file it was uploaded as.
     async fn image_remove(&self, place: Place) -> Result<(), StoreError>;
 
     /// Makes a volume that is a copy-on-write clone of a golden image.

@@ -7,8 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_types::ByteSize;
+use bmi_types::{ByteSize, ImageFormat};
 use bytes::Bytes;
+
+use crate::image::{ConverterError, Inspected};
 
 use super::{Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage};
 
@@ -20,6 +22,7 @@ pub struct SimulatedStore {
 
 #[derive(Debug, Default)]
 struct State {
+    uploads: BTreeMap<Place, ByteSize>,
     open: BTreeMap<Place, ByteSize>,
     golden: BTreeMap<Place, ByteSize>,
     volumes: BTreeMap<Place, ByteSize>,
@@ -44,6 +47,12 @@ impl SimulatedStore {
     pub fn images(&self) -> Vec<Place> {
         let state = self.lock();
         state.open.keys().chain(state.golden.keys()).copied().collect()
+    }
+
+    /// Every uploaded file there is.
+    #[must_use]
+    pub fn uploads(&self) -> Vec<Place> {
+        self.lock().uploads.keys().copied().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -88,6 +97,64 @@ impl DataStore for SimulatedStore {
         Ok(())
     }
 
+    async fn upload_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
+        self.lock().uploads.insert(place, size);
+        Ok(())
+    }
+
+    async fn upload_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
+        let size = self.lock().uploads.get(&place).ok_or(StoreError::Absent(place))?.bytes();
+        let length = bytes.len() as u64;
+        if offset.checked_add(length).is_none_or(|end| end > size) {
+            return Err(StoreError::OutOfRange { place, offset, length, size });
+        }
+        Ok(())
+    }
+
+    async fn upload_copy(
+        &self,
+        place: Place,
+        source: File,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        let size =
+            source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
+        progress(size, size);
+        self.upload_create(place, ByteSize::new(size)).await
+    }
+
+    async fn upload_observe(&self, place: Place) -> Result<Option<ByteSize>, StoreError> {
+        Ok(self.lock().uploads.get(&place).copied())
+    }
+
+    async fn upload_inspect(&self, place: Place, _format: ImageFormat) -> Result<Inspected, StoreError> {
+        let state = self.lock();
+        let found = state.uploads.get(&place).or_else(|| state.open.get(&place));
+        let size = *found.ok_or(StoreError::Absent(place))?;
+        Ok(Inspected { virtual_size: size, content: size })
+    }
+
+    async fn upload_remove(&self, place: Place) -> Result<(), StoreError> {
+        self.lock().uploads.remove(&place);
+        Ok(())
+    }
+
+    async fn image_convert(
+        &self,
+        place: Place,
+        format: ImageFormat,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        let size = self.upload_inspect(place, format).await?.virtual_size;
+        self.image_create(place, size).await?;
+        progress(size.bytes(), size.bytes());
+        Ok(())
+    }
+
+    fn conversion_ready(&self) -> Result<(), ConverterError> {
+        Ok(())
+    }
+
     async fn image_seal(&self, place: Place, progress: Progress<'_>) -> Result<Sealed, StoreError> {
         let mut state = self.lock();
         if let Some(size) = state.open.remove(&place) {
@@ -107,6 +174,7 @@ impl DataStore for SimulatedStore {
 
     async fn image_remove(&self, place: Place) -> Result<(), StoreError> {
         let mut state = self.lock();
+        state.uploads.remove(&place);
         state.open.remove(&place);
         state.golden.remove(&place);
         Ok(())

@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Mutex;
 
+use bmi_drivers::image::Converter;
 use bmi_drivers::store::{Backing, DataStore, ImageContent, LocalStore, StoreError, prepare_local_directory};
 use bmi_types::ByteSize;
 use sha2::{Digest, Sha256};
@@ -163,7 +164,7 @@ async fn a_store_is_mounted_again_with_all_it_holds() {
     let volume = place();
     mounted.store.volume_put(volume, vec![1; 4096].into()).await.unwrap();
     mounted.remount();
-    let store = LocalStore::open(mounted.path.clone()).unwrap();
+    let store = LocalStore::open(mounted.path.clone(), Converter::nothing()).unwrap();
     assert!(store.volume_exists(volume).await.unwrap());
     // Where reflink works already, nothing more is mounted: the guard unmounts once.
     prepare_local_directory(&mounted.path, &mounted.path.join("unused.xfs"), ROOMY).unwrap();

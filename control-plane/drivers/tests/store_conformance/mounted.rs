@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bmi_drivers::image::Converter;
 use bmi_drivers::store::{LocalStore, Place, prepare_local_directory};
 use bmi_types::{ByteSize, ProjectId, VolumeId};
 use tempfile::TempDir;
@@ -30,7 +31,7 @@ impl Mounted {
         let (directory, images) = (tempfile::tempdir_in("/dev/shm").unwrap(), tempfile::tempdir().unwrap());
         let (path, image) = (directory.path().join("store"), images.path().join("store.xfs"));
         prepare_local_directory(&path, &image, size).unwrap();
-        let store = LocalStore::open(path.clone()).unwrap();
+        let store = LocalStore::open(path.clone(), Converter::nothing()).unwrap();
         Self { store, path, image, size, _directory: directory, _images: images }
     }
 

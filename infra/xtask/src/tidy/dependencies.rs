@@ -10,6 +10,7 @@ use super::fault::Fault;
 const OURS: &[(&str, &[&str], &str)] = &[
     ("bmi-types", &[], "it is the foundation: words that everybody shares"),
     ("bmi-iscsi", &[], "the protocol knows nothing of BMI, so that it can be used and fuzzed alone"),
+    ("bmi-sandbox", &[], "it is applied by who starts a program, whatever the program is"),
     ("bmi-block", &["bmi-types"], "block devices know nothing of who serves them"),
     ("bmi-rbd", &["bmi-types"], "the only crate with `unsafe` stays small"),
     ("bmi-workflow", &["bmi-types"], "the engine knows no database and no domain"),
@@ -18,7 +19,7 @@ const OURS: &[(&str, &[&str], &str)] = &[
     ("bmi-auth", &["bmi-types", "bmi-api"], "who is calling is known before anything is read"),
     (
         "bmi-drivers",
-        &["bmi-types", "bmi-rbd", "bmi-agent-api"],
+        &["bmi-types", "bmi-rbd", "bmi-agent-api", "bmi-sandbox"],
         "drivers know no project, request or database",
     ),
     ("bmi-netboot", &["bmi-types", "bmi-agent-api"], "it hears tenants: it holds nothing else"),
@@ -28,7 +29,7 @@ const OURS: &[(&str, &[&str], &str)] = &[
         "it hears tenants: it holds nothing else",
     ),
     ("bmi-broker", &["bmi-types", "bmi-block", "bmi-rbd"], "it holds one key and serves one volume"),
-    ("bmi-agent", &["bmi-types", "bmi-agent-api"], "it trusts only the messages"),
+    ("bmi-agent", &["bmi-types", "bmi-agent-api", "bmi-sandbox"], "it trusts only the messages"),
     (
         "bmi-db",
         &["bmi-types", "bmi-api", "bmi-workflow", "bmi-auth", "bmi-drivers"],
@@ -36,12 +37,21 @@ const OURS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "bmi-control-plane",
-        &["bmi-types", "bmi-api", "bmi-agent-api", "bmi-workflow", "bmi-auth", "bmi-drivers", "bmi-db"],
+        &[
+            "bmi-types",
+            "bmi-api",
+            "bmi-agent-api",
+            "bmi-workflow",
+            "bmi-auth",
+            "bmi-drivers",
+            "bmi-db",
+            "bmi-sandbox",
+        ],
         "it is never in the data path",
     ),
     ("bmi-cli", &["bmi-types", "bmi-api"], "it can do what the API can, and no more"),
     ("bmi-tests", &["*"], "tests may use anything"),
-    ("xtask", &[], "tasks of the repository work when nothing of it compiles"),
+    ("xtask", &["bmi-sandbox"], "tasks of the repository work when little of it compiles"),
 ];
 
 /// Crates of others (by the beginning of their name) that only some of ours may name, and why.

@@ -9,27 +9,26 @@
 //! Volumes are opened here, beneath the volume directory and without following any link, and are handed over as open
 //! files: the program needs no right to any directory on the way, and a path that changes later changes nothing.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use nix::mount::{MsFlags, mount};
+use bmi_sandbox::{Barrier, DiesWith, Limits, Profile, ProfileError, Reach, Root, Sandbox, SandboxError};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{close, dup2_stdin, setsid};
+use nix::unistd::{dup2_stdin, setsid};
 use rustix::fs::{Mode as OpenMode, OFlags, ResolveFlags, openat2};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
 use super::super::firewall::TRANSFER_PORTS;
-use super::super::privileges;
 use crate::helper::frame;
 
 /// Said when the namespace is there.
@@ -40,6 +39,10 @@ const OPEN_FILES: u64 = 4096;
 
 /// Processes and threads its user may have.
 const TASKS: u64 = 64;
+
+/// Memory it may write to: the boot services' transfers and a target's commands need a few dozen MiB, and each of
+/// [`TASKS`] may have a stack of 2 MiB.
+const MEMORY: u64 = 256 * 1024 * 1024;
 
 /// Settings of the new namespace: low ports without rights, TFTP's source ports, no IPv6.
 const SETTINGS: [(&str, &str); 3] = [
@@ -64,6 +67,14 @@ pub struct Order {
     pub volume_dir: PathBuf,
     /// Which of them to open. Each adds a `--lun` argument.
     pub luns: Vec<OrderLun>,
+    /// Which system calls it may make: the name of a profile.
+    pub profile: String,
+    /// What else it may read, besides its directory.
+    pub shown: Vec<PathBuf>,
+    /// TCP ports it may listen on.
+    pub ports: Vec<u16>,
+    /// Barriers that are left out.
+    pub without: BTreeSet<Barrier>,
 }
 
 /// One volume.
@@ -103,8 +114,10 @@ enum LaunchError {
     NotAFile(PathBuf),
     #[error("preparing the process")]
     Prepare(#[source] io::Error),
-    #[error("giving up rights")]
-    Rights(#[source] privileges::PrivilegeError),
+    #[error("choosing its system calls")]
+    Profile(#[from] ProfileError),
+    #[error("fencing it in")]
+    Sandbox(#[from] SandboxError),
     #[error("starting {program}")]
     Program {
         program: PathBuf,
@@ -142,21 +155,13 @@ fn launch(channel: &mut UnixStream) -> Result<(), LaunchError> {
             written => written.map_err(|source| LaunchError::Setting { path, source })?,
         }
     }
-    see_own_processes().map_err(LaunchError::Mount)?;
+    bmi_sandbox::root::own_processes().map_err(LaunchError::Mount)?;
     channel.write_all(&[READY]).map_err(LaunchError::Channel)?;
     // The end of the stream: the helper has gone or gave up. There is nothing to undo.
     let Some(order) = frame::read_blocking::<Order>(channel).map_err(LaunchError::Channel)? else {
         return Ok(());
     };
     become_program(order, channel)
-}
-
-/// Puts a `/proc` of our own process id namespace over the host's. The host's mounts go on being seen, ours are not.
-fn see_own_processes() -> nix::Result<()> {
-    let nothing: Option<&str> = None;
-    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing)?;
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), flags, nothing)
 }
 
 /// The largest file that is written: the largest volume that is. Writing beyond its end fails, and the boot services
@@ -181,27 +186,49 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
 
     let mut arguments: Vec<OsString> = order.arguments.iter().map(OsString::from).collect();
     let mut kept = vec![channel.as_raw_fd(), program.as_raw_fd(), null.as_raw_fd()];
-    for (lun, volume) in order.luns.iter().zip(volumes) {
-        fcntl_setfd(&volume, FdFlags::empty()).map_err(|error| prepare(error.into()))?;
-        let descriptor = volume.into_raw_fd();
+    for (lun, volume) in order.luns.iter().zip(&volumes) {
+        fcntl_setfd(volume, FdFlags::empty()).map_err(|error| prepare(error.into()))?;
+        let descriptor = volume.as_raw_fd();
         kept.push(descriptor);
         let read_only = if lun.read_only { ",ro" } else { "" };
         arguments.push("--lun".into());
         arguments.push(format!("{}=file:/proc/self/fd/{descriptor}{read_only}", lun.lun).into());
     }
-    close_others(&kept).map_err(prepare)?;
+    bmi_sandbox::descriptors::close_others(&kept).map_err(prepare)?;
     dup2_stdin(&null).map_err(|error| prepare(error.into()))?;
 
     umask(Mode::from_bits_truncate(0o077));
-    for (resource, most) in [
-        (Resource::RLIMIT_NOFILE, OPEN_FILES),
-        (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_NPROC, TASKS),
-        (Resource::RLIMIT_FSIZE, written),
-    ] {
-        setrlimit(resource, most, most).map_err(|error| prepare(error.into()))?;
+    let profile = Profile::of(&order.profile)?;
+    let limits = Limits {
+        open_files: OPEN_FILES,
+        tasks: TASKS,
+        file_size: written,
+        memory: MEMORY,
+        processor_seconds: None,
+    };
+    let shown: Vec<PathBuf> = order.shown.iter().chain([&order.directory]).cloned().collect();
+    let opened = |read_only| {
+        let luns = order.luns.iter().zip(&volumes).filter(move |(lun, _)| lun.read_only == read_only);
+        luns.map(|(_, volume)| volume.as_fd()).collect()
+    };
+    let reach = Reach {
+        program: Some(program.as_fd()),
+        read: opened(true),
+        write: opened(false),
+        read_below: shown.iter().cloned().chain([PathBuf::from("/proc")]).collect(),
+        listen: &order.ports,
+    };
+    let root = Root { shown, directory: order.directory };
+    Sandbox {
+        user: order.uid,
+        root,
+        limits,
+        reach,
+        profile: &profile,
+        without: order.without,
+        dies_with: DiesWith::Nobody,
     }
-    privileges::drop_all(order.uid).map_err(LaunchError::Rights)?;
+    .enter()?;
     // By its open file: the directories on the way may be closed to this user.
     let source = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
         .arg0(order.program.file_name().unwrap_or_default())
@@ -252,18 +279,6 @@ pub fn volume_take_back(directory: &Path, path: &Path, uid: u32) -> io::Result<(
     }
     fchown(&file, Some(0), Some(0))?;
     file.set_permissions(fs::Permissions::from_mode(0o600))
-}
-
-/// Closes every descriptor but the standard three and those to keep: whoever started the agent may have left some open.
-fn close_others(kept: &[i32]) -> io::Result<()> {
-    let open: Vec<i32> = fs::read_dir("/proc/self/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2 && !kept.contains(descriptor)) {
-        // The descriptor of the listing itself is closed already.
-        let _ = close(descriptor);
-    }
-    Ok(())
 }
 
 /// The helper's side: waits until the namespace is there.

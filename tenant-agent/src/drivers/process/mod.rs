@@ -2,11 +2,11 @@
 //!
 //! Each has a user id, a network namespace and a directory of its own: `run/<process>/` with its configuration, its
 //! record, two FIFOs for what it prints and its log. It is the first process of a process id namespace, so nothing that
-//! it started outlives it, and it sees no other. Starting order: directory → launcher in an empty namespace → veth moved in →
+//! it started outlives it, and it sees no other. It becomes its program inside the barriers of `bmi_sandbox`. Starting order: directory → launcher in an empty namespace → veth moved in →
 //! firewall → address, link, neighbour → into the bridge → go.
 //!
 //! Processes are not children that die with the helper: they run on while it is away, and are found again by their
-//! records. Deliberately absent: restarting one that ended (the agent plans that), and seccomp (the container driver's).
+//! records. Deliberately absent: restarting one that ended (the agent plans that).
 
 pub mod launcher;
 mod log;
@@ -50,6 +50,10 @@ use wiring::install;
 
 /// How long a launcher may take to enter its namespace, and to become its program: both are milliseconds.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a target and the boot services listen with TCP.
+const ISCSI_PORT: u16 = 3260;
+const HTTP_PORT: u16 = 80;
 
 /// What could not be done to a process or the bridge.
 #[derive(Debug, thiserror::Error)]
@@ -236,22 +240,40 @@ impl ProcessDriver {
     }
 
     fn order(&self, spec: &ProcessSpec, directory: PathBuf) -> Result<Order, ProcessError> {
-        let (program, arguments, luns) = match spec {
-            ProcessSpec::Netboot(_) => {
-                let arguments = vec!["--config".to_owned(), NETBOOT_FILE.to_owned()];
-                (self.config.netboot_program(), arguments, Vec::new())
-            }
+        let uid = self.uid(spec.slot());
+        let (volume_dir, without) = (self.config.volume_dir.clone(), self.config.sandbox_without.clone());
+        Ok(match spec {
+            ProcessSpec::Netboot(_) => Order {
+                program: self.config.netboot_program(),
+                arguments: vec!["--config".to_owned(), NETBOOT_FILE.to_owned()],
+                uid,
+                directory,
+                volume_dir,
+                luns: Vec::new(),
+                profile: "bmi-netboot".to_owned(),
+                shown: vec![self.config.loaders.clone()],
+                ports: vec![HTTP_PORT],
+                without,
+            },
             ProcessSpec::Target(target) => {
                 let luns = target.luns.iter().map(|lun| {
                     let path = validate::below(&self.config.volume_dir, &lun.path)?;
                     Ok(OrderLun { lun: lun.lun, path, read_only: lun.read_only })
                 });
-                let luns = luns.collect::<Result<Vec<_>, Refusal>>()?;
-                (self.config.target_program(), target_arguments(target), luns)
+                Order {
+                    program: self.config.target_program(),
+                    arguments: target_arguments(target),
+                    uid,
+                    directory,
+                    volume_dir,
+                    luns: luns.collect::<Result<Vec<_>, Refusal>>()?,
+                    profile: "bmi-target".to_owned(),
+                    shown: Vec::new(),
+                    ports: vec![ISCSI_PORT],
+                    without,
+                }
             }
-        };
-        let uid = self.uid(spec.slot());
-        Ok(Order { program, arguments, uid, directory, volume_dir: self.config.volume_dir.clone(), luns })
+        })
     }
 
     /// Removes everything: for a host that no longer serves this network.
@@ -288,7 +310,7 @@ fn network_alias(config: &Config) -> String {
 
 /// The launcher adds the LUNs.
 fn target_arguments(target: &TargetSpec) -> Vec<String> {
-    let listen = format!("{}:3260", target.address);
+    let listen = format!("{}:{ISCSI_PORT}", target.address);
     let pairs = [
         ("--listen", listen.as_str()),
         ("--target", target.iqn.as_str()),

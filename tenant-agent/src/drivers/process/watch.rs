@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::Child;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ impl ProcessDriver {
                 return;
             }
             let how = match reaped.borrow_mut().as_mut().map(Child::wait) {
-                Some(Ok(status)) => status.to_string(),
+                Some(Ok(status)) => ending(status),
                 _ => "ended".to_owned(),
             };
             let how = log::last_line(&directory).map_or(how.clone(), |line| format!("{how}: {line}"));
@@ -85,6 +86,15 @@ impl ProcessDriver {
         }
         if run.lives() { Err(ProcessError::Immortal(id)) } else { Ok(()) }
     }
+}
+
+/// How a process ended, for people. The kernel's log says which system call it was (`type=1326`).
+fn ending(status: ExitStatus) -> String {
+    if status.signal() == Some(Signal::SYS.as_raw()) {
+        return "ended by signal SIGSYS (seccomp): it made a system call that its profile does not allow"
+            .to_owned();
+    }
+    status.to_string()
 }
 
 /// Becomes readable when the run ends. The run is looked at again after the handle is open, so it is the right one.

@@ -1,0 +1,2 @@
+ALTER TABLE images DROP COLUMN file_size;
+ALTER TABLE images DROP COLUMN format;
