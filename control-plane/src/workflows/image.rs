@@ -64,7 +64,7 @@ async fn uploaded(context: &Context, image: &Image) -> Result<bool, StepError> {
     found.map(|size| size.is_some()).map_err(|error| store_error(&error))
 }
 
-/// The request took the name in its own transaction; this step is there to undo that.
+/// The request took the name in its own transaction; this step is there to undo that, with what was uploaded before.
 struct ClaimName;
 
 #[async_trait]
@@ -82,6 +82,7 @@ impl Step<Context> for ClaimName {
     }
 
     async fn undo(&self, context: &Context) -> Result<(), StepError> {
+        remove_content(context).await?;
         forget(context).await
     }
 }
@@ -106,6 +107,10 @@ impl Step<Context> for Copy {
 
     async fn apply(&self, context: &Context) -> Result<(), StepError> {
         let (image, file) = image_there(context).await?;
+        if image.format == ImageFormat::Qcow2 && file.is_none() {
+            // It was uploaded: there is nothing to copy.
+            return Ok(());
+        }
         let directory = context.app.import_dir.clone();
         let (directory, file) =
             directory.zip(file).ok_or_else(|| StepError::never("importing is switched off"))?;

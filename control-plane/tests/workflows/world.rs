@@ -288,7 +288,7 @@ impl World {
             format!("node {node} is in-use"),
             format!("instance {id} is ready"),
             format!("the target of {id} is listening"),
-            format!("address {:?} is taken", instance.node_address),
+            format!("address {} is taken", instance.node_address.unwrap()),
             format!("address {} is taken", instance.target_address),
             format!("volume {project}/{} exists", found.boot_volume),
             format!("volume {project}/{} exists", found.config_volume),

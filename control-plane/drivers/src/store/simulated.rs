@@ -1,6 +1,6 @@
 //! A store in memory, for tests of what uses a store. It keeps the same invariants, and content is not kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -209,8 +209,9 @@ impl DataStore for SimulatedStore {
 
     async fn items(&self) -> Result<Vec<Item>, StoreError> {
         let state = self.lock();
-        let images = state.open.keys().chain(state.golden.keys());
-        let images = images.map(|place| Item { kind: ItemKind::Image, place: *place });
+        let images: BTreeSet<&Place> =
+            state.open.keys().chain(state.golden.keys()).chain(state.uploads.keys()).collect();
+        let images = images.into_iter().map(|place| Item { kind: ItemKind::Image, place: *place });
         let volumes = state.volumes.keys().map(|place| Item { kind: ItemKind::Volume, place: *place });
         Ok(images.chain(volumes).collect())
     }

@@ -32,7 +32,7 @@ pub(super) fn list(root: &Path) -> Result<Vec<Item>, StoreError> {
                     Some(item) if !items.contains(&item) => items.push(item),
                     Some(_) => {}
                     None => {
-                        tracing::warn!(file = %file.display(), "a file in the store is none of ours; it is left alone")
+                        tracing::warn!(file = %file.display(), "a file in the store is none of ours; it is left alone");
                     }
                 }
             }
