@@ -39,7 +39,7 @@ pub async fn run(app: Arc<App>, config: Reconcile) {
                 "the store and the database differ"
             ),
             Err(error) => {
-                tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "the store could not be compared with the database")
+                tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "the store could not be compared with the database");
             }
         }
         tokio::time::sleep(Duration::from_secs(config.every_s)).await;
