@@ -73,6 +73,16 @@ async fn fits(app: &App, size: ByteSize, content: ByteSize) -> Result<(), AppErr
     Ok(())
 }
 
+/// What is wrong with the size of a file that is to be sent in a format.
+pub(crate) fn file_size_fault(format: ImageFormat, file_size: Option<ByteSize>) -> Option<String> {
+    match (format, file_size) {
+        (ImageFormat::Raw, None) => None,
+        (ImageFormat::Raw, Some(_)) => Some("a raw file has the size of its disk".to_owned()),
+        (ImageFormat::Qcow2, Some(file_size)) if (1..=SIZE_MAX).contains(&file_size.bytes()) => None,
+        (ImageFormat::Qcow2, _) => Some(format!("must say how many bytes the file has, 1 to {SIZE_MAX}")),
+    }
+}
+
 /// Creates an open image to upload to.
 pub async fn image_create(
     app: &App,
@@ -87,14 +97,10 @@ pub async fn image_create(
             format!("must be a multiple of 512, from {SIZE_MIN} to {SIZE_MAX}; it is {}", size.bytes());
         return Err(AppError::invalid(vec![Fault { field: "virtual_size".to_owned(), detail }]));
     }
-    let file_size = match (new.format, new.file_size) {
-        (ImageFormat::Raw, None) => size,
-        (ImageFormat::Raw, Some(_)) => return Err(fault("file_size", "a raw file has the size of its disk")),
-        (ImageFormat::Qcow2, Some(file_size)) if (1..=SIZE_MAX).contains(&file_size.bytes()) => file_size,
-        (ImageFormat::Qcow2, _) => {
-            return Err(fault("file_size", format!("must say how many bytes the file has, 1 to {SIZE_MAX}")));
-        }
-    };
+    if let Some(detail) = file_size_fault(new.format, new.file_size) {
+        return Err(fault("file_size", detail));
+    }
+    let file_size = new.file_size.unwrap_or(size);
     conversion_ready(app, new.format)?;
     fits(app, size, file_size).await?;
     let image = app

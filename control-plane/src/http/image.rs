@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use bmi_api::{Code, Image, NewImage, NewImageBody, NewImageImport, Operation, Page};
+use bmi_api::{Code, Fault, Image, NewImage, NewImageBody, NewImageImport, Operation, Page};
+use bmi_types::ImageFormat;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 
@@ -60,8 +61,13 @@ pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
             return Answer::accepted(&operation);
         }
         let virtual_size = fields.required("virtual_size");
-        let (format, file_size) =
-            (fields.optional("format").unwrap_or_default(), fields.optional("file_size"));
+        let sent = (fields.has("format"), fields.has("file_size"));
+        let (asked, file_size) = (fields.optional::<ImageFormat>("format"), fields.optional("file_size"));
+        let format = asked.unwrap_or_default();
+        // A format or a size that cannot be read is told already.
+        if sent == (asked.is_some(), file_size.is_some()) {
+            fields.faults(app::file_size_fault(format, file_size).map(size_fault).into_iter().collect());
+        }
         let new = fields
             .finish(|| Some(NewImage { name: name?, virtual_size: virtual_size?, format, file_size }))?;
         let image = app::image_create(&request.app, &request.caller, project, new).await?;
@@ -70,6 +76,10 @@ pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
         Answer::created(image, location, version)
     })
     .await
+}
+
+fn size_fault(detail: String) -> Fault {
+    Fault { field: "file_size".to_owned(), detail }
 }
 
 /// Lists images, oldest first.

@@ -217,7 +217,7 @@ fn bad_input_shapes_are_refused_with_every_fault() {
         "POST",
         "/v1/projects/lab/images",
         &json!({"format": "qcow2"}),
-        &["name", "virtual_size", "format"],
+        &["name", "virtual_size", "file_size"],
     );
     table.invalid("POST", "/v1/projects/lab/images/golden/seal", &json!({"now": true}), &["now"]);
     table.invalid(

@@ -88,9 +88,9 @@ fn s7_a_converter_that_was_taken_over_reaches_nothing() {
         ("FORK", "seccomp"),
         ("MOUNT", "seccomp"),
         ("EXEC", "No such file or directory"),
-        ("BEYOND", "beyond the end of the disk"),
+        ("BEYOND", "File too large"),
         ("MEMORY", "Cannot allocate memory"),
-        ("CREATE", "Permission denied"),
+        ("CREATE", "Read-only file system"),
         ("SOURCE", "Permission denied"),
     ];
     for (what, reason) in cases {

@@ -39,6 +39,9 @@ const MAGICS: &[(&[u8], &str)] = &[
     (b"BZh", "bzip2"),
 ];
 
+/// Bytes 64 to 67 of a VDI file; the text before them is whatever its maker calls itself.
+const VDI_SIGNATURE: &[u8] = b"\x7f\x10\xda\xbe";
+
 /// An image file that keeps to its format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inspected {
@@ -57,10 +60,11 @@ pub fn inspect(file: &File, format: ImageFormat) -> Result<Inspected, Refusal> {
     if length == 0 {
         return Err(Refusal::Empty);
     }
-    let mut head = [0_u8; 64];
+    let mut head = [0_u8; 68];
     let read = file.read_at(&mut head, 0).map_err(Refusal::Unreadable)?;
     let head = head.get(..read).unwrap_or_default();
-    let found = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, name)| *name);
+    let known = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, name)| *name);
+    let found = known.or_else(|| head.ends_with(VDI_SIGNATURE).then_some("VDI"));
     let inspected = match (format, found) {
         (ImageFormat::Raw, None) => {
             let size = ByteSize::new(length);
