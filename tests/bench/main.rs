@@ -70,7 +70,7 @@ fn main() {
     let machine = json!({
         "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
-        "load_before": std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
+        "load": std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
     });
     let kept = json!({
         "name": name,
