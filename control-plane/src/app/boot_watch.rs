@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bmi_api::{BootCondition, InstanceState};
+use bmi_api::{BootCondition, Instance, InstanceState};
 use bmi_db::AnyConnection;
+use bmi_db::instance::Record;
 use bmi_types::{InstanceId, Timestamp};
 use serde::Deserialize;
 
@@ -130,6 +131,22 @@ pub fn judge(stages: &[Seen], now: Timestamp, limits: &BootLimits) -> Verdict {
     Verdict { new, condition, boots: story.boots.len() }
 }
 
+/// Looks at one instance; nothing when there is nothing to write.
+fn news(
+    connection: &mut AnyConnection,
+    id: InstanceId,
+    now: Timestamp,
+    limits: &BootLimits,
+) -> Result<Option<(Instance, Verdict)>, AppError> {
+    let Some(Record { instance, .. }) = bmi_db::instance::by_id(connection, id)? else { return Ok(None) };
+    if !matches!(instance.state, InstanceState::Ready | InstanceState::Running) {
+        return Ok(None);
+    }
+    let verdict = judge(&bmi_db::stage::list(connection, id)?, now, limits);
+    let nothing = verdict.new.is_empty() && verdict.condition == instance.condition;
+    Ok((!nothing).then_some((instance, verdict)))
+}
+
 /// Looks at one instance, and writes what is new.
 pub(super) fn look(
     connection: &mut AnyConnection,
@@ -137,20 +154,16 @@ pub(super) fn look(
     now: Timestamp,
     limits: &BootLimits,
 ) -> Result<(), AppError> {
-    let Some(found) = bmi_db::instance::by_id(connection, id)? else { return Ok(()) };
-    if !matches!(found.instance.state, InstanceState::Ready | InstanceState::Running) {
-        return Ok(());
-    }
-    let verdict = judge(&bmi_db::stage::list(connection, id)?, now, limits);
+    let Some((instance, verdict)) = news(connection, id, now, limits)? else { return Ok(()) };
     for condition in verdict.new {
         let mut detail = BTreeMap::new();
         if condition == BootCondition::Loop {
             detail.insert("boots".to_owned(), verdict.boots.to_string());
         }
-        tracing::warn!(instance.id = %id, instance.name = %found.instance.name, %condition, "a node does not come to run");
+        tracing::warn!(instance.id = %id, instance.name = %instance.name, %condition, "a node does not come to run");
         bmi_db::stage::insert(connection, id, now, condition.as_str(), &detail)?;
     }
-    if verdict.condition != found.instance.condition {
+    if verdict.condition != instance.condition {
         bmi_db::instance::condition(connection, id, verdict.condition)?;
     }
     Ok(())
@@ -171,8 +184,11 @@ async fn look_all(app: &App) -> Result<(), AppError> {
     let longest = limits.never_after_seconds.max(limits.loop_within_seconds).max(limits.steady_after_seconds);
     let since = now.minus(Duration::from_secs(longest) + 4 * LOOK);
     for id in app.db.read(move |connection| bmi_db::instance::booting(connection, since)).await? {
-        // One transaction each: nobody waits for the whole round.
-        app.db.write(move |connection| look(connection, id, Timestamp::now(), &limits)).await?;
+        // One transaction each: nobody waits for the whole round. Almost always there is nothing to write.
+        let read = move |connection: &mut AnyConnection| news(connection, id, Timestamp::now(), &limits);
+        if app.db.read(read).await?.is_some() {
+            app.db.write(move |connection| look(connection, id, Timestamp::now(), &limits)).await?;
+        }
     }
     Ok(())
 }
