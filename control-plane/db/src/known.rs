@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use bmi_api::{ImageState, InstanceState, OperationState};
-use bmi_types::{ImageId, InstanceId, Name, ProjectId, VolumeId};
+use bmi_types::{ImageId, InstanceId, ProjectId, VolumeId};
 use diesel::prelude::*;
 
-use crate::key::{Key, readable};
+use crate::key::Key;
 use crate::schema::{images, instances, operations};
 use crate::{AnyConnection, DbError};
 
@@ -15,8 +15,6 @@ use crate::{AnyConnection, DbError};
 pub struct Volumes {
     /// The instance.
     pub instance: InstanceId,
-    /// Its name.
-    pub name: Name,
     /// Its project.
     pub project: ProjectId,
     /// Its boot volume and its config volume.
@@ -40,10 +38,9 @@ pub struct Known {
 pub fn all(connection: &mut AnyConnection) -> Result<Known, DbError> {
     let images: Vec<(Key, Key, String)> =
         images::table.select((images::project_id, images::id, images::state)).load(connection)?;
-    let rows: Vec<(Key, String, Key, Key, Key, String)> = instances::table
+    let rows: Vec<(Key, Key, Key, Key, String)> = instances::table
         .select((
             instances::id,
-            instances::name,
             instances::project_id,
             instances::boot_volume,
             instances::config_volume,
@@ -58,10 +55,9 @@ pub fn all(connection: &mut AnyConnection) -> Result<Known, DbError> {
             .collect(),
         ..Known::default()
     };
-    for (id, name, project, boot, config, state) in rows {
+    for (id, project, boot, config, state) in rows {
         known.instances.push(Volumes {
             instance: id.into(),
-            name: readable("instances", "name", &name, name.parse())?,
             project: project.into(),
             volumes: [boot.into(), config.into()],
             settled: settled.contains(&state.as_str()),

@@ -10,7 +10,7 @@
 //! - What is missing is told once, and again when it went missing again. It is never made up for: an empty disk in the
 //!   place of a lost one would look like a node that was never installed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,19 +79,20 @@ pub async fn look(app: &App, keep: Duration, told: &mut Told) -> Result<Found, A
     let after = known().await?;
     let mut found = Found::default();
 
-    let places = places(&after);
-    for item in items.iter().filter(|item| !places.contains(item)).take(ASIDE_MAX) {
+    let places: BTreeSet<Item> = holdings(&after).map(|holding| holding.item).collect();
+    for item in items.difference(&places).take(ASIDE_MAX) {
         app.store.set_aside(*item).await?;
         tracing::warn!(kind = ?item.kind, place = %item.place, "nobody knows it; it is set aside");
         found.set_aside += 1;
     }
     found.expired = app.store.aside_expire(keep).await?;
 
-    let expected = expected(&before);
-    let still: BTreeSet<(Option<InstanceId>, Item)> =
-        expected.intersection(&self::expected(&after)).copied().collect();
-    let missing: Vec<(Option<InstanceId>, Place)> =
-        still.iter().filter(|(_, item)| !items.contains(item)).map(|(of, item)| (*of, item.place)).collect();
+    let before = expected(&before);
+    let missing: Vec<(Option<InstanceId>, Place)> = expected(&after)
+        .into_iter()
+        .filter(|(item, _)| before.contains_key(item) && !items.contains(item))
+        .map(|(item, of)| (of, item.place))
+        .collect();
     for (instance, place) in missing.iter().filter(|(_, place)| !told.missing.contains(place)) {
         tracing::error!(place = %place, instance.id = instance.map(tracing::field::display), "its content is missing from the store");
         if let Some(instance) = *instance {
@@ -123,31 +124,28 @@ pub async fn look(app: &App, keep: Duration, told: &mut Told) -> Result<Found, A
     Ok(found)
 }
 
-/// Every place that the database knows.
-fn places(known: &Known) -> BTreeSet<Item> {
-    let images = known.images.iter().map(|(project, id, _)| Item {
-        kind: ItemKind::Image,
-        place: Place { project: *project, volume: VolumeId::from(id.uuid()) },
+/// Something that the database knows: what, whose it is, and whether it must be there now.
+struct Holding {
+    item: Item,
+    of: Option<InstanceId>,
+    settled: bool,
+}
+
+fn holdings(known: &Known) -> impl Iterator<Item = Holding> {
+    let images = known.images.iter().map(|(project, id, sealed)| {
+        let place = Place { project: *project, volume: VolumeId::from(id.uuid()) };
+        Holding { item: Item { kind: ItemKind::Image, place }, of: None, settled: *sealed }
     });
     let volumes = known.instances.iter().flat_map(|instance| {
-        instance
-            .volumes
-            .map(|volume| Item { kind: ItemKind::Volume, place: Place { project: instance.project, volume } })
+        instance.volumes.map(|volume| {
+            let item = Item { kind: ItemKind::Volume, place: Place { project: instance.project, volume } };
+            Holding { item, of: Some(instance.instance), settled: instance.settled }
+        })
     });
-    images.chain(volumes).collect()
+    images.chain(volumes)
 }
 
 /// What must be there now, with the instance it belongs to.
-fn expected(known: &Known) -> BTreeSet<(Option<InstanceId>, Item)> {
-    let sealed = known.images.iter().filter(|(.., sealed)| *sealed).map(|(project, id, _)| {
-        let place = Place { project: *project, volume: VolumeId::from(id.uuid()) };
-        (None, Item { kind: ItemKind::Image, place })
-    });
-    let volumes = known.instances.iter().filter(|instance| instance.settled).flat_map(|instance| {
-        instance.volumes.map(|volume| {
-            let place = Place { project: instance.project, volume };
-            (Some(instance.instance), Item { kind: ItemKind::Volume, place })
-        })
-    });
-    sealed.chain(volumes).collect()
+fn expected(known: &Known) -> BTreeMap<Item, Option<InstanceId>> {
+    holdings(known).filter(|holding| holding.settled).map(|holding| (holding.item, holding.of)).collect()
 }
