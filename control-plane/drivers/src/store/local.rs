@@ -28,7 +28,9 @@ use sha2::{Digest, Sha256};
 
 use crate::image::{Conversion, Converter, ConverterError, Inspected, inspect};
 
-use super::{Backing, DataStore, ImageContent, Item, Place, Progress, Sealed, StoreError, Usage};
+use super::{
+    Backing, DataStore, ImageContent, Item, Place, Progress, Sealed, StoreError, Usage, source_size, within,
+};
 
 /// Bytes read or written at once by copies and checksums.
 const CHUNK: usize = 1 << 20;
@@ -121,10 +123,7 @@ impl LocalStore {
         let _held = self.lock(place);
         self.not_sealed(place)?;
         let size = size_of(path)?.ok_or(StoreError::Absent(place))?;
-        let length = bytes.len() as u64;
-        if offset.checked_add(length).is_none_or(|end| end > size) {
-            return Err(StoreError::OutOfRange { place, offset, length, size });
-        }
+        within(place, size, offset, bytes.len() as u64)?;
         let fail = |source| io("write", path, source);
         let file = OpenOptions::new().write(true).open(path).map_err(fail)?;
         for (at, chunk) in (offset..).step_by(CHUNK).zip(bytes.chunks(CHUNK)) {
@@ -148,8 +147,7 @@ impl LocalStore {
         progress: Progress<'_>,
     ) -> Result<(), StoreError> {
         let store = self.clone();
-        let size =
-            source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
+        let size = source_size(&source)?;
         with_progress(progress, size, move |said| {
             let _held = store.lock(place);
             store.not_sealed(place)?;

@@ -162,6 +162,20 @@ impl StoreError {
     }
 }
 
+/// Whether bytes lie within a disk.
+fn within(place: Place, size: u64, offset: u64, length: u64) -> Result<(), StoreError> {
+    match offset.checked_add(length) {
+        Some(end) if end <= size => Ok(()),
+        _ => Err(StoreError::OutOfRange { place, offset, length, size }),
+    }
+}
+
+/// The bytes of a file that is to be imported.
+fn source_size(source: &std::fs::File) -> Result<u64, StoreError> {
+    let metadata = source.metadata();
+    Ok(metadata.map_err(|error| StoreError::io("look at the file to import", error))?.len())
+}
+
 /// Hears how far a long copy is: bytes done, bytes in all.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 

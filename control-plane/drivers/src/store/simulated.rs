@@ -12,7 +12,10 @@ use bytes::Bytes;
 
 use crate::image::{ConverterError, Inspected};
 
-use super::{Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage};
+use super::{
+    Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage,
+    source_size, within,
+};
 
 /// A simulated store.
 #[derive(Debug, Default)]
@@ -77,11 +80,7 @@ impl DataStore for SimulatedStore {
             return Err(StoreError::WrongState { place, state: "sealed" });
         }
         let size = state.open.get(&place).ok_or(StoreError::Absent(place))?.bytes();
-        let length = bytes.len() as u64;
-        if offset.checked_add(length).is_none_or(|end| end > size) {
-            return Err(StoreError::OutOfRange { place, offset, length, size });
-        }
-        Ok(())
+        within(place, size, offset, bytes.len() as u64)
     }
 
     async fn image_import(
@@ -90,8 +89,7 @@ impl DataStore for SimulatedStore {
         source: File,
         progress: Progress<'_>,
     ) -> Result<(), StoreError> {
-        let size =
-            source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
+        let size = source_size(&source)?;
         self.image_create(place, ByteSize::new(size)).await?;
         progress(size, size);
         Ok(())
@@ -104,11 +102,7 @@ impl DataStore for SimulatedStore {
 
     async fn upload_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
         let size = self.lock().uploads.get(&place).ok_or(StoreError::Absent(place))?.bytes();
-        let length = bytes.len() as u64;
-        if offset.checked_add(length).is_none_or(|end| end > size) {
-            return Err(StoreError::OutOfRange { place, offset, length, size });
-        }
-        Ok(())
+        within(place, size, offset, bytes.len() as u64)
     }
 
     async fn upload_copy(
@@ -117,8 +111,7 @@ impl DataStore for SimulatedStore {
         source: File,
         progress: Progress<'_>,
     ) -> Result<(), StoreError> {
-        let size =
-            source.metadata().map_err(|error| StoreError::io("look at the file to import", error))?.len();
+        let size = source_size(&source)?;
         progress(size, size);
         self.upload_create(place, ByteSize::new(size)).await
     }
