@@ -91,14 +91,7 @@ impl AppError {
                 Problem::new(Code::StoreFull, "the data store has no space left")
             }
             error => {
-                let mut causes = error.to_string();
-                let mut source = std::error::Error::source(&error);
-                while let Some(cause) = source {
-                    causes.push_str(": ");
-                    causes.push_str(&cause.to_string());
-                    source = cause.source();
-                }
-                tracing::error!(error = causes, "a request failed");
+                tracing::error!(error = bmi_types::chain(&error), "a request failed");
                 Problem::new(Code::Internal, "the server failed; its log has the request id")
             }
         }

@@ -98,13 +98,7 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "the last word of a process that cannot go on")]
 fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
-    eprint!("bmi-control-plane: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        eprint!(": {error}");
-        cause = error.source();
-    }
-    eprintln!();
+    eprintln!("bmi-control-plane: {}", bmi_types::chain(error));
     ExitCode::from(status)
 }
 

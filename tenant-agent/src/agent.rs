@@ -13,13 +13,12 @@ use bmi_agent_api::config::BootGate;
 use bmi_agent_api::desired::DesiredState;
 use bmi_agent_api::event::{AgentEvent, BridgeEvent, EventSource, TargetEvent};
 use bmi_agent_api::status::{InstanceStatus, ServiceStatus, StatusReport};
-use bmi_types::{BootNumber, InstanceId, Timestamp};
+use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::events;
 use crate::execute::execute;
-use crate::fault::chain;
 use crate::helper::client::{Helper, HelperError, News};
 use crate::helper::verbs::{Found, Verb};
 use crate::ledger::Ledger;

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bmi_sandbox::Level;
+use bmi_types::chain;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 use crate::config::Config;
 use crate::drivers::firewall;
 use crate::drivers::links::Links;
-use crate::fault::chain;
 use crate::plan::spec::{NetbootSpec, NetworkSpec};
 
 /// Files below which mean that bridged frames are also put through the host's IP rules.

@@ -13,7 +13,6 @@ mod config;
 mod drivers;
 mod events;
 mod execute;
-mod fault;
 mod helper;
 mod ledger;
 mod plan;
@@ -23,9 +22,8 @@ mod sync;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bmi_types::chain;
 use clap::{Parser, Subcommand};
-
-use crate::fault::chain;
 
 /// Exit codes: cannot work, and not understood or not supported.
 const FAILED: u8 = 1;

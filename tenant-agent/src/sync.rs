@@ -8,12 +8,11 @@ use std::time::Duration;
 use bmi_agent_api::desired::DesiredState;
 use bmi_agent_api::event::{AgentEvent, BATCH_MAX, EventBatch};
 use bmi_agent_api::status::StatusReport;
-use bmi_types::Name;
+use bmi_types::{Name, chain};
 use reqwest::{Client, Response, StatusCode};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::fault::chain;
 
 /// How long one poll waits at the control plane, in seconds.
 const WAIT_SECONDS: u64 = 30;

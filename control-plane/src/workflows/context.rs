@@ -106,12 +106,7 @@ pub(super) fn app_error(error: AppError) -> StepError {
 
 /// A failure of the store inside a step.
 pub(super) fn store_error(error: &StoreError) -> StepError {
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        message = format!("{message}: {error}");
-        cause = error.source();
-    }
+    let message = bmi_types::chain(error);
     match error {
         StoreError::Conversion(
             ConverterError::Start(_)

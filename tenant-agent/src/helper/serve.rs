@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bmi_types::chain;
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{LocalSet, spawn_local};
@@ -14,7 +15,6 @@ use tokio::task::{LocalSet, spawn_local};
 use super::frame;
 use super::verbs::{Answer, Request, Said, Verb};
 use crate::drivers::{Diskless, NewsSink, ProcessConfig};
-use crate::fault::chain;
 
 /// Verbs worked on at once. Starting is waiting for the kernel most of the time; more would only contend.
 const AT_ONCE: usize = 8;

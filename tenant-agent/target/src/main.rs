@@ -55,13 +55,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = format!("cannot start: {error}");
-            let mut cause = std::error::Error::source(&error);
-            while let Some(next) = cause {
-                text = format!("{text}: {next}");
-                cause = next.source();
-            }
-            tracing::error!("{text}");
+            tracing::error!("cannot start: {}", bmi_types::chain(&error));
             ExitCode::FAILURE
         }
     }

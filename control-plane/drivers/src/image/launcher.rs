@@ -88,13 +88,7 @@ enum LaunchError {
 #[expect(clippy::print_stderr, reason = "standard error is where who started it hears what is wrong")]
 pub fn run() -> ExitCode {
     let Err(error) = launch();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    eprintln!("{text}");
+    eprintln!("{}", bmi_types::chain(&error));
     ExitCode::from(NOT_STARTED)
 }
 

@@ -133,7 +133,7 @@ pub fn run() -> ExitCode {
     match launch(&mut channel) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = channel.write_all(crate::fault::chain(&error).as_bytes());
+            let _ = channel.write_all(bmi_types::chain(&error).as_bytes());
             ExitCode::FAILURE
         }
     }

@@ -28,7 +28,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::{BOOT_GATE_FILE, NETBOOT_FILE, NetbootConfig};
-use bmi_types::MacAddr;
+use bmi_types::{MacAddr, chain};
 use nix::sched::{CloneFlags, unshare};
 use tokio::task::spawn_blocking;
 
@@ -36,7 +36,6 @@ use super::firewall::{self, FirewallError};
 use super::links::{LinkError, Links};
 use super::{Diskless, NewsSink, ProcessConfig};
 use crate::config::Config;
-use crate::fault::chain;
 use crate::helper::frame;
 use crate::helper::validate::{self, Refusal};
 use crate::helper::verbs::{Found, FoundProcess};

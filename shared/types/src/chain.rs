@@ -3,6 +3,7 @@
 use std::error::Error;
 
 /// The line.
+#[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut next = error.source();
