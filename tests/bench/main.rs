@@ -3,6 +3,8 @@
 //! ```text
 //! provision.rs   request → portal for 1, 8 and 24 nodes at once, deprovision, clone; beside tgt and a full copy
 //! boot.rs        bytes read and time to the login prompt; beside the same VM with the image as a local disk
+//! target.rs      the iSCSI target beside tgt on the same file, in turns: speed, processor, memory
+//! initiator.rs   the load: several commands open, every block that is read is checked
 //! tgt.rs         the peer: a stock tgtd
 //! ```
 //!
@@ -18,7 +20,9 @@
 )]
 
 mod boot;
+mod initiator;
 mod provision;
+mod target;
 mod tgt;
 
 use std::path::PathBuf;
@@ -57,12 +61,21 @@ impl Figure {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(name), Some(out)) = (arguments.next(), arguments.next().map(PathBuf::from)) else {
-        println!("usage: bmi-bench provision|boot FILE.json (infra/bench calls it)");
+        println!("usage: bmi-bench provision|boot|target FILE.json (infra/bench calls it)");
         std::process::exit(2);
     };
     let figures = match name.as_str() {
         "provision" => provision::run(),
         "boot" => boot::run(),
+        "target" => {
+            let number =
+                |name: &str| std::env::var(name).map_or(target::EFFORT, |text| text.parse().unwrap());
+            let effort = target::Effort {
+                seconds: number("BMI_BENCH_SECONDS").into(),
+                repetitions: number("BMI_BENCH_REPETITIONS"),
+            };
+            target::run_all(effort, std::env::var("BMI_BENCH_ONLY").ok().as_deref())
+        }
         other => panic!("there is no measurement `{other}`"),
     };
     println!("{name}");

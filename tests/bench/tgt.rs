@@ -8,7 +8,7 @@ use bmi_tests::{run, until};
 
 /// Its control port: tgtadm and tgtd meet at a socket of this number.
 const CONTROL: &str = "77";
-const PORTAL: &str = "127.0.0.1:13261";
+pub(crate) const PORTAL: &str = "127.0.0.1:13261";
 
 pub(crate) struct Tgt(Child);
 
@@ -55,6 +55,27 @@ impl Tgt {
             std::fs::remove_file(clone_of(folder, number)).unwrap();
         }
         begun.elapsed().as_secs_f64()
+    }
+}
+
+impl Tgt {
+    /// Exposes a file as LUN 1 of a target of its own, and gives the target's name.
+    pub(crate) fn expose(&self, number: usize, file: &Path) -> String {
+        let (tid, name) = (number.to_string(), format!("iqn.2026-11.peer:{number}"));
+        adm(&["target", "new", "--tid", &tid, "--targetname", &name]);
+        let file = file.to_str().unwrap();
+        adm(&["logicalunit", "new", "--tid", &tid, "--lun", "1", "--backing-store", file]);
+        adm(&["target", "bind", "--tid", &tid, "--initiator-address", "ALL"]);
+        name
+    }
+
+    /// Lets go of what [`Self::expose`] exposed.
+    pub(crate) fn withdraw(&self, number: usize) {
+        adm(&["target", "delete", "--force", "--tid", &number.to_string()]);
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
     }
 }
 

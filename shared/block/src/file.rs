@@ -5,11 +5,14 @@ use std::io::{self, IoSlice, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatfs};
 use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
 
 use crate::error::check;
 use crate::{BlockDevice, BlockError, Operation};
+
+/// What statfs(2) says of tmpfs.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// Zeros are written in pieces of this size where the filesystem cannot do it itself.
 const ZEROS: usize = 256 * 1024;
@@ -29,6 +32,8 @@ pub struct File {
     file: std::fs::File,
     size: u64,
     access: Access,
+    /// It lies in memory (tmpfs), where nothing waits and `RWF_NOWAIT` is not known.
+    in_memory: bool,
 }
 
 impl File {
@@ -45,7 +50,8 @@ impl File {
         flock(&file, lock)?;
         // Block special files have no length in their metadata.
         let size = file.seek(SeekFrom::End(0))?;
-        Ok(Self { file, size, access })
+        let in_memory = fstatfs(&file).is_ok_and(|about| u64::try_from(about.f_type) == Ok(TMPFS_MAGIC));
+        Ok(Self { file, size, access, in_memory })
     }
 
     fn writable(&self, operation: Operation, offset: u64, length: u64) -> Result<(), BlockError> {
@@ -115,7 +121,7 @@ impl BlockDevice for File {
 
     fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Option<Result<(), BlockError>> {
         let length = buffer.len();
-        if check(Operation::Read, self.size, offset, length as u64).is_err() {
+        if self.in_memory || check(Operation::Read, self.size, offset, length as u64).is_err() {
             return Some(self.read(offset, buffer));
         }
         let read = preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
@@ -123,6 +129,9 @@ impl BlockDevice for File {
     }
 
     fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>> {
+        if self.in_memory {
+            return Some(self.write(offset, data));
+        }
         if let Err(error) = self.writable(Operation::Write, offset, data.len() as u64) {
             return Some(Err(error));
         }
@@ -227,6 +236,7 @@ mod tests {
             file: OpenOptions::new().read(true).write(true).open("/dev/full").unwrap(),
             size: 4096,
             access: Access::ReadWrite,
+            in_memory: false,
         };
         assert!(matches!(device.write(0, &[1]), Err(BlockError::NoSpace { .. })));
     }

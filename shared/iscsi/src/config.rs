@@ -29,8 +29,12 @@ pub const IMMEDIATE_TASKS: usize = 8;
 /// The longest burst, in bytes, of a Data-In or solicited Data-Out sequence.
 pub const MAX_BURST: u32 = 1024 * 1024;
 
-/// The most data a command may bring without being asked, in bytes. `WINDOW` × this bounds unsolicited memory.
-pub const FIRST_BURST: u32 = 64 * 1024;
+/// The most data a command may bring without being asked, in bytes: what Linux and libiscsi offer, so that their
+/// writes wait for nothing. `WINDOW` × this, 32 MiB, bounds the unsolicited memory of a session.
+pub const FIRST_BURST: u32 = 256 * 1024;
+
+/// R2Ts of one command that may be unanswered.
+pub const OUTSTANDING_R2T: u32 = 8;
 
 /// The longest WRITE or VERIFY with data, in bytes, and what initiators are told (VPD page B0h MAXIMUM TRANSFER
 /// LENGTH).
@@ -40,8 +44,9 @@ pub const TRANSFER_MAX: u32 = 4 * 1024 * 1024;
 /// with one command and does not ask for the limit. It costs no memory: a READ is done in pieces.
 pub const READ_MAX: u32 = 256 * 1024 * 1024;
 
-/// A READ is done in pieces of this many bytes, each when the one before is mostly sent.
-pub const READ_PIECE: u32 = 1024 * 1024;
+/// A READ is done in pieces of this many bytes, each when the one before is mostly sent: what stays in a processor's
+/// cache on its way from the page cache to the network.
+pub const READ_PIECE: u32 = 256 * 1024;
 
 /// Buffers promised to writes by R2T in one session, in bytes. Further writes wait for their R2T, in order.
 pub const SOLICITED_BYTES: u64 = 16 * 1024 * 1024;

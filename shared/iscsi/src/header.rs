@@ -98,11 +98,6 @@ impl Header {
         self.flags() & 0x40 != 0
     }
 
-    /// Length of the additional header segments, in bytes.
-    pub fn additional_length(&self) -> usize {
-        usize::from(wire::u8_at(&self.0, 4)) * 4
-    }
-
     /// Length of the data segment, in bytes, without padding.
     pub fn data_length(&self) -> u32 {
         wire::u24_at(&self.0, 5)

@@ -12,6 +12,7 @@
 //! never reaches an event or an error.
 #![forbid(unsafe_code)]
 
+mod buffers;
 mod config;
 mod connection;
 mod frame;
@@ -22,8 +23,8 @@ mod text;
 mod wire;
 
 pub use config::{
-    FIRST_BURST, LOGIN_TIMEOUT, MAX_BURST, PORTAL_GROUP, READ_MAX, READ_PIECE, RECEIVE_SEGMENT,
-    SOLICITED_BYTES, TRANSFER_MAX, TargetConfig, WINDOW,
+    FIRST_BURST, LOGIN_TIMEOUT, MAX_BURST, OUTSTANDING_R2T, PORTAL_GROUP, READ_MAX, READ_PIECE,
+    RECEIVE_SEGMENT, SOLICITED_BYTES, TRANSFER_MAX, TargetConfig, WINDOW,
 };
 pub use connection::{Candidate, CloseReason, Connection, Event, Seed, Task, TaskId};
 pub use header::{Isid, Opcode};

@@ -89,16 +89,13 @@ impl Disk {
         self.device.flush()
     }
 
-    /// Does the work if that needs no waiting.
-    pub fn execute_now(&self, work: &Work, moved: &mut Moved) -> Option<Outcome> {
+    /// Does the work if that needs no waiting. What is read goes into `buffer`, which has its length, and is taken.
+    pub fn execute_now(&self, work: &Work, buffer: &mut Vec<u8>, moved: &mut Moved) -> Option<Outcome> {
         let result = match work {
-            Work::Read(range) => {
-                let mut data = vec![0; usize::try_from(range.length).unwrap_or(0)];
-                self.device.read_now(range.offset, &mut data)?.map(|()| {
-                    moved.read += range.length;
-                    Outcome::Data(data.into())
-                })
-            }
+            Work::Read(range) => self.device.read_now(range.offset, buffer)?.map(|()| {
+                moved.read += range.length;
+                Outcome::Data(std::mem::take(buffer))
+            }),
             Work::Write { offset, data, durable: false } => self.device.write_now(*offset, data)?.map(|()| {
                 moved.written += data.len() as u64;
                 Outcome::Done
@@ -108,10 +105,10 @@ impl Disk {
         Some(self.outcome(result))
     }
 
-    /// Does the work, however long it takes.
-    pub fn execute(&self, work: Work, moved: &mut Moved) -> Outcome {
-        let result = self.attempt(work, moved);
-        self.outcome(result)
+    /// Does the work, however long it takes. Gives back the buffer that is not needed any more.
+    pub fn execute(&self, work: Work, mut buffer: Vec<u8>, moved: &mut Moved) -> (Outcome, Vec<u8>) {
+        let result = self.attempt(work, &mut buffer, moved);
+        (self.outcome(result), buffer)
     }
 
     fn outcome(&self, result: Result<Outcome, BlockError>) -> Outcome {
@@ -132,17 +129,19 @@ impl Disk {
         }
     }
 
-    fn attempt(&self, work: Work, moved: &mut Moved) -> Result<Outcome, BlockError> {
+    fn attempt(&self, work: Work, buffer: &mut Vec<u8>, moved: &mut Moved) -> Result<Outcome, BlockError> {
         match work {
             Work::Read(range) => {
-                let mut data = vec![0; usize::try_from(range.length).unwrap_or(0)];
-                self.device.read(range.offset, &mut data)?;
+                self.device.read(range.offset, buffer)?;
                 moved.read += range.length;
-                return Ok(Outcome::Data(data.into()));
+                return Ok(Outcome::Data(std::mem::take(buffer)));
             }
             Work::Write { offset, data, durable } => {
-                self.device.write(offset, &data)?;
-                moved.written += data.len() as u64;
+                let written = self.device.write(offset, &data);
+                let length = data.len() as u64;
+                *buffer = data;
+                written?;
+                moved.written += length;
                 if durable {
                     self.device.flush()?;
                 }
@@ -268,14 +267,18 @@ mod tests {
         });
         let mut moved = Moved::default();
         for work in work() {
-            let outcome = full.execute(work.clone(), &mut moved);
+            let outcome = full.execute(work.clone(), vec![0; 512], &mut moved).0;
             assert_eq!(outcome, Outcome::Failed(Fault::NoSpace), "{work:?}");
             assert_eq!(Fault::NoSpace.sense().code, 0x2707);
-            assert_eq!(broken.execute(work.clone(), &mut moved), Outcome::Failed(Fault::Write), "{work:?}");
+            assert_eq!(
+                broken.execute(work.clone(), vec![0; 512], &mut moved).0,
+                Outcome::Failed(Fault::Write),
+                "{work:?}"
+            );
         }
         let range = Range { offset: 0, length: 512 };
         for work in [Work::Read(range), Work::Check(range), Work::Compare { offset: 0, data: vec![0; 512] }] {
-            assert_eq!(broken.execute(work, &mut moved), Outcome::Failed(Fault::Read));
+            assert_eq!(broken.execute(work, vec![0; 512], &mut moved).0, Outcome::Failed(Fault::Read));
         }
         assert_eq!((moved.read, moved.written), (0, 0), "what failed is not counted");
     }
@@ -289,7 +292,7 @@ mod tests {
         });
         let mut moved = Moved::default();
         let work = Work::Write { offset: 0, data: vec![], durable: true };
-        assert!(matches!(disk.execute(work, &mut moved), Outcome::Failed(_)));
+        assert!(matches!(disk.execute(work, vec![0; 512], &mut moved).0, Outcome::Failed(_)));
     }
 
     #[test]
@@ -298,12 +301,15 @@ mod tests {
         let mut moved = Moved::default();
         let range = Range { offset: 512, length: 2 * PIECE + 1024 };
         let block: Vec<u8> = (0..=u8::MAX).cycle().take(512).collect();
-        assert_eq!(disk.execute(Work::Repeat { range, block: block.clone() }, &mut moved), Outcome::Done);
+        assert_eq!(
+            disk.execute(Work::Repeat { range, block: block.clone() }, vec![], &mut moved).0,
+            Outcome::Done
+        );
         let data = block.repeat(usize::try_from(range.length / 512).unwrap());
         let same = Work::Compare { offset: 512, data: data.clone() };
-        assert_eq!(disk.execute(same, &mut moved), Outcome::Done);
+        assert_eq!(disk.execute(same, vec![], &mut moved).0, Outcome::Done);
         let shifted = Work::Compare { offset: 1024, data };
-        assert_eq!(disk.execute(shifted, &mut moved), Outcome::Differs);
-        assert_eq!(disk.execute(Work::Check(range), &mut moved), Outcome::Done);
+        assert_eq!(disk.execute(shifted, vec![], &mut moved).0, Outcome::Differs);
+        assert_eq!(disk.execute(Work::Check(range), vec![], &mut moved).0, Outcome::Done);
     }
 }

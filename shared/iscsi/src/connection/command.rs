@@ -1,22 +1,24 @@
 //! SCSI commands (RFC 7143 section 11.3): decode, collect data, hand over, answer.
 
+use std::collections::VecDeque;
+
 use super::data_in::End;
 use super::session::{Collecting, Open, Sending, Session, State};
 use super::{CloseReason, Connection, TaskId};
 use crate::config::{IMMEDIATE_TASKS, WINDOW};
-use crate::frame::Pdu;
+use crate::frame::{Data, Pdu};
 use crate::header::NO_TAG;
 use crate::scsi::{self, Action, Outcome, Range, Sense, Work};
 use crate::wire;
 
 impl Connection {
-    pub(super) fn command(&mut self, session: &mut Session, pdu: &Pdu<'_>) {
-        let header = &pdu.header;
+    pub(super) fn command(&mut self, session: &mut Session, pdu: Pdu<'_>) {
+        let header = &{ pdu.header };
         let itt = header.itt();
         if itt == NO_TAG {
             return self.reject(header, 0x04);
         }
-        if session.tasks.contains_key(&itt) {
+        if session.tasks.contains(itt) {
             // TASK IN PROGRESS (RFC 7143 section 11.17.1).
             return self.reject(header, 0x07);
         }
@@ -27,7 +29,7 @@ impl Connection {
         }
         let (reads, writes) = (header.flags() & 0x40 != 0, header.flags() & 0x20 != 0);
         let expected = header.word(20);
-        let received = wire::length(pdu.data.len());
+        let received = header.data_length();
         let unsolicited = !header.is_final();
         let may_carry = writes && session.parameters.immediate_data;
         let may_follow = writes && !session.parameters.initial_r2t;
@@ -53,12 +55,12 @@ impl Connection {
         };
         match action {
             Action::Nothing => self.answer_good(itt, &open),
-            Action::Reply(data) => self.answer_data(session, itt, &mut open, data.into()),
+            Action::Reply(data) => self.answer_data(session, itt, &mut open, data),
             Action::RequestSense { allocation, descriptor } => {
                 let sense = self.take_attention(session, header.lun());
                 let mut data = if descriptor { sense.descriptor().to_vec() } else { sense.fixed().to_vec() };
                 data.truncate(allocation);
-                self.answer_data(session, itt, &mut open, data.into());
+                self.answer_data(session, itt, &mut open, data);
             }
             action if action.data_out() == 0 => {
                 if let Action::Read(range) = &action {
@@ -74,7 +76,8 @@ impl Connection {
                     return self.answer_sense(itt, &open, Sense::INVALID_FIELD_IN_INFORMATION_UNIT);
                 }
                 let target = open.wanted.min(open.write_length);
-                let data = pdu.data.get(..wire::index(target)).unwrap_or(pdu.data).to_vec();
+                let room = if unsolicited { session.parameters.unsolicited() } else { received };
+                let data = self.immediate_data(pdu.data, wire::index(room.min(target)));
                 open.state = State::Collecting(Collecting {
                     action,
                     data,
@@ -82,12 +85,31 @@ impl Connection {
                     offset: received,
                     unsolicited,
                     data_sn: 0,
-                    burst: None,
+                    bursts: VecDeque::new(),
+                    asked: received,
                     r2t_sn: 0,
                     reserved: 0,
                 });
                 session.tasks.insert(itt, open);
                 self.collect(session, itt);
+            }
+        }
+    }
+
+    /// What came with a command, in a buffer with room for what follows unasked.
+    fn immediate_data(&mut self, data: Data<'_>, room: usize) -> Vec<u8> {
+        match data {
+            Data::Lent(loan) if loan.buffer.len() >= room => {
+                let mut buffer = loan.buffer;
+                buffer.truncate(room);
+                buffer
+            }
+            data => {
+                let mut buffer = self.buffers.take(room);
+                let bytes = data.bytes();
+                let used = bytes.len().min(room);
+                wire::put(&mut buffer, 0, bytes.get(..used).unwrap_or(&[]));
+                buffer
             }
         }
     }
@@ -148,9 +170,8 @@ impl Connection {
         if let Some(at) = session.dead.iter().position(|dead| *dead == id) {
             session.dead.swap_remove(at);
         } else {
-            let found =
-                session.tasks.iter().find(|(_, open)| open.id == id && matches!(open.state, State::Taken));
-            if let Some(itt) = found.map(|(itt, _)| *itt)
+            if let Some(itt) = session.tasks.tag(id)
+                && session.tasks.get(itt).is_some_and(|open| matches!(open.state, State::Taken))
                 && let Some(mut open) = session.remove(itt)
             {
                 let next = if matches!(outcome, Outcome::Data(_)) { open.sending.next_piece() } else { None };

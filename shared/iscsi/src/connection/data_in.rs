@@ -1,7 +1,5 @@
 //! Data-In and SCSI Response (RFC 7143 sections 11.4, 11.7), with residuals.
 
-use bytes::Bytes;
-
 use super::Connection;
 use super::session::{Open, Session};
 use crate::header::{Header, NO_TAG, Opcode};
@@ -61,7 +59,7 @@ impl Connection {
     }
 
     /// GOOD with all of a command's data.
-    pub(super) fn answer_data(&mut self, session: &Session, itt: u32, open: &mut Open, mut data: Bytes) {
+    pub(super) fn answer_data(&mut self, session: &Session, itt: u32, open: &mut Open, mut data: Vec<u8>) {
         open.wanted = wire::length(data.len());
         data.truncate(wire::index(open.read_length));
         if data.is_empty() {
@@ -82,35 +80,41 @@ impl Connection {
         session: &Session,
         itt: u32,
         open: &mut Open,
-        mut data: Bytes,
+        data: Vec<u8>,
         end: End,
     ) {
         let (flags, count) = residual(open.wanted, open.read_length);
+        let (send_segment, max_burst) = (session.parameters.send_segment, session.parameters.max_burst);
         let sending = &mut open.sending;
-        while !data.is_empty() {
-            let room = session.parameters.send_segment.min(session.parameters.max_burst - sending.in_burst);
-            let segment = data.split_to(data.len().min(wire::index(room)));
-            let length = wire::length(segment.len());
+        let mut left = wire::length(data.len());
+        let mut header = Header::new(Opcode::DataIn);
+        header.set_word(16, itt);
+        header.set_word(20, NO_TAG);
+        self.stamp(&mut header);
+        let stat_sn = &mut self.stat_sn;
+        self.outbox.push_parts(data, &mut self.buffers, || {
+            if left == 0 {
+                return None;
+            }
+            let mut header = header;
+            let length = left.min(send_segment).min(max_burst - sending.in_burst);
+            left -= length;
             sending.in_burst += length;
-            let mut header = Header::new(Opcode::DataIn);
-            header.set_word(16, itt);
-            header.set_word(20, NO_TAG);
             header.set_word(36, sending.data_sn);
             header.set_word(40, sending.offset);
-            self.stamp(&mut header);
-            if data.is_empty() && end == End::Here {
+            if left == 0 && end == End::Here {
                 header.set_flags(0x80 | 0x01 | flags);
-                header.set_word(24, self.stat_sn);
+                header.set_word(24, *stat_sn);
                 header.set_word(44, count);
-                self.stat_sn = self.stat_sn.wrapping_add(1);
-            } else if sending.in_burst >= session.parameters.max_burst {
+                *stat_sn = stat_sn.wrapping_add(1);
+            } else if sending.in_burst >= max_burst {
                 sending.in_burst = 0;
             } else {
                 header.set_flags(0);
             }
-            self.outbox.push_shared(&header, segment);
             sending.offset = sending.offset.wrapping_add(length);
             sending.data_sn = sending.data_sn.wrapping_add(1);
-        }
+            Some((header, wire::index(length)))
+        });
     }
 }

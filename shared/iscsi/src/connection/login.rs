@@ -15,7 +15,7 @@ impl Connection {
         }
         self.exp_cmd_sn = pdu.header.word(24);
         self.max_cmd_sn = self.exp_cmd_sn.wrapping_add(WINDOW).wrapping_sub(1);
-        let step = login.request(&self.config, &pdu.header, pdu.data);
+        let step = login.request(&self.config, &pdu.header, pdu.data.bytes());
         self.login_step(login, step);
     }
 
@@ -66,6 +66,8 @@ impl Connection {
                 Ok(tsih) => {
                     self.login_response(&login, flags, tsih, Status::SUCCESS, &text);
                     self.deadline = None;
+                    // From the first PDU after this response on (RFC 7143 section 13.1).
+                    self.outbox.set_digests(login.parameters.header_digest, login.parameters.data_digest);
                     let session = Session::new(&self.config, login.parameters, login.discovery);
                     self.phase = Phase::Full(Box::new(session));
                 }

@@ -3,7 +3,8 @@
 //! Use: [`Connection::recv`] what arrived; then take [`Connection::poll_event`] and [`Connection::poll_task`] until
 //! both are empty, answering with [`Connection::secret`], [`Connection::admit`] and [`Connection::complete`]; then
 //! send [`Connection::outgoing`] and report it with [`Connection::sent`]. [`Connection::handle_timeout`] at
-//! [`Connection::deadline`].
+//! [`Connection::deadline`]. On the fast path nothing is allocated: data go straight where
+//! [`Connection::receive_into`] says, and blocks are read into [`Connection::buffer`]s that come back when they are sent.
 //!
 //! Invariants: after [`Connection::closing`] nothing new is taken or begun; a task that was aborted is never answered;
 //! MaxCmdSN never goes back.
@@ -15,20 +16,25 @@ mod login;
 mod outbox;
 mod session;
 mod task_management;
+mod tasks;
 mod text;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::buffers::Buffers;
 use crate::config::{LOGIN_SEGMENT, LOGIN_TIMEOUT, RECEIVE_SEGMENT, TargetConfig};
-use crate::frame::{Framer, Pdu};
+use crate::frame::{Broken, Format, Framer, Loan, Pdu, Sink};
 use crate::header::{Header, Isid, NO_TAG, Opcode};
 use crate::login::{Challenge, Login, Status};
-use crate::scsi::{Outcome, Work};
+use crate::scsi::{Outcome, Sense, Work};
 use crate::wire;
 use outbox::Outbox;
 use session::Session;
+
+/// A data segment from this many bytes on is long: another one is likely to follow it.
+const LONG_DATA: u32 = 16 * 1024;
 
 /// What the caller brings to each connection: randomness and places.
 #[derive(Debug, Clone)]
@@ -132,6 +138,7 @@ pub struct Connection {
     framer: Framer,
     phase: Phase,
     outbox: Outbox,
+    buffers: Buffers,
     events: VecDeque<Event>,
     deadline: Option<Instant>,
     closing: Option<CloseReason>,
@@ -152,6 +159,7 @@ impl Connection {
             framer: Framer::default(),
             phase: Phase::Login(Box::new(login)),
             outbox: Outbox::default(),
+            buffers: Buffers::default(),
             events: VecDeque::new(),
             deadline: now.checked_add(LOGIN_TIMEOUT),
             closing: None,
@@ -166,14 +174,59 @@ impl Connection {
     pub fn recv(&mut self, mut bytes: &[u8]) {
         let mut framer = std::mem::take(&mut self.framer);
         while self.closing.is_none() {
-            let limit = if matches!(self.phase, Phase::Full(_)) { RECEIVE_SEGMENT } else { LOGIN_SEGMENT };
-            match framer.next(&mut bytes, limit, |pdu| self.pdu(&pdu)) {
+            match framer.next(&mut bytes, self.format(), self) {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(_) => self.close(CloseReason::Protocol("data segment is longer than declared")),
+                Err(Broken::Oversized) => {
+                    self.close(CloseReason::Protocol("data segment is longer than declared"));
+                }
+                Err(Broken::HeaderDigest) => self.close(CloseReason::Protocol("header digest is wrong")),
             }
         }
         self.framer = framer;
+    }
+
+    /// Where the next bytes of the peer belong, if they are data of a command. Put some there and tell
+    /// [`Connection::received_into`]; all others go to [`Connection::recv`].
+    pub fn receive_into(&mut self) -> Option<&mut [u8]> {
+        if self.closing.is_some() {
+            return None;
+        }
+        self.framer.direct()
+    }
+
+    /// The next `count` bytes the peer sent are where [`Connection::receive_into`] said.
+    pub fn received_into(&mut self, count: usize) {
+        self.framer.arrived(count);
+        self.recv(&[]);
+    }
+
+    /// Whether much data is to be expected: then it is better to receive a header first, and its data with
+    /// [`Connection::receive_into`].
+    #[must_use]
+    pub fn expects_data(&self) -> bool {
+        matches!(&self.phase, Phase::Full(session) if session.long_data || session.solicited > 0)
+    }
+
+    fn format(&self) -> Format {
+        match &self.phase {
+            Phase::Full(session) => Format {
+                limit: RECEIVE_SEGMENT,
+                header_digest: session.parameters.header_digest,
+                data_digest: session.parameters.data_digest,
+            },
+            _ => Format { limit: LOGIN_SEGMENT, header_digest: false, data_digest: false },
+        }
+    }
+
+    /// A buffer of this length to read blocks into, for [`Outcome::Data`]. Its content means nothing.
+    pub fn buffer(&mut self, length: usize) -> Vec<u8> {
+        self.buffers.take(length)
+    }
+
+    /// Gives back the data of work that is done.
+    pub fn give_back(&mut self, buffer: Vec<u8>) {
+        self.buffers.give(buffer);
     }
 
     /// The next thing the caller must know or decide.
@@ -206,7 +259,7 @@ impl Connection {
 
     /// The first `count` bytes of [`Connection::outgoing`] are on their way.
     pub fn sent(&mut self, count: usize) {
-        self.outbox.advance(count);
+        self.outbox.advance(count, &mut self.buffers);
     }
 
     /// When [`Connection::handle_timeout`] wants to be called.
@@ -247,15 +300,20 @@ impl Connection {
         }
     }
 
-    fn pdu(&mut self, pdu: &Pdu<'_>) {
+    fn pdu(&mut self, pdu: Pdu<'_>) {
         match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Login(login) => self.login_request(login, pdu),
+            Phase::Login(login) => self.login_request(login, &pdu),
             Phase::Deciding(..) | Phase::Ended => self.close(CloseReason::Protocol("request out of turn")),
             Phase::Full(mut session) => {
                 if std::mem::take(&mut self.pinged) {
                     self.events.push_back(Event::Alive);
                 }
-                self.full_feature(&mut session, pdu);
+                session.long_data = pdu.header.data_length() >= LONG_DATA;
+                if pdu.damaged {
+                    self.damaged(&mut session, pdu);
+                } else {
+                    self.full_feature(&mut session, pdu);
+                }
                 if self.closing.is_none() {
                     self.phase = Phase::Full(session);
                 }
@@ -263,8 +321,19 @@ impl Connection {
         }
     }
 
-    fn full_feature(&mut self, session: &mut Session, pdu: &Pdu<'_>) {
-        let header = &pdu.header;
+    /// The data segment of a PDU is not what was sent (RFC 7143 section 7.8). A command that has lost data fails, and
+    /// its initiator repeats it. Anything else is a gap in the stream, which recovery level 0 mends by a new session.
+    fn damaged(&mut self, session: &mut Session, pdu: Pdu<'_>) {
+        // DATA (PAYLOAD) DIGEST ERROR.
+        self.reject(&pdu.header, 0x02);
+        if pdu.header.opcode() == Opcode::DataOut as u8 {
+            return self.fail_collecting(session, pdu.header.itt(), Sense::CRC_ERROR);
+        }
+        self.close(CloseReason::Protocol("data digest is wrong"));
+    }
+
+    fn full_feature(&mut self, session: &mut Session, pdu: Pdu<'_>) {
+        let header = &{ pdu.header };
         let Some(opcode) = Opcode::request(header.opcode()) else {
             // COMMAND NOT SUPPORTED (RFC 7143 section 11.17.1).
             return self.reject(header, 0x05);
@@ -293,8 +362,8 @@ impl Connection {
                 self.open_window(session);
             }
             Opcode::TaskManagement => self.task_management(session, header),
-            Opcode::NopOut => self.nop_out(session, pdu),
-            Opcode::TextRequest => self.text_request(session, pdu),
+            Opcode::NopOut => self.nop_out(session, &pdu),
+            Opcode::TextRequest => self.text_request(session, &pdu),
             _ => self.logout(session, header),
         }
     }
@@ -351,8 +420,8 @@ impl Connection {
         header.set(8, &wire::array_at::<8>(&pdu.header.0, 8));
         header.set_word(16, pdu.header.itt());
         header.set_word(20, NO_TAG);
-        let room = wire::index(session.parameters.send_segment);
-        self.send_status(&mut header, pdu.data.get(..room).unwrap_or(pdu.data));
+        let (room, data) = (wire::index(session.parameters.send_segment), pdu.data.bytes());
+        self.send_status(&mut header, data.get(..room).unwrap_or(data));
     }
 
     fn logout(&mut self, session: &mut Session, header: &Header) {
@@ -394,5 +463,20 @@ impl Connection {
                 self.phase = Phase::Full(session);
             }
         }
+    }
+}
+
+impl Sink for Connection {
+    fn lend(&mut self, header: &Header) -> Option<Loan> {
+        let Phase::Full(session) = &mut self.phase else { return None };
+        match Opcode::request(header.opcode()) {
+            Some(Opcode::DataOut) => session.lend_for_data(header),
+            Some(Opcode::Command) => session.lend_for_command(header, &mut self.buffers),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, pdu: Pdu<'_>) {
+        self.pdu(pdu);
     }
 }

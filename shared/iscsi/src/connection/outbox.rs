@@ -1,39 +1,40 @@
-//! Bytes waiting to be sent: headers and small data run together, large data stay where they are.
+//! Bytes waiting to be sent: headers and small data run together, large data stay in the buffer they were read into.
+//!
+//! Invariant: a buffer is given back when its last byte is on its way, so that the next command finds it warm.
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
-use crate::header::Header;
+use crate::buffers::Buffers;
+use crate::header::{HEADER, Header};
 use crate::wire;
 
 /// Data up to this many bytes are copied behind their header: cheaper than a piece of their own.
-const COPY_MAX: usize = 512;
+const COPY_MAX: usize = 1024;
 
 /// A run of headers grows to this many bytes.
 const RUN_MAX: usize = 4096;
 
 #[derive(Debug)]
 enum Piece {
+    /// Headers, small data, padding, digests.
     Run(Vec<u8>),
-    Shared(Bytes),
+    /// A part of the first buffer whose last part is not sent.
+    Part { start: usize, end: usize, last: bool },
 }
 
-impl Piece {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Run(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
+/// What waits, oldest first.
 #[derive(Debug, Default)]
 pub struct Outbox {
     pieces: VecDeque<Piece>,
+    /// The buffers of the parts, in the order of the parts.
+    buffers: VecDeque<Vec<u8>>,
+    /// Runs nobody uses.
+    spare: Vec<Vec<u8>>,
     /// Bytes of the first piece that are already on their way.
     skip: usize,
     length: usize,
+    header_digest: bool,
+    data_digest: bool,
 }
 
 impl Outbox {
@@ -41,59 +42,133 @@ impl Outbox {
         self.length
     }
 
+    /// From now on, PDUs carry these digests.
+    pub const fn set_digests(&mut self, header: bool, data: bool) {
+        self.header_digest = header;
+        self.data_digest = data;
+    }
+
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.skip;
-        self.pieces.iter().map(move |piece| piece.bytes().get(std::mem::take(&mut skip)..).unwrap_or(&[]))
+        let mut buffers = self.buffers.iter();
+        let mut current = buffers.next();
+        self.pieces.iter().map(move |piece| {
+            let bytes = match piece {
+                Piece::Run(bytes) => bytes.as_slice(),
+                Piece::Part { start, end, last } => {
+                    let part = current.and_then(|buffer| buffer.get(*start..*end)).unwrap_or(&[]);
+                    if *last {
+                        current = buffers.next();
+                    }
+                    part
+                }
+            };
+            bytes.get(std::mem::take(&mut skip)..).unwrap_or(&[])
+        })
     }
 
-    pub fn advance(&mut self, count: usize) {
+    /// The first `count` bytes are on their way.
+    pub fn advance(&mut self, count: usize, buffers: &mut Buffers) {
         self.length = self.length.saturating_sub(count);
         self.skip += count;
-        while let Some(first) = self.pieces.front()
-            && first.bytes().len() <= self.skip
-        {
-            self.skip -= first.bytes().len();
-            self.pieces.pop_front();
+        while let Some(first) = self.pieces.front() {
+            let length = match first {
+                Piece::Run(bytes) => bytes.len(),
+                Piece::Part { start, end, .. } => end - start,
+            };
+            if length > self.skip {
+                return;
+            }
+            self.skip -= length;
+            match self.pieces.pop_front() {
+                Some(Piece::Run(mut run)) if self.spare.len() < 4 && run.capacity() <= 4 * RUN_MAX => {
+                    run.clear();
+                    self.spare.push(run);
+                }
+                Some(Piece::Part { last: true, .. }) => {
+                    if let Some(buffer) = self.buffers.pop_front() {
+                        buffers.give(buffer);
+                    }
+                }
+                _ => {}
+            }
         }
     }
 
-    /// Adds a PDU; its length field is filled in here.
+    /// Adds a PDU; its length field and its digests are filled in here.
     pub fn push(&mut self, header: &Header, data: &[u8]) {
         self.header(header, data.len());
-        self.copy(data);
-        self.pad(data.len());
+        self.run(data);
+        self.trail(data);
     }
 
-    /// Adds a PDU whose data are not copied when they are large.
-    pub fn push_shared(&mut self, header: &Header, data: Bytes) {
-        let length = data.len();
-        if length <= COPY_MAX {
-            return self.push(header, &data);
+    /// Adds PDUs for the parts of a buffer: `next` gives the header and length of each, until it gives nothing. What
+    /// they leave over of the buffer is not sent.
+    pub fn push_parts(
+        &mut self,
+        buffer: Vec<u8>,
+        buffers: &mut Buffers,
+        mut next: impl FnMut() -> Option<(Header, usize)>,
+    ) {
+        let (mut start, mut open) = (0, false);
+        while let Some((header, length)) = next() {
+            let end = (start + length).min(buffer.len());
+            let part = buffer.get(start..end).unwrap_or(&[]);
+            if part.len() <= COPY_MAX {
+                self.push(&header, part);
+            } else {
+                self.header(&header, part.len());
+                self.length += part.len();
+                self.pieces.push_back(Piece::Part { start, end, last: false });
+                open = true;
+                self.trail(part);
+            }
+            start = end;
         }
-        self.header(header, length);
-        self.length += length;
-        self.pieces.push_back(Piece::Shared(data));
-        self.pad(length);
+        if !open {
+            return buffers.give(buffer);
+        }
+        let last = self.pieces.iter_mut().rev().find_map(|piece| match piece {
+            Piece::Part { last, .. } => Some(last),
+            Piece::Run(_) => None,
+        });
+        if let Some(last) = last {
+            *last = true;
+        }
+        self.buffers.push_back(buffer);
     }
 
     fn header(&mut self, header: &Header, length: usize) {
         let mut header = *header;
         header.set_data_length(length);
-        self.copy(&header.0);
+        self.run(&header.0);
+        if self.header_digest {
+            self.run(&crc32c::crc32c(&header.0).to_le_bytes());
+        }
     }
 
-    fn pad(&mut self, length: usize) {
-        self.copy([0; 3].get(..wire::padding(length)).unwrap_or(&[]));
+    /// Padding and digest of a data segment.
+    fn trail(&mut self, data: &[u8]) {
+        let padding = [0; 3];
+        let padding = padding.get(..wire::padding(data.len())).unwrap_or(&[]);
+        self.run(padding);
+        if self.data_digest && !data.is_empty() {
+            self.run(&crc32c::crc32c_append(crc32c::crc32c(data), padding).to_le_bytes());
+        }
     }
 
-    fn copy(&mut self, bytes: &[u8]) {
+    fn run(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
         self.length += bytes.len();
         match self.pieces.back_mut() {
             Some(Piece::Run(run)) if run.len() < RUN_MAX => run.extend_from_slice(bytes),
-            _ => self.pieces.push_back(Piece::Run(bytes.to_vec())),
+            _ => {
+                let mut run = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(4 * HEADER));
+                run.extend_from_slice(bytes);
+                self.pieces.push_back(Piece::Run(run));
+            }
         }
     }
 }

@@ -4,8 +4,9 @@
 //! completed. Abort removes it from the first two; a taken one stays, dead, until it is completed, since its writes
 //! may still land.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
+use super::tasks::Tasks;
 use super::{Task, TaskId};
 use crate::config::{READ_PIECE, SOLICITED_BYTES, TargetConfig, WINDOW};
 use crate::header::Header;
@@ -69,7 +70,8 @@ pub enum State {
 #[derive(Debug)]
 pub struct Collecting {
     pub action: Action,
-    /// What has arrived, up to `target` bytes; more is thrown away.
+    /// `target` bytes, of which those before `offset` have arrived; more is thrown away. Empty while it is lent to the
+    /// stream.
     pub data: Vec<u8>,
     /// How many bytes will be used.
     pub target: u32,
@@ -79,8 +81,10 @@ pub struct Collecting {
     pub unsolicited: bool,
     /// The next DataSN of the sequence.
     pub data_sn: u32,
-    /// End and tag of the burst that was asked for.
-    pub burst: Option<Burst>,
+    /// What was asked for and has not arrived whole, in order.
+    pub bursts: VecDeque<Burst>,
+    /// How far R2Ts have asked.
+    pub asked: u32,
     pub r2t_sn: u32,
     /// Counted in `Session::solicited`.
     pub reserved: u64,
@@ -106,8 +110,8 @@ pub struct Deferred {
 pub struct Session {
     pub parameters: Parameters,
     pub discovery: bool,
-    /// By initiator task tag. At most the window and a few immediate ones.
-    pub tasks: BTreeMap<u32, Open>,
+    /// At most the window and a few immediate ones.
+    pub tasks: Tasks,
     ready: VecDeque<u32>,
     /// Writes that wait for their R2T, oldest first.
     pub waiting: VecDeque<u32>,
@@ -121,6 +125,8 @@ pub struct Session {
     pub text: Vec<u8>,
     /// Bytes promised by R2T.
     pub solicited: u64,
+    /// The last PDU brought much data.
+    pub long_data: bool,
     next_id: u64,
     next_ttt: u32,
 }
@@ -130,7 +136,7 @@ impl Session {
         Self {
             parameters,
             discovery,
-            tasks: BTreeMap::new(),
+            tasks: Tasks::default(),
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             dead: Vec::new(),
@@ -139,6 +145,7 @@ impl Session {
             logout: None,
             text: Vec::new(),
             solicited: 0,
+            long_data: false,
             next_id: 0,
             next_ttt: 0,
         }
@@ -165,7 +172,7 @@ impl Session {
     }
 
     pub fn make_ready(&mut self, itt: u32, work: Work) {
-        if let Some(open) = self.tasks.get_mut(&itt) {
+        if let Some(open) = self.tasks.get_mut(itt) {
             open.state = State::Ready(work);
             self.ready.push_back(itt);
         }
@@ -173,7 +180,7 @@ impl Session {
 
     pub fn next_task(&mut self) -> Option<Task> {
         while let Some(itt) = self.ready.pop_front() {
-            let Some(open) = self.tasks.get_mut(&itt) else { continue };
+            let Some(open) = self.tasks.get_mut(itt) else { continue };
             match std::mem::replace(&mut open.state, State::Taken) {
                 State::Ready(work) => return Some(Task { id: open.id, lun: open.lun, work }),
                 other => open.state = other,
@@ -184,7 +191,7 @@ impl Session {
 
     /// Takes a task out; what it had reserved is free again.
     pub fn remove(&mut self, itt: u32) -> Option<Open> {
-        let open = self.tasks.remove(&itt)?;
+        let open = self.tasks.remove(itt)?;
         if let State::Collecting(collecting) = &open.state {
             self.solicited = self.solicited.saturating_sub(collecting.reserved);
         }
@@ -195,7 +202,7 @@ impl Session {
     /// Aborts the tasks `which` picks. Returns those the caller still holds.
     pub fn abort(&mut self, which: impl Fn(u32, &Open) -> bool) -> Vec<TaskId> {
         let picked: Vec<u32> =
-            self.tasks.iter().filter(|(itt, open)| which(**itt, open)).map(|(itt, _)| *itt).collect();
+            self.tasks.iter().filter(|(itt, open)| which(*itt, open)).map(|(itt, _)| itt).collect();
         let mut held = Vec::new();
         for itt in picked {
             if let Some(open) = self.remove(itt)

@@ -57,7 +57,7 @@ impl Connection {
 
     fn abort_task(&mut self, session: &mut Session, header: &Header) -> (u8, Vec<TaskId>) {
         let (referenced, reference) = (header.word(20), header.word(32));
-        if session.tasks.contains_key(&referenced) {
+        if session.tasks.contains(referenced) {
             return (COMPLETE, session.abort(|itt, _| itt == referenced));
         }
         // A command that never arrived (RFC 7143 section 11.5.5): take its number, so that it is ignored if it comes.

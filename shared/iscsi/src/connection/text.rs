@@ -16,16 +16,16 @@ const UNKNOWN_MAX: usize = 2;
 
 impl Connection {
     pub(super) fn text_request(&mut self, session: &mut Session, pdu: &Pdu<'_>) {
-        let header = &pdu.header;
-        let whole = session.text.len() + pdu.data.len();
-        if whole > TEXT_MAX || header.continues() && (pdu.data.is_empty() || header.is_final()) {
+        let (header, data) = (&pdu.header, pdu.data.bytes());
+        let whole = session.text.len() + data.len();
+        if whole > TEXT_MAX || header.continues() && (data.is_empty() || header.is_final()) {
             session.text = Vec::new();
             return self.reject(header, 0x04);
         }
         if header.ttt() == NO_TAG {
             session.text.clear();
         }
-        session.text.extend_from_slice(pdu.data);
+        session.text.extend_from_slice(data);
         if header.continues() {
             return self.text_response(header, 0, CONTINUATION, &[]);
         }

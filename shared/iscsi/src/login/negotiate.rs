@@ -1,7 +1,7 @@
 //! Operational keys and their result functions (RFC 7143 section 13).
 
 use super::{Refusal, Status, refuse};
-use crate::config::{FIRST_BURST, MAX_BURST};
+use crate::config::{FIRST_BURST, MAX_BURST, OUTSTANDING_R2T};
 use crate::text;
 
 /// Keys that are stated, not negotiated: they get no answer, and may be repeated.
@@ -16,6 +16,23 @@ const DECLARED: [&str; 6] = [
 
 /// Keys of the security stage, answered elsewhere.
 const SECURITY: [&str; 6] = ["AuthMethod", "CHAP_A", "CHAP_I", "CHAP_C", "CHAP_N", "CHAP_R"];
+
+/// The digest there is (RFC 7143 section 13.1).
+const CRC32C: &str = "CRC32C";
+
+/// The first of a list that this side knows. In discovery none, if that is offered: real initiators offer a digest
+/// there and then cannot do it.
+fn digest(list: &str, discovery: bool) -> Option<&'static str> {
+    let offered = |wanted| list.split(',').any(|one| one == wanted);
+    if discovery && offered("None") {
+        return Some("None");
+    }
+    list.split(',').find_map(|one| match one {
+        "None" => Some("None"),
+        CRC32C => Some(CRC32C),
+        _ => None,
+    })
+}
 
 /// The most keys of one login. RFC 7143 has 30.
 const KEYS_MAX: usize = 64;
@@ -33,6 +50,12 @@ pub struct Parameters {
     pub initial_r2t: bool,
     /// Whether a command may carry data.
     pub immediate_data: bool,
+    /// R2Ts of one command that may be unanswered.
+    pub max_outstanding_r2t: u32,
+    /// Whether headers carry a CRC32C.
+    pub header_digest: bool,
+    /// Whether data segments carry a CRC32C.
+    pub data_digest: bool,
     seen: Vec<String>,
 }
 
@@ -44,6 +67,9 @@ impl Default for Parameters {
             first_burst: 65_536,
             initial_r2t: true,
             immediate_data: true,
+            max_outstanding_r2t: 1,
+            header_digest: false,
+            data_digest: false,
             seen: Vec::new(),
         }
     }
@@ -119,7 +145,14 @@ impl Parameters {
             return "Irrelevant".to_owned();
         }
         let result = match key {
-            "HeaderDigest" | "DataDigest" => lists("None").then(|| "None".to_owned()),
+            "HeaderDigest" => digest(value, discovery).map(|chosen| {
+                self.header_digest = chosen == CRC32C;
+                chosen.to_owned()
+            }),
+            "DataDigest" => digest(value, discovery).map(|chosen| {
+                self.data_digest = chosen == CRC32C;
+                chosen.to_owned()
+            }),
             "MaxConnections" => number(1, 65_535).map(|_| "1".to_owned()),
             "InitialR2T" => boolean().map(|offered| {
                 self.initial_r2t = offered;
@@ -139,7 +172,10 @@ impl Parameters {
             }),
             "DefaultTime2Wait" => number(0, 3600).map(|offered| offered.to_string()),
             "DefaultTime2Retain" => number(0, 3600).map(|_| "0".to_owned()),
-            "MaxOutstandingR2T" => number(1, 65_535).map(|_| "1".to_owned()),
+            "MaxOutstandingR2T" => number(1, 65_535).map(|offered| {
+                self.max_outstanding_r2t = offered.min(OUTSTANDING_R2T);
+                self.max_outstanding_r2t.to_string()
+            }),
             "DataPDUInOrder" | "DataSequenceInOrder" => boolean().map(|_| "Yes".to_owned()),
             "ErrorRecoveryLevel" => number(0, 2).map(|_| "0".to_owned()),
             "IFMarker" | "OFMarker" => boolean().map(|_| "No".to_owned()),
@@ -171,8 +207,10 @@ mod tests {
     fn every_key_has_its_result_function() {
         for (key, offered, result) in [
             ("HeaderDigest", "None,CRC32C", "None"),
-            ("HeaderDigest", "CRC32C,None", "None"),
-            ("DataDigest", "CRC32C", "Reject"),
+            ("HeaderDigest", "CRC32C,None", "CRC32C"),
+            ("HeaderDigest", "SHA256,CRC32C,None", "CRC32C"),
+            ("DataDigest", "CRC32C", "CRC32C"),
+            ("DataDigest", "SHA256", "Reject"),
             ("MaxConnections", "8", "1"),
             ("InitialR2T", "No", "No"),
             ("InitialR2T", "Yes", "Yes"),
@@ -180,10 +218,11 @@ mod tests {
             ("MaxBurstLength", "16776192", "1048576"),
             ("MaxBurstLength", "0x2000", "8192"),
             ("MaxBurstLength", "511", "Reject"),
-            ("FirstBurstLength", "262144", "65536"),
+            ("FirstBurstLength", "1048576", "262144"),
             ("DefaultTime2Wait", "2", "2"),
             ("DefaultTime2Retain", "20", "0"),
-            ("MaxOutstandingR2T", "16", "1"),
+            ("MaxOutstandingR2T", "16", "8"),
+            ("MaxOutstandingR2T", "1", "1"),
             ("DataPDUInOrder", "No", "Yes"),
             ("DataSequenceInOrder", "No", "Yes"),
             ("ErrorRecoveryLevel", "2", "0"),

@@ -174,7 +174,7 @@ pub enum Outcome {
     /// Done.
     Done,
     /// What was read.
-    Data(bytes::Bytes),
+    Data(Vec<u8>),
     /// The comparison failed.
     Differs,
     /// It failed.

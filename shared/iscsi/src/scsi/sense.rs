@@ -56,6 +56,8 @@ impl Sense {
     pub const WRITE_PROTECTED: Self = Self::new(SenseKey::DataProtect, 0x2700);
     /// SPACE ALLOCATION FAILED WRITE PROTECT.
     pub const SPACE_ALLOCATION_FAILED: Self = Self::new(SenseKey::DataProtect, 0x2707);
+    /// PROTOCOL SERVICE CRC ERROR (RFC 7143 section 7.8).
+    pub const CRC_ERROR: Self = Self::new(SenseKey::AbortedCommand, 0x4705);
     /// DATA PHASE ERROR.
     pub const DATA_PHASE: Self = Self::new(SenseKey::AbortedCommand, 0x4b00);
     /// MISCOMPARE DURING VERIFY OPERATION.

@@ -261,9 +261,7 @@ impl Pair {
     fn execute(&mut self, work: Work) -> Outcome {
         let span = |offset: u64, length: usize| offset as usize..offset as usize + length;
         match work {
-            Work::Read(range) => {
-                Outcome::Data(self.disk[span(range.offset, range.length as usize)].to_vec().into())
-            }
+            Work::Read(range) => Outcome::Data(self.disk[span(range.offset, range.length as usize)].to_vec()),
             Work::Write { offset, data, .. } => {
                 self.disk[span(offset, data.len())].copy_from_slice(&data);
                 Outcome::Done

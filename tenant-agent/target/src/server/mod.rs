@@ -4,6 +4,7 @@
 //! while it is served and done afterwards.
 
 mod peer;
+mod poller;
 mod shared;
 #[cfg(test)]
 mod stalled;
@@ -11,14 +12,12 @@ mod takeover;
 mod worker;
 
 use std::net::TcpListener;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::event::TargetEvent;
 use bmi_iscsi::{LoginStatus, TargetConfig};
 use nix::sys::signalfd::SignalFd;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::arguments::{Arguments, Sessions};
 use crate::credentials::Credentials;
@@ -26,6 +25,7 @@ use crate::disk::Disk;
 use crate::events::Events;
 use crate::listener;
 use peer::{Ended, Holding, Peer};
+use poller::{Interest, Poller};
 use shared::{Request, Shared};
 use takeover::{Decision, Held};
 use worker::Worker;
@@ -39,6 +39,12 @@ const SESSIONS_MAX: usize = 8;
 /// How long the holder of the one session has to give a sign of life.
 const PROBE: Duration = Duration::from_secs(1);
 
+/// Tokens of the poller: signals, finished disk work, then listeners, then peers by their number.
+const SIGNALS: u64 = 0;
+const DISK: u64 = 1;
+const LISTENERS: u64 = 2;
+const PEERS: u64 = 1 << 32;
+
 /// A login that waits for the holder of the session to prove dead or alive.
 struct Contender {
     peer: u64,
@@ -49,6 +55,7 @@ struct Contender {
 /// The target.
 pub struct Server {
     shared: Shared,
+    poller: Poller,
     sessions: Sessions,
     listeners: Vec<TcpListener>,
     peers: Vec<Peer>,
@@ -73,8 +80,15 @@ impl Server {
             chap: credentials.required(),
             units: disks.iter().map(|disk| disk.unit.clone()).collect(),
         };
+        let worker = Worker::new()?;
+        let poller = Poller::new()?;
+        poller.add(worker.bell(), DISK, Interest::INPUT)?;
+        for (listener, token) in listeners.iter().zip(LISTENERS..) {
+            poller.add(listener, token, Interest::INPUT)?;
+        }
         Ok(Self {
-            shared: Shared::new(Arc::new(config), disks, credentials, events, Worker::new()?),
+            poller,
+            shared: Shared::new(Arc::new(config), disks, credentials, events, worker),
             sessions: arguments.sessions,
             listeners,
             peers: Vec::new(),
@@ -87,59 +101,29 @@ impl Server {
 
     /// Serves until SIGTERM or SIGINT; then flushes.
     pub fn run(mut self, signals: &SignalFd) {
+        if let Err(error) = self.poller.add(signals, SIGNALS, Interest::INPUT) {
+            tracing::error!(%error, "cannot wait for signals");
+            return;
+        }
         loop {
-            match self.wait(signals) {
-                Ok(Ready { ending: true, .. }) => break,
-                Ok(ready) => self.serve(&ready, Instant::now()),
-                Err(error) => {
-                    tracing::error!(%error, "cannot poll");
-                    break;
-                }
+            let now = Instant::now();
+            // A moment more, so that what is waited for is over then.
+            let timeout = self
+                .deadline(now)
+                .map(|deadline| deadline.saturating_duration_since(now) + Duration::from_millis(1));
+            if let Err(error) = self.poller.wait(timeout) {
+                tracing::error!(%error, "cannot wait for connections");
+                break;
             }
+            if self.poller.ready().any(|token| token == SIGNALS) {
+                break;
+            }
+            self.serve(Instant::now());
         }
         for peer in std::mem::take(&mut self.peers) {
             self.farewell(peer, Ended::Disconnected);
         }
         self.shared.end();
-    }
-
-    fn wait(&self, signals: &SignalFd) -> rustix::io::Result<Ready> {
-        let now = Instant::now();
-        let until = self.deadline(now).map(|deadline| {
-            let left = deadline.saturating_duration_since(now) + Duration::from_millis(1);
-            Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(60),
-                tv_nsec: left.subsec_nanos().into(),
-            }
-        });
-        let bell = self.shared.worker.bell();
-        let mut fds =
-            vec![PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(bell, PollFlags::IN)];
-        fds.extend(self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
-        fds.extend(self.peers.iter().map(|peer| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, peer.wants_input());
-            flags.set(PollFlags::OUT, peer.connection.outgoing_bytes() > 0);
-            PollFd::from_borrowed_fd(peer.stream.as_fd(), flags)
-        }));
-        match poll(&mut fds, until.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-        let mut events = fds.iter().map(|fd| !fd.revents().is_empty());
-        Ok(Ready {
-            ending: events.next().unwrap_or(false),
-            disk: events.next().unwrap_or(false),
-            listeners: events.by_ref().take(self.listeners.len()).collect(),
-            peers: self
-                .peers
-                .iter()
-                .map(|peer| peer.id)
-                .zip(events)
-                .filter(|(_, ready)| *ready)
-                .map(|(id, _)| id)
-                .collect(),
-        })
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
@@ -149,23 +133,28 @@ impl Server {
         [peers, contender].into_iter().chain(shared).flatten().min()
     }
 
-    fn serve(&mut self, ready: &Ready, now: Instant) {
-        if ready.disk {
+    fn serve(&mut self, now: Instant) {
+        if self.poller.ready().any(|token| token == DISK) {
             self.disk_done(now);
         }
         self.shared.worker.rest(now);
-        for peer in self.peers.iter_mut().filter(|peer| ready.peers.contains(&peer.id)) {
-            peer.receive(&mut self.shared);
+        for id in self.poller.ready().filter_map(|token| token.checked_sub(PEERS)) {
+            if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+                peer.receive(&mut self.shared);
+            }
         }
         for peer in &mut self.peers {
             peer.connection_timeout(now);
             peer.drive(&mut self.shared);
         }
         self.settle(now);
-        let ready_listeners: Vec<usize> =
-            ready.listeners.iter().enumerate().filter(|(_, ready)| **ready).map(|(at, _)| at).collect();
-        for at in ready_listeners {
-            self.accept(at, now);
+        for at in 0..self.listeners.len() {
+            if self.poller.ready().any(|token| token == LISTENERS + at as u64) {
+                self.accept(at, now);
+            }
+        }
+        for peer in &mut self.peers {
+            peer.update_interest(&self.poller, PEERS);
         }
         self.shared.report_traffic(now);
     }
@@ -265,7 +254,10 @@ impl Server {
         }
         self.next_peer += 1;
         match Peer::new(self.next_peer, stream, address, &self.shared, now) {
-            Ok(peer) => self.peers.push(peer),
+            Ok(peer) => match self.poller.add(&peer.stream, PEERS + peer.id, Interest::INPUT) {
+                Ok(()) => self.peers.push(peer),
+                Err(error) => tracing::error!(%error, peer = %address, "cannot wait for a connection"),
+            },
             Err(error) => tracing::error!(%error, "no randomness"),
         }
     }
@@ -387,12 +379,4 @@ impl Server {
             }
         }
     }
-}
-
-/// What poll found.
-struct Ready {
-    ending: bool,
-    disk: bool,
-    listeners: Vec<bool>,
-    peers: Vec<u64>,
 }

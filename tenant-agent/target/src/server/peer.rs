@@ -8,12 +8,22 @@ use std::time::{Duration, Instant};
 use bmi_agent_api::event::TargetEvent;
 use bmi_iscsi::{Candidate, CloseReason, Connection, Event, Isid, LoginStatus, Seed, Work};
 
-use super::shared::{Request, Shared};
+use super::poller::{Interest, Poller};
+use super::shared::{Executed, Request, Shared};
 use super::takeover::Held;
 use super::worker::{Done, size};
 
 /// Disk work and reading stop while this many bytes wait to be sent.
-const OUTGOING_MAX: usize = 8 * 1024 * 1024;
+const OUTGOING_MAX: usize = 2 * 1024 * 1024;
+
+/// This much is sent at once, before more is read: the buffers it lies in are warm when they are used again.
+const SEND_AT: usize = 256 * 1024;
+
+/// What is received from one peer in a turn, so that none keeps the others waiting.
+const RECEIVE_TURN: usize = 1024 * 1024;
+
+/// Where much data is expected, so much is received to find their header.
+const HEAD: usize = 4096;
 
 /// Pieces in one write.
 const PIECES: usize = 128;
@@ -80,6 +90,7 @@ pub struct Peer {
     pub heard: bool,
     broken: bool,
     close_by: Option<Instant>,
+    interest: Interest,
     /// Bytes that are being read for it.
     away: usize,
 }
@@ -109,6 +120,7 @@ impl Peer {
             heard: false,
             broken: false,
             close_by: None,
+            interest: Interest::INPUT,
             away: 0,
         })
     }
@@ -124,8 +136,22 @@ impl Peer {
         })
     }
 
-    pub fn wants_input(&self) -> bool {
+    fn wants_input(&self) -> bool {
         self.connection.closing().is_none() && self.connection.outgoing_bytes() < OUTGOING_MAX
+    }
+
+    /// Tells the poller what this peer waits for, if that has changed.
+    pub fn update_interest(&mut self, poller: &Poller, token: u64) {
+        let interest = Interest { input: self.wants_input(), output: self.connection.outgoing_bytes() > 0 };
+        if interest != self.interest {
+            match poller.change(&self.stream, token + self.id, interest) {
+                Ok(()) => self.interest = interest,
+                Err(error) => {
+                    tracing::error!(%error, peer = %self.address, "cannot wait for a connection");
+                    self.broken = true;
+                }
+            }
+        }
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -166,24 +192,40 @@ impl Peer {
         self.send();
     }
 
-    /// Takes what arrived, once.
+    /// Takes what arrived, up to [`RECEIVE_TURN`].
     pub fn receive(&mut self, shared: &mut Shared) {
-        if !self.wants_input() {
-            return;
-        }
-        match self.stream.read(&mut shared.buffer) {
-            Ok(0) => self.broken = true,
-            Ok(count) => {
-                self.heard = true;
-                self.connection.recv(shared.buffer.get(..count).unwrap_or(&[]));
-                if let Some(CloseReason::Protocol(what)) = self.connection.closing() {
-                    tracing::warn!(peer = %self.address, "protocol error: {what}");
+        let mut taken = 0;
+        while taken < RECEIVE_TURN && !self.broken && self.wants_input() {
+            let small = self.connection.expects_data();
+            let (asked, received, placed) = match self.connection.receive_into() {
+                Some(room) => (room.len(), self.stream.read(room), true),
+                None => {
+                    let length = if small { HEAD } else { shared.buffer.len() };
+                    let buffer = shared.buffer.get_mut(..length).unwrap_or(&mut []);
+                    (length, self.stream.read(buffer), false)
                 }
+            };
+            let count = match received {
+                Ok(0) => return self.broken = true,
+                Ok(count) => count,
+                Err(error) if retry(&error) => return,
+                Err(error) => {
+                    tracing::debug!(%error, peer = %self.address, "connection lost");
+                    return self.broken = true;
+                }
+            };
+            self.heard = true;
+            taken += count;
+            if placed {
+                self.connection.received_into(count);
+            } else {
+                self.connection.recv(shared.buffer.get(..count).unwrap_or(&[]));
             }
-            Err(error) if retry(&error) => {}
-            Err(error) => {
-                tracing::debug!(%error, peer = %self.address, "connection lost");
-                self.broken = true;
+            if let Some(CloseReason::Protocol(what)) = self.connection.closing() {
+                tracing::warn!(peer = %self.address, "protocol error: {what}");
+            }
+            if count < asked {
+                return;
             }
         }
     }
@@ -205,9 +247,16 @@ impl Peer {
                 idle = false;
                 self.note_first(task.lun, &task.work, shared);
                 let size = size(&task.work);
-                match shared.execute(self.id, task) {
-                    Some((id, outcome)) => self.connection.complete(id, outcome),
-                    None => self.away += size,
+                let buffer = if size > 0 { self.connection.buffer(size) } else { Vec::new() };
+                match shared.execute(self.id, task, buffer) {
+                    Executed::Now(id, outcome, spent) => {
+                        self.connection.complete(id, outcome);
+                        self.connection.give_back(spent);
+                    }
+                    Executed::Later => self.away += size,
+                }
+                if self.connection.outgoing_bytes() >= SEND_AT {
+                    self.send();
                 }
             }
             if idle {
@@ -221,6 +270,7 @@ impl Peer {
     pub fn complete(&mut self, done: Done) {
         self.away = self.away.saturating_sub(done.size);
         self.connection.complete(done.task, done.outcome);
+        self.connection.give_back(done.spent);
     }
 
     fn event(&mut self, event: Event, shared: &mut Shared) {
@@ -260,14 +310,19 @@ impl Peer {
 
     fn send(&mut self) {
         while self.connection.outgoing_bytes() > 0 && !self.broken {
-            let pieces: Vec<IoSlice<'_>> = self
-                .connection
-                .outgoing()
-                .filter(|piece| !piece.is_empty())
-                .take(PIECES)
-                .map(IoSlice::new)
-                .collect();
-            match (&self.stream).write_vectored(&pieces) {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let mut count = 0;
+            for (place, piece) in pieces.iter_mut().zip(self.connection.outgoing()) {
+                *place = IoSlice::new(piece);
+                count += 1;
+            }
+            let pieces = pieces.get(..count).unwrap_or(&[]);
+            let sent = if let [one] = pieces {
+                (&self.stream).write(one)
+            } else {
+                (&self.stream).write_vectored(pieces)
+            };
+            match sent {
                 Ok(0) => self.broken = true,
                 Ok(count) => self.connection.sent(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

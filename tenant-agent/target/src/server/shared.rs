@@ -15,7 +15,7 @@ use crate::events::Events;
 const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 
 /// The size of the buffer all peers receive into, in bytes.
-const RECEIVE: usize = 256 * 1024;
+const RECEIVE: usize = 128 * 1024;
 
 /// What a peer wants from the server.
 pub enum Request {
@@ -23,6 +23,14 @@ pub enum Request {
     Admit(u64),
     /// Tell the others that a unit, or all, were reset.
     Reset { by: u64, lun: Option<u16> },
+}
+
+/// What became of work.
+pub enum Executed {
+    /// It is done; the buffer is not needed any more.
+    Now(TaskId, Outcome, Vec<u8>),
+    /// It is on its way, and comes back by [`Shared::done`].
+    Later,
 }
 
 pub struct Shared {
@@ -66,20 +74,20 @@ impl Shared {
         self.events.send(event);
     }
 
-    /// Does work on a logical unit, when that needs no waiting. Otherwise it is on its way, and comes back by
-    /// [`Self::done`].
-    pub fn execute(&mut self, peer: u64, Task { id, lun, work }: Task) -> Option<(TaskId, Outcome)> {
+    /// Does work on a logical unit, now if that needs no waiting. `buffer` is for what is read.
+    pub fn execute(&mut self, peer: u64, Task { id, lun, work }: Task, mut buffer: Vec<u8>) -> Executed {
         let Some(disk) = self.disks.iter().find(|disk| disk.unit.number == lun) else {
-            return Some((id, Outcome::Failed(Fault::Read)));
+            return Executed::Now(id, Outcome::Failed(Fault::Read), buffer);
         };
         if !self.worker.has_work_of(lun)
-            && let Some(outcome) = disk.execute_now(&work, &mut self.moved)
+            && let Some(outcome) = disk.execute_now(&work, &mut buffer, &mut self.moved)
         {
             self.note_space(lun, matches!(work, Work::Write { .. }), &outcome);
-            return Some((id, outcome));
+            let spent = if let Work::Write { data, .. } = work { data } else { buffer };
+            return Executed::Now(id, outcome, spent);
         }
-        self.worker.submit(peer, id, disk, work);
-        None
+        self.worker.submit(peer, id, disk, work, buffer);
+        Executed::Later
     }
 
     /// Work that has come back.

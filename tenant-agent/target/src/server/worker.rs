@@ -31,6 +31,8 @@ struct Job {
     task: TaskId,
     disk: Arc<Disk>,
     work: Work,
+    /// For what is read.
+    buffer: Vec<u8>,
 }
 
 /// Work that was done.
@@ -39,6 +41,8 @@ pub struct Done {
     pub task: TaskId,
     pub lun: u16,
     pub outcome: Outcome,
+    /// A buffer that is not needed any more.
+    pub spent: Vec<u8>,
     pub moved: Moved,
     /// Whether it was to write.
     pub wrote: bool,
@@ -95,8 +99,8 @@ impl Worker {
     }
 
     /// Takes work on. It is done inline when no thread can be had: slow beats never.
-    pub fn submit(&mut self, peer: u64, task: TaskId, disk: &Arc<Disk>, work: Work) {
-        let job = Job { peer, task, disk: Arc::clone(disk), work };
+    pub fn submit(&mut self, peer: u64, task: TaskId, disk: &Arc<Disk>, work: Work, buffer: Vec<u8>) {
+        let job = Job { peer, task, disk: Arc::clone(disk), work, buffer };
         self.pending.push((disk.unit.number, peer));
         if self.jobs.is_none() {
             self.jobs = start(&self.bell);
@@ -157,8 +161,13 @@ fn start(bell: &Arc<Bell>) -> Option<Sender<Job>> {
     let thread = thread::Builder::new().name("disk".to_owned()).stack_size(STACK).spawn(move || {
         for job in queue {
             let done = work_on(job);
-            bell.done().push_back(done);
-            ring(&bell);
+            let mut waiting = bell.done();
+            waiting.push_back(done);
+            // Once is enough: everything is taken at once.
+            if waiting.len() == 1 {
+                drop(waiting);
+                ring(&bell);
+            }
         }
     });
     match thread {
@@ -170,12 +179,12 @@ fn start(bell: &Arc<Bell>) -> Option<Sender<Job>> {
     }
 }
 
-fn work_on(Job { peer, task, disk, work }: Job) -> Done {
+fn work_on(Job { peer, task, disk, work, buffer }: Job) -> Done {
     let mut moved = Moved::default();
     let wrote = matches!(work, Work::Write { .. } | Work::Repeat { .. });
     let size = size(&work);
-    let outcome = disk.execute(work, &mut moved);
-    Done { peer, task, lun: disk.unit.number, outcome, moved, wrote, size }
+    let (outcome, spent) = disk.execute(work, buffer, &mut moved);
+    Done { peer, task, lun: disk.unit.number, outcome, spent, moved, wrote, size }
 }
 
 /// The bytes that work adds to what is to be sent.
