@@ -24,6 +24,8 @@ mod link;
 mod parser;
 mod request;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod uri;
 mod wire;
 
