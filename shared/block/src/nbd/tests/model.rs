@@ -1,12 +1,17 @@
-//! A server that does whatever the protocol allows: any order, any chunks, any cuts, and death.
+//! A server that does whatever the protocol allows: any order, any chunks, any cuts, and death, which takes its cache.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::BlockError;
 use crate::nbd::request::Reply;
+use crate::nbd::wire::transmission;
+
+/// The kind of a request that is a flush.
+const FLUSH: u8 = 7;
 
 /// What happens next.
 #[derive(Debug, Clone)]
@@ -38,6 +43,9 @@ fn step() -> impl Strategy<Value = Step> {
 /// Each server, with bytes that are on their way in both directions.
 struct World {
     disk: Vec<u8>,
+    /// What is left of it after a death.
+    stable: Vec<u8>,
+    flags: u16,
     structured: bool,
     to_server: Vec<u8>,
     asked: Vec<Asked>,
@@ -55,14 +63,23 @@ impl World {
             7 => extent(CONTEXT, cookie, u32::from(how).max(1), u32::from(how) & 3),
             command => {
                 match command {
-                    1 => self.disk[range].copy_from_slice(&asked.data),
-                    6 => self.disk[range].fill(0),
+                    1 => self.disk[range.clone()].copy_from_slice(&asked.data),
+                    6 => self.disk[range.clone()].fill(0),
                     _ => assert_eq!(command, 3),
+                }
+                if command == 3 {
+                    self.stable.copy_from_slice(&self.disk);
+                } else if asked.flags & 1 != 0 || !self.is_volatile() {
+                    self.stable[range.clone()].copy_from_slice(&self.disk[range]);
                 }
                 if self.structured && how & 1 == 0 { chunk(true, 0, cookie, &[]) } else { simple(0, cookie) }
             }
         };
         self.to_client.extend(reply);
+    }
+
+    fn is_volatile(&self) -> bool {
+        self.flags & transmission::SEND_FLUSH != 0
     }
 
     /// Chunks of some length, some of them holes, from the end or from the beginning.
@@ -94,10 +111,30 @@ impl World {
 /// What the caller knows: one range per token, which no other request that is under way touches.
 struct Caller {
     client: Client,
-    model: Vec<u8>,
-    open: BTreeMap<u64, (u8, std::ops::Range<usize>, u8)>,
+    model: Vec<Byte>,
+    open: BTreeMap<u64, Open>,
     next: u64,
     lost: usize,
+    /// Completed writes may be gone, and nobody said so yet.
+    owed: bool,
+    /// When it is.
+    now: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Byte {
+    value: u8,
+    /// A server died with it in its cache.
+    in_doubt: bool,
+    /// When it was written, until it is on stable storage.
+    cached: Option<u64>,
+}
+
+struct Open {
+    kind: u8,
+    range: Range<usize>,
+    byte: u8,
+    since: u64,
 }
 
 impl Caller {
@@ -105,41 +142,68 @@ impl Caller {
         let start = usize::from(start) % SIZE;
         let length = usize::from(length) % 700;
         let range = start..(start + length).min(SIZE);
-        if self.open.values().any(|(_, other, _)| other.start < range.end && range.start < other.end) {
+        if self.open.values().any(|other| other.range.start < range.end && range.start < other.range.end) {
             return;
         }
         let (offset, length) = (range.start as u64, range.len() as u64);
-        let request = match kind % 7 {
+        let kind = if kind % 7 == 6 && byte & 1 == 1 { FLUSH } else { kind % 7 };
+        let request = match kind {
             0 | 1 => read(offset, range.len()),
             2 => write(offset, &vec![byte; range.len()]),
             3 => Request::Write { offset, data: vec![byte; range.len()], durable: true },
             4 => Request::Discard { offset, length },
             5 => Request::WriteZeroes { offset, length, may_unmap: byte & 1 == 0 },
-            _ if byte & 1 == 0 => Request::Extent { offset, length },
-            _ => Request::Flush,
+            FLUSH => Request::Flush,
+            _ => Request::Extent { offset, length },
         };
         let byte = if request.changes() && !matches!(request, Request::Write { .. }) { 0 } else { byte };
         self.next += 1;
-        self.open.insert(self.next, (kind % 7, range, byte));
+        self.open.insert(self.next, Open { kind, range, byte, since: self.now });
         self.client.submit(self.next, request);
     }
 
-    fn take(&mut self) {
+    /// Whether it is all the caller may rely on.
+    fn agrees(&self, range: Range<usize>, data: &[u8]) -> bool {
+        self.model[range].iter().zip(data).all(|(byte, found)| byte.in_doubt || byte.value == *found)
+    }
+
+    fn take(&mut self, flags: u16) {
+        let volatile = flags & transmission::SEND_FLUSH != 0;
         while let Some(completed) = self.client.take_completed() {
-            let (kind, range, byte) = self.open.remove(&completed.token).expect("it completes once");
+            self.now += 1;
+            let Open { kind, range, byte, since } =
+                self.open.remove(&completed.token).expect("it completes once");
+            let durable = kind == 3;
+            // Where a server does not know durable writes, they end with a flush.
+            let flush = kind == FLUSH || durable && flags & transmission::SEND_FUA == 0;
             match completed.result {
-                Ok(Reply::Data(data)) => assert_eq!(data, self.model[range.clone()]),
+                Ok(Reply::Data(data)) => assert!(self.agrees(range.clone(), &data)),
                 Ok(Reply::Extent { length, .. }) => assert!(length <= range.len() as u64),
-                Ok(Reply::Done(_)) => {}
+                Ok(Reply::Done(_)) => assert!(!(durable || flush) || !self.owed, "a loss was kept quiet"),
                 Err(BlockError::Io { source, .. }) => {
                     assert!(source.to_string().contains("may be lost"));
                     self.lost += 1;
+                    self.owed = false;
                 }
                 Err(other) => panic!("{other:?}"),
             }
             if (2..=5).contains(&kind) {
-                self.model[range].fill(byte);
+                let cached = (volatile && !durable).then_some(self.now);
+                self.model[range].fill(Byte { value: byte, in_doubt: false, cached });
             }
+            if flush {
+                for byte in self.model.iter_mut().filter(|byte| byte.cached.is_some_and(|at| at <= since)) {
+                    byte.cached = None;
+                }
+            }
+        }
+    }
+
+    fn server_died(&mut self) {
+        self.client.detach();
+        for byte in self.model.iter_mut().filter(|byte| byte.cached.is_some()) {
+            (byte.cached, byte.in_doubt) = (None, true);
+            self.owed = true;
         }
     }
 }
@@ -147,13 +211,22 @@ impl Caller {
 fn run(steps: Vec<Step>, payload: u32) {
     let mut world = World {
         disk: vec![0; SIZE],
+        stable: vec![0; SIZE],
+        flags: EVERYTHING,
         structured: true,
         to_server: Vec::new(),
         asked: Vec::new(),
         to_client: Vec::new(),
     };
-    let mut caller =
-        Caller { client: Client::new(), model: vec![0; SIZE], open: BTreeMap::new(), next: 0, lost: 0 };
+    let mut caller = Caller {
+        client: Client::new(),
+        model: vec![Byte { value: 0, in_doubt: false, cached: None }; SIZE],
+        open: BTreeMap::new(),
+        next: 0,
+        lost: 0,
+        owed: false,
+        now: 0,
+    };
     caller.client.attach(export(EVERYTHING, true, payload));
     let mut deaths = 0;
     // In the end everything is transmitted and answered.
@@ -173,7 +246,7 @@ fn run(steps: Vec<Step>, payload: u32) {
         }
     }
     assert_eq!((caller.client.in_flight(), caller.open.len()), (0, 0));
-    assert_eq!(world.disk, caller.model);
+    assert!(caller.agrees(0..SIZE, &world.disk));
     assert!(deaths > 0 || caller.lost == 0);
 }
 
@@ -192,15 +265,17 @@ fn act(world: &mut World, caller: &mut Caller, step: Step, payload: u32, deaths:
         }
         Step::Die { structured, flags } => {
             *deaths += 1;
-            caller.client.detach();
+            caller.server_died();
+            world.disk.copy_from_slice(&world.stable);
+            world.flags = flags & EVERYTHING | 1;
             world.to_server.clear();
             world.asked.clear();
             world.to_client.clear();
             world.structured = structured;
-            caller.client.attach(export(flags & EVERYTHING | 1, structured, payload));
+            caller.client.attach(export(world.flags, structured, payload));
         }
     }
-    caller.take();
+    caller.take(world.flags);
 }
 
 proptest! {
