@@ -1,6 +1,6 @@
 //! Block devices behind an iSCSI target: [`File`] and [`Memory`], and [`nbd`] for what a server on this host stores.
 //!
-//! Deliberately absent: caching (the kernel's page cache is the only one) and threads. An operation of a
+//! Deliberately absent: caching (the kernel's page cache is the only one, and can be left out) and threads. An operation of a
 //! [`BlockDevice`] is done when its call returns; an [`nbd::Nbd`] is no such device, since it never waits.
 //!
 //! Invariants: nothing outside the device's size is touched; what [`BlockDevice::discard`] or
@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod device;
+mod direct;
 mod error;
 mod file;
 mod memory;
@@ -16,5 +17,5 @@ pub mod nbd;
 
 pub use device::BlockDevice;
 pub use error::{BlockError, Operation};
-pub use file::{Access, File};
+pub use file::{Access, Caching, File};
 pub use memory::Memory;
