@@ -2,9 +2,10 @@
 //!
 //! Deliberately absent: saying goodbye (`NBD_CMD_DISC`): to a server it is the same as the end of the connection.
 //!
-//! Invariant: nothing here waits. A server that breaks connections without dying must not execute later what it was
-//! sent before: what is sent again would be overtaken by it. Servers that die cannot, and those that BMI runs end a
-//! connection's requests with the connection.
+//! Invariant: nothing here waits after [`Link::connect`].
+//!
+//! Assumed: a server that ends a connection and does not die executes nothing later of what that connection brought. A
+//! request that is sent again could be overtaken by its former self; the protocol has no way to rule that out.
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
