@@ -2,12 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, IoSlice, IoSliceMut, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatfs};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock, fstatfs};
 use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
 
+use crate::direct::{BLOCK, Direct};
 use crate::error::check;
 use crate::{BlockDevice, BlockError, Operation};
 
@@ -26,6 +27,24 @@ pub enum Access {
     ReadOnly,
 }
 
+/// Where the bytes of a file are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caching {
+    /// In the kernel's page cache.
+    PageCache,
+    /// On the device only (`O_DIRECT`): memory is left to others, and nothing is written late.
+    Direct,
+}
+
+/// The filesystem, or the file, cannot be read and written past the page cache.
+#[derive(Debug, thiserror::Error)]
+enum NotDirect {
+    #[error("the filesystem does not support direct access (O_DIRECT); use the page cache")]
+    Refused(#[source] io::Error),
+    #[error("direct access needs a size that is a multiple of {BLOCK} bytes, and this has {0}")]
+    Size(u64),
+}
+
 /// A file as a block device. Its size is taken once, when it is opened.
 #[derive(Debug)]
 pub struct File {
@@ -34,6 +53,7 @@ pub struct File {
     access: Access,
     /// It lies in memory (tmpfs), where nothing waits and `RWF_NOWAIT` is not known.
     in_memory: bool,
+    direct: Option<Direct>,
 }
 
 impl File {
@@ -42,7 +62,25 @@ impl File {
     /// # Errors
     /// When it cannot be opened, or is in use by another target.
     pub fn open(path: &Path, access: Access) -> io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path)?;
+        Self::open_with(path, access, Caching::PageCache)
+    }
+
+    /// As [`File::open`], and says where its bytes are kept.
+    ///
+    /// # Errors
+    /// As there, and when it cannot be accessed directly.
+    pub fn open_with(path: &Path, access: Access, caching: Caching) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(access == Access::ReadWrite);
+        if caching == Caching::Direct {
+            options.custom_flags(OFlags::DIRECT.bits().cast_signed());
+        }
+        let mut file = options.open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput if caching == Caching::Direct => {
+                io::Error::new(io::ErrorKind::Unsupported, NotDirect::Refused(error))
+            }
+            _ => error,
+        })?;
         let lock = match access {
             Access::ReadWrite => FlockOperation::NonBlockingLockExclusive,
             Access::ReadOnly => FlockOperation::NonBlockingLockShared,
@@ -50,8 +88,13 @@ impl File {
         flock(&file, lock)?;
         // Block special files have no length in their metadata.
         let size = file.seek(SeekFrom::End(0))?;
-        let in_memory = fstatfs(&file).is_ok_and(|about| u64::try_from(about.f_type) == Ok(TMPFS_MAGIC));
-        Ok(Self { file, size, access, in_memory })
+        if caching == Caching::Direct && !size.is_multiple_of(BLOCK) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, NotDirect::Size(size)));
+        }
+        let direct = (caching == Caching::Direct).then(Direct::default);
+        let in_memory = caching == Caching::PageCache
+            && fstatfs(&file).is_ok_and(|about| u64::try_from(about.f_type) == Ok(TMPFS_MAGIC));
+        Ok(Self { file, size, access, in_memory, direct })
     }
 
     fn writable(&self, operation: Operation, offset: u64, length: u64) -> Result<(), BlockError> {
@@ -73,12 +116,21 @@ impl File {
         if length == 0 {
             return Ok(());
         }
+        let guard = self.direct.as_ref().map(|direct| direct.guard(offset, length));
         match fallocate(&self.file, flags, offset, length) {
             Ok(()) => Ok(()),
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NODEV | rustix::io::Errno::INVAL) => {
+                drop(guard);
                 self.zero(operation, offset, length)
             }
             Err(errno) => Err(BlockError::from_io(operation, offset, errno.into())),
+        }
+    }
+
+    fn put(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        match &self.direct {
+            None => self.file.write_all_at(data, offset),
+            Some(direct) => direct.write(&self.file, offset, data),
         }
     }
 
@@ -86,9 +138,7 @@ impl File {
         let zeros = vec![0; usize::try_from(length).unwrap_or(ZEROS).min(ZEROS)];
         while length > 0 {
             let piece = zeros.get(..usize::try_from(length).unwrap_or(ZEROS).min(ZEROS)).unwrap_or(&zeros);
-            self.file
-                .write_all_at(piece, offset)
-                .map_err(|source| BlockError::from_io(operation, offset, source))?;
+            self.put(offset, piece).map_err(|source| BlockError::from_io(operation, offset, source))?;
             offset += piece.len() as u64;
             length -= piece.len() as u64;
         }
@@ -107,22 +157,26 @@ impl BlockDevice for File {
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
         check(Operation::Read, self.size, offset, buffer.len() as u64)?;
-        self.file
-            .read_exact_at(buffer, offset)
-            .map_err(|source| BlockError::from_io(Operation::Read, offset, source))
+        let read = match self.direct {
+            None => self.file.read_exact_at(buffer, offset),
+            Some(_) => Direct::read(&self.file, offset, buffer),
+        };
+        read.map_err(|source| BlockError::from_io(Operation::Read, offset, source))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
         self.writable(Operation::Write, offset, data.len() as u64)?;
-        self.file
-            .write_all_at(data, offset)
-            .map_err(|source| BlockError::from_io(Operation::Write, offset, source))
+        self.put(offset, data).map_err(|source| BlockError::from_io(Operation::Write, offset, source))
     }
 
     fn read_now(&self, offset: u64, buffer: &mut [u8]) -> Option<Result<(), BlockError>> {
         let length = buffer.len();
         if self.in_memory || check(Operation::Read, self.size, offset, length as u64).is_err() {
             return Some(self.read(offset, buffer));
+        }
+        if self.direct.is_some() {
+            // The device is always waited for.
+            return None;
         }
         let read = preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
         (read == Ok(length)).then_some(Ok(()))
@@ -134,6 +188,9 @@ impl BlockDevice for File {
         }
         if let Err(error) = self.writable(Operation::Write, offset, data.len() as u64) {
             return Some(Err(error));
+        }
+        if self.direct.is_some() {
+            return None;
         }
         let written = pwritev2(&self.file, &[IoSlice::new(data)], offset, ReadWriteFlags::NOWAIT);
         (written == Ok(data.len())).then_some(Ok(()))
@@ -237,6 +294,7 @@ mod tests {
             size: 4096,
             access: Access::ReadWrite,
             in_memory: false,
+            direct: None,
         };
         assert!(matches!(device.write(0, &[1]), Err(BlockError::NoSpace { .. })));
     }
