@@ -2,6 +2,15 @@
 
 use crate::BlockError;
 
+/// A run of bytes that are all kept, or all a hole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes, at least 1.
+    pub length: u64,
+    /// They have space of their own. What has none reads as zeros.
+    pub allocated: bool,
+}
+
 /// A device of fixed size, in bytes. Offsets need no alignment.
 pub trait BlockDevice: Send + Sync {
     /// Its size, in bytes.
@@ -47,4 +56,10 @@ pub trait BlockDevice: Send + Sync {
     /// # Errors
     /// As for [`BlockDevice::write`].
     fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), BlockError>;
+
+    /// How the bytes from `offset` on are kept, as far as that is the same for all of them.
+    ///
+    /// # Errors
+    /// When the offset is outside the device, or the store does not say.
+    fn extent(&self, offset: u64) -> Result<Extent, BlockError>;
 }

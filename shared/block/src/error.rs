@@ -12,6 +12,7 @@ pub enum Operation {
     Flush,
     Discard,
     WriteZeroes,
+    Extent,
 }
 
 impl fmt::Display for Operation {
@@ -22,6 +23,7 @@ impl fmt::Display for Operation {
             Self::Flush => "flush",
             Self::Discard => "discard",
             Self::WriteZeroes => "write zeroes",
+            Self::Extent => "ask for the extent",
         })
     }
 }

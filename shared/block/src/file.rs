@@ -1,16 +1,16 @@
 //! A regular file or a block special file.
 
 use std::fs::OpenOptions;
-use std::io::{self, IoSlice, IoSliceMut, Seek, SeekFrom};
+use std::io::{self, IoSlice, IoSliceMut, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock, fstatfs};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom as Seek, fallocate, flock, fstatfs, seek};
 use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
 
 use crate::direct::{BLOCK, Direct};
 use crate::error::check;
-use crate::{BlockDevice, BlockError, Operation};
+use crate::{BlockDevice, BlockError, Extent, Operation};
 
 /// What statfs(2) says of tmpfs.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -213,6 +213,27 @@ impl BlockDevice for File {
         // allows just this one.
         self.allocate(Operation::WriteZeroes, FallocateFlags::ZERO_RANGE, offset, length)
     }
+
+    fn extent(&self, offset: u64) -> Result<Extent, BlockError> {
+        check(Operation::Extent, self.size, offset, 1)?;
+        let fault = |errno: rustix::io::Errno| BlockError::from_io(Operation::Extent, offset, errno.into());
+        // Both move the file's own position, which nothing else uses.
+        let data = match seek(&self.file, Seek::Data(offset)) {
+            Ok(data) => data.min(self.size),
+            // No data up to the end.
+            Err(rustix::io::Errno::NXIO) => self.size,
+            // A device that has no holes to tell of.
+            Err(rustix::io::Errno::INVAL) => {
+                return Ok(Extent { length: self.size - offset, allocated: true });
+            }
+            Err(errno) => return Err(fault(errno)),
+        };
+        if data > offset {
+            return Ok(Extent { length: data - offset, allocated: false });
+        }
+        let hole = seek(&self.file, Seek::Hole(offset)).map_err(fault)?.min(self.size);
+        Ok(Extent { length: hole.saturating_sub(offset).max(1), allocated: true })
+    }
 }
 
 #[cfg(test)]
@@ -244,6 +265,20 @@ mod tests {
             assert_eq!(*byte, if zero { 0 } else { 7 }, "at {at}");
         }
         assert!(path.as_file().metadata().unwrap().blocks() < before);
+    }
+
+    #[test]
+    fn holes_are_told_from_data() {
+        let path = file(1 << 20);
+        let device = File::open(path.path(), Access::ReadWrite).unwrap();
+        device.write(256 * 1024, &vec![7; 64 * 1024]).unwrap();
+        assert_eq!(device.extent(4096).unwrap(), Extent { length: 252 * 1024, allocated: false });
+        assert_eq!(
+            device.extent(256 * 1024 + 512).unwrap(),
+            Extent { length: 64 * 1024 - 512, allocated: true }
+        );
+        assert_eq!(device.extent(320 * 1024).unwrap(), Extent { length: 704 * 1024, allocated: false });
+        assert!(matches!(device.extent(1 << 20), Err(BlockError::OutOfRange { .. })));
     }
 
     #[test]

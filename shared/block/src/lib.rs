@@ -15,7 +15,7 @@ mod file;
 mod memory;
 pub mod nbd;
 
-pub use device::BlockDevice;
+pub use device::{BlockDevice, Extent};
 pub use error::{BlockError, Operation};
 pub use file::{Access, Caching, File};
 pub use memory::Memory;

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::check;
-use crate::{BlockDevice, BlockError, Operation};
+use crate::{BlockDevice, BlockError, Extent, Operation};
 
 /// Memory is taken in pieces of this many bytes.
 const PIECE: u64 = 64 * 1024;
@@ -130,11 +130,31 @@ impl BlockDevice for Memory {
     fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), BlockError> {
         self.zero(Operation::WriteZeroes, offset, length)
     }
+
+    fn extent(&self, offset: u64) -> Result<Extent, BlockError> {
+        check(Operation::Extent, self.size, offset, 1)?;
+        let pieces = self.pieces();
+        let first = usize::try_from(offset / PIECE).unwrap_or(usize::MAX);
+        let allocated = pieces.get(first).is_some_and(Option::is_some);
+        let same = pieces.iter().skip(first).take_while(|piece| piece.is_some() == allocated).count() as u64;
+        let end = ((offset / PIECE + same) * PIECE).min(self.size);
+        Ok(Extent { length: end - offset, allocated })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_written_has_space_and_the_rest_is_a_hole() {
+        let device = Memory::new(4 * PIECE + 10);
+        device.write(PIECE + 5, &[1; 10]).unwrap();
+        assert_eq!(device.extent(100).unwrap(), Extent { length: PIECE - 100, allocated: false });
+        assert_eq!(device.extent(PIECE).unwrap(), Extent { length: PIECE, allocated: true });
+        assert_eq!(device.extent(2 * PIECE).unwrap(), Extent { length: 2 * PIECE + 10, allocated: false });
+        assert!(device.extent(4 * PIECE + 10).is_err());
+    }
 
     #[test]
     fn it_behaves_like_an_array() {

@@ -38,7 +38,7 @@ pub const OUTSTANDING_R2T: u32 = 8;
 
 /// The longest WRITE or VERIFY with data, in bytes, and what initiators are told (VPD page B0h MAXIMUM TRANSFER
 /// LENGTH).
-pub const TRANSFER_MAX: u32 = 4 * 1024 * 1024;
+pub const TRANSFER_MAX: u32 = 8 * 1024 * 1024;
 
 /// The longest READ, in bytes: what READ (10) can ask for with blocks of 4096 bytes. UEFI firmware reads a whole file
 /// with one command and does not ask for the limit. It costs no memory: a READ is done in pieces.

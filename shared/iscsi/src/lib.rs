@@ -1,11 +1,11 @@
 //! An iSCSI target (RFC 7143) as a state machine: bytes go in, bytes, events and block work come out.
 //!
 //! [`Connection`] is fed with what a peer sent and asked for what to do next, in the manner of rustls and quinn-proto.
-//! Around it: `frame` cuts PDUs, `login` negotiates, `scsi` turns command descriptor blocks into [`Action`]s and
+//! Around it: `frame` cuts PDUs, `login` negotiates, `scsi` turns command descriptor blocks into [`Work`] and
 //! results into status and sense.
 //!
 //! Deliberately absent: sockets, files, threads, a clock (time is a parameter), randomness (a parameter as well),
-//! connections beyond one a session, error recovery above level 0, digests, mutual CHAP, persistent reservations.
+//! connections beyond one a session, error recovery above level 0.
 //!
 //! Invariants: no input makes it panic; what a peer can make it hold is bounded by the constants in `config`;
 //! nothing is allocated from a length field before that field was compared with what this side declared; a secret
@@ -28,5 +28,5 @@ pub use config::{
 };
 pub use connection::{Candidate, CloseReason, Connection, Event, Seed, Task, TaskId};
 pub use header::{Isid, Opcode};
-pub use login::Status as LoginStatus;
-pub use scsi::{Action, Fault, Outcome, Range, Sense, SenseKey, Unit, UnitKind, Work};
+pub use login::{Mutual, Status as LoginStatus};
+pub use scsi::{Fault, Outcome, Range, Sense, SenseKey, TargetState, Unit, UnitKind, Work};

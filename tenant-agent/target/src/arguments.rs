@@ -48,11 +48,11 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", requires = "chap_user")]
     pub chap_secret_file: Option<PathBuf>,
 
-    /// The name this target proves to be, in mutual CHAP.
-    #[arg(long, value_name = "USER", requires = "mutual_secret_file")]
+    /// The name this target proves to have to initiators that ask for it (mutual CHAP).
+    #[arg(long, value_name = "USER", requires_all = ["mutual_secret_file", "chap_user"])]
     pub mutual_user: Option<String>,
 
-    /// File with the secret of mutual CHAP.
+    /// File with the secret of mutual CHAP, another one than that of --chap-secret-file.
     #[arg(long, value_name = "FILE", requires = "mutual_user")]
     pub mutual_secret_file: Option<PathBuf>,
 
@@ -62,13 +62,34 @@ pub struct Arguments {
     pub boot_gate: Option<PathBuf>,
 
     /// Bytes in a logical block: 512 or 4096.
-    #[arg(long, value_name = "BYTES", default_value = "512", value_parser = ["512", "4096"])]
-    pub block_size: String,
+    #[arg(long, value_enum, value_name = "BYTES", default_value_t = BlockSize::Bytes512)]
+    pub block_size: BlockSize,
 
     /// How many sessions may exist side by side. With `one`, a newcomer takes over only from a session that gives no
     /// sign of life for a second, or that is its own (same name and ISID).
     #[arg(long, value_enum, default_value_t = Sessions::Many)]
     pub sessions: Sessions,
+}
+
+/// Bytes in a logical block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BlockSize {
+    /// What every firmware boots from.
+    #[value(name = "512")]
+    Bytes512,
+    /// 4Kn: for systems that are known to take it.
+    #[value(name = "4096")]
+    Bytes4096,
+}
+
+impl BlockSize {
+    /// As a number.
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Self::Bytes512 => 512,
+            Self::Bytes4096 => 4096,
+        }
+    }
 }
 
 /// How many sessions may exist side by side.
@@ -131,12 +152,6 @@ impl FromStr for Lun {
 impl Arguments {
     /// What is well-formed but cannot be done.
     pub fn fault(&self) -> Option<String> {
-        if self.mutual_user.is_some() {
-            return Some("--mutual-user is not supported yet".to_owned());
-        }
-        if self.block_size != "512" {
-            return Some("--block-size 4096 is not supported yet".to_owned());
-        }
         for (at, lun) in self.lun.iter().enumerate() {
             if matches!(lun.backing, Backing::Nbd(_)) {
                 return Some("--lun N=nbd+unix:… is not supported yet".to_owned());

@@ -6,12 +6,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bmi_agent_api::config::BootGate;
+use bmi_iscsi::Mutual;
 use bmi_types::{BootNumber, BootUser, Secret, boot_secret};
 
 use crate::arguments::Arguments;
 
 /// The largest secret or gate file, in bytes.
 const FILE_MAX: u64 = 64 * 1024;
+
+/// 96 bits (RFC 7143 section 12.1.3).
+const SECRET_MIN: usize = 12;
 
 /// Why secrets could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,10 @@ pub enum CredentialError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "the secrets of CHAP and of mutual CHAP are the same; they must differ (RFC 7143 section 12.1.3)"
+    )]
+    SameSecret,
     #[error("{} is not a boot gate", path.display())]
     Parse {
         path: PathBuf,
@@ -36,7 +44,12 @@ pub enum Credentials {
     /// Nothing.
     Open,
     /// That it is this user.
-    User { user: String, secret: Secret },
+    User {
+        user: String,
+        secret: Secret,
+        /// What this target can prove in turn: its name and its secret.
+        mutual: Option<(String, Secret)>,
+    },
     /// That it is a boot of this instance, and not an earlier one than the last.
     Gate(Gate),
 }
@@ -49,11 +62,30 @@ pub fn open(arguments: &Arguments) -> Result<Credentials, CredentialError> {
     let (Some(user), Some(path)) = (&arguments.chap_user, &arguments.chap_secret_file) else {
         return Ok(Credentials::Open);
     };
+    let secret = secret(path)?;
+    let mutual = match (&arguments.mutual_user, &arguments.mutual_secret_file) {
+        (Some(name), Some(path)) => Some((name.clone(), self::secret(path)?)),
+        _ => None,
+    };
+    if mutual.as_ref().is_some_and(|(_, mutual)| *mutual == secret) {
+        return Err(CredentialError::SameSecret);
+    }
+    Ok(Credentials::User { user: user.clone(), secret, mutual })
+}
+
+/// A secret; one newline at the end of its file is not part of it.
+fn secret(path: &Path) -> Result<Secret, CredentialError> {
     let mut secret = read(path)?;
     if secret.ends_with('\n') {
         secret.pop();
     }
-    Ok(Credentials::User { user: user.clone(), secret: Secret::new(secret) })
+    if secret.len() < SECRET_MIN {
+        tracing::warn!(
+            file = %path.display(),
+            "a CHAP secret shorter than {SECRET_MIN} bytes can be guessed from one login (RFC 7143 section 12.1.3)"
+        );
+    }
+    Ok(Secret::new(secret))
 }
 
 fn read(path: &Path) -> Result<String, CredentialError> {
@@ -74,12 +106,22 @@ impl Credentials {
     pub fn secret(&mut self, name: &str) -> Option<Secret> {
         match self {
             Self::Open => None,
-            Self::User { user, secret } => (user == name).then(|| secret.clone()),
+            Self::User { user, secret, .. } => (user == name).then(|| secret.clone()),
             Self::Gate(gate) => {
                 gate.refresh();
                 let user = gate.user(name)?;
                 Some(boot_secret(&gate.current.boot_key, user))
             }
+        }
+    }
+
+    /// Who this target is in mutual CHAP, if it can prove that.
+    pub fn mutual(&self) -> Option<Mutual<'_>> {
+        match self {
+            Self::User { mutual: Some((name, secret)), .. } => {
+                Some(Mutual { name, secret: secret.expose().as_bytes() })
+            }
+            _ => None,
         }
     }
 

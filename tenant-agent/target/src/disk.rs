@@ -2,13 +2,10 @@
 
 use std::path::PathBuf;
 
-use bmi_block::{Access, BlockDevice, BlockError, File, Memory, Operation};
+use bmi_block::{Access, BlockDevice, BlockError, Extent, File, Memory, Operation};
 use bmi_iscsi::{Fault, Outcome, Range, Unit, UnitKind, Work};
 
 use crate::arguments::{Backing, Lun};
-
-/// Bytes in a logical block.
-const BLOCK: u32 = 512;
 
 /// Comparing and repeating go in pieces of about this many bytes.
 const PIECE: u64 = 1024 * 1024;
@@ -23,8 +20,10 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
-    #[error("LUN {number} has {size} bytes, which is not a positive multiple of {BLOCK}")]
-    Size { number: u16, size: u64 },
+    #[error(
+        "LUN {number} has {size} bytes, which is not a positive multiple of its block size, {block_size}"
+    )]
+    Size { number: u16, size: u64, block_size: u32 },
     #[error("LUN {number} is of a kind that is not supported yet")]
     Unsupported { number: u16 },
 }
@@ -49,15 +48,16 @@ impl Disk {
         let unit = Unit {
             number: 0,
             kind: UnitKind::Disk,
-            block_size: BLOCK,
-            blocks: device.size() / u64::from(BLOCK),
+            block_size: 512,
+            blocks: device.size() / 512,
             read_only: false,
             write_cache: device.has_volatile_cache(),
         };
         Self { unit, device }
     }
 
-    pub fn open(lun: &Lun) -> Result<Self, OpenError> {
+    /// Opens a unit with blocks of this many bytes.
+    pub fn open(lun: &Lun, block_size: u32) -> Result<Self, OpenError> {
         let number = lun.number;
         let access = if lun.read_only { Access::ReadOnly } else { Access::ReadWrite };
         let device: Box<dyn BlockDevice> = match &lun.backing {
@@ -70,14 +70,14 @@ impl Disk {
             Backing::Nbd(_) => return Err(OpenError::Unsupported { number }),
         };
         let size = device.size();
-        if size == 0 || !size.is_multiple_of(u64::from(BLOCK)) {
-            return Err(OpenError::Size { number, size });
+        if size == 0 || !size.is_multiple_of(u64::from(block_size)) {
+            return Err(OpenError::Size { number, size, block_size });
         }
         let unit = Unit {
             number,
             kind: if number != 0 && lun.read_only { UnitKind::Config } else { UnitKind::Disk },
-            block_size: BLOCK,
-            blocks: size / u64::from(BLOCK),
+            block_size,
+            blocks: size / u64::from(block_size),
             read_only: lun.read_only,
             write_cache: device.has_volatile_cache(),
         };
@@ -121,8 +121,8 @@ impl Disk {
                 Outcome::Failed(match error {
                     BlockError::NoSpace { .. } => Fault::NoSpace,
                     BlockError::ReadOnly { .. } => Fault::ReadOnly,
-                    BlockError::OutOfRange { operation: Operation::Read, .. }
-                    | BlockError::Io { operation: Operation::Read, .. } => Fault::Read,
+                    BlockError::OutOfRange { operation: Operation::Read | Operation::Extent, .. }
+                    | BlockError::Io { operation: Operation::Read | Operation::Extent, .. } => Fault::Read,
                     BlockError::OutOfRange { .. } | BlockError::Io { .. } => Fault::Write,
                 })
             }
@@ -149,9 +149,46 @@ impl Disk {
             Work::Compare { offset, data } => {
                 let mut held = vec![0; data.len()];
                 self.device.read(offset, &mut held)?;
-                if held != data {
-                    return Ok(Outcome::Differs);
+                if let Some(at) = difference(&held, &data) {
+                    return Ok(Outcome::Differs { at });
                 }
+            }
+            Work::WriteVerify { offset, data } => {
+                self.device.write(offset, &data)?;
+                self.device.flush()?;
+                moved.written += data.len() as u64;
+                buffer.resize(data.len(), 0);
+                self.device.read(offset, buffer)?;
+                if let Some(at) = difference(buffer, &data) {
+                    return Ok(Outcome::Differs { at });
+                }
+            }
+            Work::CompareAndWrite { offset, data, durable } => {
+                let (expected, new) = data.split_at(data.len() / 2);
+                buffer.resize(expected.len(), 0);
+                self.device.read(offset, buffer)?;
+                if let Some(at) = difference(buffer, expected) {
+                    return Ok(Outcome::Differs { at });
+                }
+                self.device.write(offset, new)?;
+                moved.written += new.len() as u64;
+                if durable {
+                    self.device.flush()?;
+                }
+            }
+            Work::Or { offset, mut data, durable } => {
+                buffer.resize(data.len(), 0);
+                self.device.read(offset, buffer)?;
+                data.iter_mut().zip(buffer.iter()).for_each(|(new, held)| *new |= held);
+                self.device.write(offset, &data)?;
+                moved.written += data.len() as u64;
+                if durable {
+                    self.device.flush()?;
+                }
+            }
+            Work::Extent { offset } => {
+                let Extent { length, allocated } = self.device.extent(offset)?;
+                return Ok(Outcome::Extent { offset, length, allocated });
             }
             Work::Check(range) => {
                 let mut piece = vec![0; usize::try_from(range.length.min(PIECE)).unwrap_or(0)];
@@ -162,7 +199,8 @@ impl Disk {
             }
             Work::Flush => self.device.flush()?,
             Work::Repeat { range, block } => {
-                let blocks = (PIECE / u64::from(BLOCK)).min(range.length / u64::from(BLOCK));
+                let size = u64::from(self.unit.block_size);
+                let blocks = (PIECE / size).min(range.length / size);
                 let many = block.repeat(usize::try_from(blocks).unwrap_or(1));
                 for_pieces(range, many.len() as u64, |offset, length| {
                     let length = usize::try_from(length).unwrap_or(0);
@@ -178,6 +216,15 @@ impl Disk {
         }
         Ok(Outcome::Done)
     }
+}
+
+/// The first byte in which they differ.
+fn difference(held: &[u8], expected: &[u8]) -> Option<u32> {
+    if held == expected {
+        return None;
+    }
+    let at = held.iter().zip(expected).position(|(held, expected)| held != expected);
+    Some(at.and_then(|at| u32::try_from(at).ok()).unwrap_or(0))
 }
 
 fn for_pieces(
@@ -237,6 +284,10 @@ mod tests {
         fn write_zeroes(&self, _: u64, _: u64) -> Result<(), BlockError> {
             Err((self.0)(Operation::WriteZeroes))
         }
+
+        fn extent(&self, _: u64) -> Result<Extent, BlockError> {
+            Err((self.0)(Operation::Extent))
+        }
     }
 
     fn work() -> Vec<Work> {
@@ -252,7 +303,7 @@ mod tests {
     }
 
     fn disk(fault: fn(Operation) -> BlockError) -> Disk {
-        let mut disk = Disk::open(&"0=memory:1K".parse().unwrap()).unwrap();
+        let mut disk = Disk::open(&"0=memory:1K".parse().unwrap(), 512).unwrap();
         disk.device = Box::new(Failing(fault));
         disk
     }
@@ -297,7 +348,7 @@ mod tests {
 
     #[test]
     fn repeating_and_comparing_go_over_the_edge_of_a_piece() {
-        let disk = Disk::open(&"0=memory:3M".parse().unwrap()).unwrap();
+        let disk = Disk::open(&"0=memory:3M".parse().unwrap(), 512).unwrap();
         let mut moved = Moved::default();
         let range = Range { offset: 512, length: 2 * PIECE + 1024 };
         let block: Vec<u8> = (0..=u8::MAX).cycle().take(512).collect();
@@ -308,8 +359,10 @@ mod tests {
         let data = block.repeat(usize::try_from(range.length / 512).unwrap());
         let same = Work::Compare { offset: 512, data: data.clone() };
         assert_eq!(disk.execute(same, vec![], &mut moved).0, Outcome::Done);
+        // All but the last block hold the same; a block begins with a zero.
+        let at = u32::try_from(range.length - 512 + 1).unwrap();
         let shifted = Work::Compare { offset: 1024, data };
-        assert_eq!(disk.execute(shifted, vec![], &mut moved).0, Outcome::Differs);
+        assert_eq!(disk.execute(shifted, vec![], &mut moved).0, Outcome::Differs { at });
         assert_eq!(disk.execute(Work::Check(range), vec![], &mut moved).0, Outcome::Done);
     }
 }

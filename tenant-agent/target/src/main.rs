@@ -65,7 +65,8 @@ fn run(arguments: &Arguments) -> Result<(), StartError> {
     // Before any thread exists, so that all inherit the mask.
     let signals = listener::signals().map_err(StartError::Signals)?;
     let credentials = credentials::open(arguments)?;
-    let disks = arguments.lun.iter().map(disk::Disk::open).collect::<Result<Vec<_>, _>>()?;
+    let open = |lun| disk::Disk::open(lun, arguments.block_size.bytes());
+    let disks = arguments.lun.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let listeners = listener::bind(&arguments.listen)?;
     let events = events::Events::start(std::io::stdout()).map_err(StartError::Events)?;
     for listener in &listeners {

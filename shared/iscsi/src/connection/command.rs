@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 
 use super::data_in::End;
 use super::session::{Collecting, Open, Sending, Session, State};
-use super::{CloseReason, Connection, TaskId};
+use super::{CloseReason, Connection, Event, TaskId};
 use crate::config::{IMMEDIATE_TASKS, WINDOW};
 use crate::frame::{Data, Pdu};
 use crate::header::NO_TAG;
-use crate::scsi::{self, Action, Outcome, Range, Sense, Work};
+use crate::scsi::{
+    self, Action, Identity, Outcome, Range, Refused, Request, Reservations, Sense, ServiceAction, Work,
+};
 use crate::wire;
 
 impl Connection {
@@ -45,22 +47,52 @@ impl Connection {
             read_length: if reads { expected } else { 0 },
             write_length: if writes { expected } else { 0 },
             wanted: 0,
+            allocation: u32::MAX,
             sending: Sending::default(),
             state: State::Taken,
         };
         let cdb = wire::array_at::<16>(&header.0, 32);
         let action = match self.decode(session, header.lun(), &cdb) {
             Ok(action) => action,
-            Err(sense) => return self.answer_sense(itt, &open, sense),
+            Err(Refused::Sense(sense)) => return self.answer_sense(itt, &open, sense),
+            Err(Refused::Conflict) => return self.answer_conflict(itt),
         };
         match action {
             Action::Nothing => self.answer_good(itt, &open),
             Action::Reply(data) => self.answer_data(session, itt, &mut open, data),
             Action::RequestSense { allocation, descriptor } => {
-                let sense = self.take_attention(session, header.lun());
+                let sense = self.sense_of(session, header.lun());
                 let mut data = if descriptor { sense.descriptor().to_vec() } else { sense.fixed().to_vec() };
                 data.truncate(allocation);
                 self.answer_data(session, itt, &mut open, data);
+            }
+            Action::Reserve => match session.member.with(open.lun, Reservations::reserve) {
+                Some(false) => self.answer_conflict(itt),
+                _ => self.answer_good(itt, &open),
+            },
+            Action::Release => {
+                session.member.with(open.lun, Reservations::release);
+                self.answer_good(itt, &open);
+            }
+            Action::PersistentIn { service_action, allocation } => {
+                let read = |reservations: &mut Reservations, _: &_| {
+                    scsi::persistent_in(reservations, service_action)
+                };
+                match session.member.with(open.lun, read).unwrap_or(Err(Sense::LUN_NOT_SUPPORTED)) {
+                    Ok(mut data) => {
+                        data.truncate(wire::index(allocation));
+                        self.answer_data(session, itt, &mut open, data);
+                    }
+                    Err(sense) => self.answer_sense(itt, &open, sense),
+                }
+            }
+            // No blocks, and yet data: the number did not fit its byte.
+            Action::CompareAndWrite { range: Range { length: 0, .. }, .. } if open.write_length > 0 => {
+                self.answer_sense(itt, &open, Sense::INVALID_FIELD_IN_CDB);
+            }
+            Action::LbaStatus { allocation, .. } => {
+                open.allocation = allocation;
+                self.begin(session, itt, open, action, Vec::new());
             }
             action if action.data_out() == 0 => {
                 if let Action::Read(range) = &action {
@@ -71,8 +103,7 @@ impl Connection {
             action => {
                 open.wanted = action.data_out();
                 let fits = open.wanted == open.write_length;
-                // One block, neither more nor less (SBC-3 section 5.36).
-                if !fits && matches!(action, Action::WriteSame { .. }) {
+                if !fits && action.needs_all_its_data() {
                     return self.answer_sense(itt, &open, Sense::INVALID_FIELD_IN_INFORMATION_UNIT);
                 }
                 let target = open.wanted.min(open.write_length);
@@ -115,23 +146,56 @@ impl Connection {
     }
 
     /// Decodes, unless a unit attention comes first.
-    fn decode(&self, session: &mut Session, lun: Option<u16>, cdb: &[u8; 16]) -> Result<Action, Sense> {
-        if scsi::reports_unit_attention(wire::u8_at(cdb, 0)) {
-            let sense = self.take_attention(session, lun);
-            if sense == Sense::RESET {
-                return Err(sense);
+    fn decode(&self, session: &Session, lun: Option<u16>, cdb: &[u8; 16]) -> Result<Action, Refused> {
+        let (operation, unit) =
+            (wire::u8_at(cdb, 0), lun.filter(|number| self.config.unit(*number).is_some()));
+        if let Some(number) = unit {
+            if scsi::reports_unit_attention(operation)
+                && let Some(sense) = session.member.take_attention(number)
+            {
+                return Err(Refused::Sense(sense));
+            }
+            if !session.member.admits(number, scsi::class(operation)) {
+                return Err(Refused::Conflict);
             }
         }
-        scsi::decode(&self.config, lun, cdb)
+        scsi::decode(&self.config, lun, cdb).map_err(Refused::Sense)
     }
 
-    fn take_attention(&self, session: &mut Session, lun: Option<u16>) -> Sense {
-        let Some(number) = lun.filter(|number| self.config.unit(*number).is_some()) else {
-            return Sense::LUN_NOT_SUPPORTED;
+    /// What REQUEST SENSE tells: an attention, or that there is none.
+    fn sense_of(&self, session: &Session, lun: Option<u16>) -> Sense {
+        match lun.filter(|number| self.config.unit(*number).is_some()) {
+            Some(number) => session.member.take_attention(number).unwrap_or(Sense::NONE),
+            None => Sense::LUN_NOT_SUPPORTED,
+        }
+    }
+
+    /// PERSISTENT RESERVE OUT, with its parameter list.
+    fn persistent_out(
+        &mut self,
+        session: &mut Session,
+        itt: u32,
+        open: &Open,
+        action: ServiceAction,
+        list: &[u8],
+    ) {
+        let request = match Request::read(action, list) {
+            Ok(request) => request,
+            Err(sense) => return self.answer_sense(itt, open, sense),
         };
-        let before = session.attention.len();
-        session.attention.retain(|other| *other != number);
-        if session.attention.len() < before { Sense::RESET } else { Sense::NONE }
+        let act = |reservations: &mut Reservations, who: &Identity| reservations.persistent(who, request);
+        match session.member.with(open.lun, act).unwrap_or(Err(Refused::Sense(Sense::LUN_NOT_SUPPORTED))) {
+            Ok(effect) => {
+                session.member.tell(open.lun, &effect.attentions);
+                if !effect.aborted.is_empty() {
+                    let whose = effect.aborted.into_iter().map(|who| (who.initiator, who.isid)).collect();
+                    self.events.push_back(Event::Preempted { lun: open.lun, whose });
+                }
+                self.answer_good(itt, open);
+            }
+            Err(Refused::Conflict) => self.answer_conflict(itt),
+            Err(Refused::Sense(sense)) => self.answer_sense(itt, open, sense),
+        }
     }
 
     /// Everything has arrived: make it work, or answer.
@@ -143,6 +207,9 @@ impl Connection {
         action: Action,
         data: Vec<u8>,
     ) {
+        if let Action::PersistentOut(service_action) = action {
+            return self.persistent_out(session, itt, &open, service_action, &data);
+        }
         let work = match self.config.unit(open.lun) {
             Some(unit) => action.into_work(unit, data),
             None => Err(Sense::LUN_NOT_SUPPORTED),
@@ -189,7 +256,14 @@ impl Connection {
                             session.make_ready(itt, piece);
                         }
                     }
-                    Outcome::Differs => self.answer_sense(itt, &open, Sense::MISCOMPARE),
+                    Outcome::Differs { at } => self.answer_sense(itt, &open, Sense::MISCOMPARE.at(at)),
+                    Outcome::Extent { offset, length, allocated } => {
+                        if let Some(unit) = self.config.unit(open.lun) {
+                            let mut data = scsi::lba_status(unit, offset, length, allocated);
+                            data.truncate(wire::index(open.allocation));
+                            self.answer_data(session, itt, &mut open, data);
+                        }
+                    }
                     Outcome::Failed(fault) => self.answer_sense(itt, &open, fault.sense()),
                 }
             }

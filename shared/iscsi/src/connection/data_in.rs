@@ -17,6 +17,7 @@ pub(super) enum End {
 
 /// CHECK CONDITION (SAM-5 section 5.3.1).
 const CHECK_CONDITION: u8 = 0x02;
+const RESERVATION_CONFLICT: u8 = 0x18;
 
 /// Bits and count of a residual (RFC 7143 section 11.4.5): what the command was about, `wanted`, against what the
 /// initiator said, `expected`.
@@ -38,6 +39,14 @@ impl Connection {
         header.set_flags(0x80 | flags);
         header.set_word(16, itt);
         header.set_word(44, count);
+        self.send_status(&mut header, &[]);
+    }
+
+    /// RESERVATION CONFLICT: another has reserved the unit.
+    pub(super) fn answer_conflict(&mut self, itt: u32) {
+        let mut header = Header::new(Opcode::Response);
+        header.set(3, &[RESERVATION_CONFLICT]);
+        header.set_word(16, itt);
         self.send_status(&mut header, &[]);
     }
 

@@ -5,7 +5,8 @@ use crate::config::WINDOW;
 use crate::connection::session::Session;
 use crate::frame::Pdu;
 use crate::header::{Header, Opcode};
-use crate::login::{Login, Refusal, Status, Step};
+use crate::login::{Login, Mutual, Refusal, Status, Step};
+use crate::scsi::Identity;
 
 impl Connection {
     pub(super) fn login_request(&mut self, mut login: Box<Login>, pdu: &Pdu<'_>) {
@@ -19,10 +20,11 @@ impl Connection {
         self.login_step(login, step);
     }
 
-    /// The secret of the user that [`Event::Secret`] named, or nothing if there is no such user.
-    pub fn secret(&mut self, secret: Option<&[u8]>) {
+    /// The secret of the user that [`Event::Secret`] named, or nothing if there is no such user; and who this target is,
+    /// if it can prove that in mutual CHAP.
+    pub fn secret(&mut self, secret: Option<&[u8]>, mutual: Option<Mutual<'_>>) {
         if let Phase::Login(mut login) = std::mem::replace(&mut self.phase, Phase::Ended) {
-            let step = login.verify(secret);
+            let step = login.verify(secret, mutual);
             self.login_step(login, step);
         }
     }
@@ -68,7 +70,8 @@ impl Connection {
                     self.deadline = None;
                     // From the first PDU after this response on (RFC 7143 section 13.1).
                     self.outbox.set_digests(login.parameters.header_digest, login.parameters.data_digest);
-                    let session = Session::new(&self.config, login.parameters, login.discovery);
+                    let who = Identity { initiator: login.initiator, isid: login.isid };
+                    let session = Session::new(self.state.join(who), login.parameters, login.discovery);
                     self.phase = Phase::Full(Box::new(session));
                 }
                 Err((status, reason)) => self.login_refused(&login, status, reason),

@@ -28,7 +28,7 @@ use crate::config::{LOGIN_SEGMENT, LOGIN_TIMEOUT, RECEIVE_SEGMENT, TargetConfig}
 use crate::frame::{Broken, Format, Framer, Loan, Pdu, Sink};
 use crate::header::{Header, Isid, NO_TAG, Opcode};
 use crate::login::{Challenge, Login, Status};
-use crate::scsi::{Outcome, Sense, Work};
+use crate::scsi::{Outcome, Sense, TargetState, Work};
 use crate::wire;
 use outbox::Outbox;
 use session::Session;
@@ -100,6 +100,13 @@ pub enum Event {
         /// The unit.
         lun: Option<u16>,
     },
+    /// A reservation was preempted with abort: call [`Connection::reset`] for the sessions of these initiators.
+    Preempted {
+        /// The unit.
+        lun: u16,
+        /// Names and ISIDs.
+        whose: Vec<(String, Isid)>,
+    },
     /// Something arrived in full feature phase after [`Connection::ping`].
     Alive,
 }
@@ -134,6 +141,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Connection {
     config: Arc<TargetConfig>,
+    state: TargetState,
     portal: String,
     framer: Framer,
     phase: Phase,
@@ -149,12 +157,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that was accepted at `now`.
+    /// A connection to the target with this state that was accepted at `now`.
     #[must_use]
-    pub fn new(config: Arc<TargetConfig>, seed: Seed, now: Instant) -> Self {
+    pub fn new(config: Arc<TargetConfig>, state: TargetState, seed: Seed, now: Instant) -> Self {
         let login = Login::new(Challenge::new(seed.chap_identifier, seed.chap_challenge));
         Self {
             config,
+            state,
             portal: seed.portal,
             framer: Framer::default(),
             phase: Phase::Login(Box::new(login)),

@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 use super::tasks::Tasks;
 use super::{Task, TaskId};
-use crate::config::{READ_PIECE, SOLICITED_BYTES, TargetConfig, WINDOW};
+use crate::config::{READ_PIECE, SOLICITED_BYTES, WINDOW};
 use crate::header::Header;
 use crate::login::Parameters;
-use crate::scsi::{Action, Range, Work};
+use crate::scsi::{Action, Member, Range, Work};
 use crate::wire;
 
 /// A command being executed.
@@ -25,6 +25,8 @@ pub struct Open {
     pub write_length: u32,
     /// Data the command is about, either way, in bytes. Against the two above it gives the residual.
     pub wanted: u32,
+    /// The most the initiator has room for by its CDB, in bytes: of what is not known when the command is decoded.
+    pub allocation: u32,
     /// How far the Data-In are.
     pub sending: Sending,
     pub state: State,
@@ -118,8 +120,8 @@ pub struct Session {
     /// Aborted while taken.
     pub dead: Vec<TaskId>,
     pub deferred: Vec<Deferred>,
-    /// Units with a unit attention to report.
-    pub attention: Vec<u16>,
+    /// Its place among the sessions of the target.
+    pub member: Member,
     pub logout: Option<Header>,
     /// Text collected over several requests.
     pub text: Vec<u8>,
@@ -132,7 +134,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(config: &TargetConfig, parameters: Parameters, discovery: bool) -> Self {
+    pub fn new(member: Member, parameters: Parameters, discovery: bool) -> Self {
         Self {
             parameters,
             discovery,
@@ -141,7 +143,7 @@ impl Session {
             waiting: VecDeque::new(),
             dead: Vec::new(),
             deferred: Vec::new(),
-            attention: config.units.iter().map(|unit| unit.number).collect(),
+            member,
             logout: None,
             text: Vec::new(),
             solicited: 0,

@@ -32,6 +32,7 @@ impl Connection {
             },
             5 => match known {
                 Some(number) => {
+                    session.member.reset(number);
                     self.events.push_back(Event::Reset { lun: Some(number) });
                     (COMPLETE, session.abort(|_, open| open.lun == number))
                 }
@@ -40,7 +41,7 @@ impl Connection {
             // TARGET WARM RESET and COLD RESET; the latter also ends the sessions.
             kind @ (6 | 7) => {
                 self.events.push_back(Event::Reset { lun: None });
-                session.attention = self.config.units.iter().map(|unit| unit.number).collect();
+                self.config.units.iter().for_each(|unit| session.member.reset(unit.number));
                 close = kind == 7;
                 (COMPLETE, session.abort(|_, _| true))
             }
@@ -94,16 +95,14 @@ impl Connection {
         self.send_status(&mut header, &[]);
     }
 
-    /// Another session reset this unit, or all of them: abort and report a unit attention.
+    /// Another session reset this unit, or all of them, or preempted this one: its tasks end without a word. What it is
+    /// told of is in the target's state.
     pub fn reset(&mut self, lun: Option<u16>) {
         let numbers: Vec<u16> = self.config.units.iter().map(|unit| unit.number).collect();
         match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Full(mut session) => {
                 for number in numbers.into_iter().filter(|number| lun.is_none_or(|lun| lun == *number)) {
                     session.abort(|_, open| open.lun == number);
-                    if !session.attention.contains(&number) {
-                        session.attention.push(number);
-                    }
                 }
                 self.grant(&mut session);
                 self.open_window(&session);

@@ -9,7 +9,8 @@ mod chap;
 mod negotiate;
 mod status;
 
-pub use chap::Challenge;
+use chap::{Algorithm, Counter};
+pub use chap::{Challenge, Mutual};
 pub use negotiate::Parameters;
 pub use status::Status;
 
@@ -79,9 +80,10 @@ enum Authentication {
     /// `AuthMethod=CHAP` was answered; the initiator names algorithms next.
     Method,
     /// The challenge was sent.
-    Challenged,
-    /// A response waits for its user's secret. Holds the transition the initiator asked for.
-    Verifying { response: Vec<u8>, transit: Option<Stage> },
+    Challenged(Algorithm),
+    /// A response waits for its user's secret. Holds the transition the initiator asked for, and its own challenge if it
+    /// wants this side to prove itself too.
+    Verifying { algorithm: Algorithm, response: Vec<u8>, counter: Option<Counter>, transit: Option<Stage> },
     /// Settled.
     Done,
 }
@@ -252,9 +254,6 @@ impl Login {
     ) -> Result<Step, Refusal> {
         let find = |wanted| pairs.iter().find(|(key, _)| *key == wanted).map(|(_, value)| *value);
         let stay = Stage::Security.bits() << 2;
-        if find("CHAP_I").is_some() || find("CHAP_C").is_some() {
-            return refuse(Status::AUTHENTICATION_FAILED, "mutual CHAP is not supported");
-        }
         match &self.authentication {
             Authentication::Open => match (find("AuthMethod"), config.chap) {
                 (Some(offered), chap) => {
@@ -277,20 +276,21 @@ impl Login {
                 (None, false) => self.proceed(Stage::Security, transit, answer),
             },
             Authentication::Method => {
-                if !find("CHAP_A").is_some_and(|list| list.split(',').any(|one| text::number(one) == Some(5)))
-                {
+                let Some(algorithm) = find("CHAP_A").and_then(Algorithm::choose) else {
                     return refuse(Status::AUTHENTICATION_FAILED, "no acceptable CHAP algorithm");
-                }
-                self.challenge.offer(&mut answer);
-                self.authentication = Authentication::Challenged;
+                };
+                self.challenge.offer(algorithm, &mut answer);
+                self.authentication = Authentication::Challenged(algorithm);
                 Ok(Step::Answer(stay, answer))
             }
-            Authentication::Challenged => {
+            Authentication::Challenged(algorithm) => {
+                let algorithm = *algorithm;
                 let (Some(user), Some(response)) = (find("CHAP_N"), find("CHAP_R").and_then(chap::decode))
                 else {
                     return refuse(Status::AUTHENTICATION_FAILED, "no CHAP response");
                 };
-                self.authentication = Authentication::Verifying { response, transit };
+                let counter = self.counter(find("CHAP_I"), find("CHAP_C"))?;
+                self.authentication = Authentication::Verifying { algorithm, response, counter, transit };
                 self.user = Some(user.to_owned());
                 Ok(Step::Secret(user.to_owned()))
             }
@@ -299,17 +299,57 @@ impl Login {
         }
     }
 
-    /// Continues after [`Step::Secret`]. An unknown user takes the same way as a wrong response.
-    pub fn verify(&mut self, secret: Option<&[u8]>) -> Result<Step, Refusal> {
+    /// The challenge that the initiator has for this side, if it has one.
+    fn counter(&self, identifier: Option<&str>, challenge: Option<&str>) -> Result<Option<Counter>, Refusal> {
+        let (identifier, challenge) = match (identifier, challenge) {
+            (None, None) => return Ok(None),
+            (Some(identifier), Some(challenge)) => (identifier, challenge),
+            _ => return refuse(Status::AUTHENTICATION_FAILED, "half a CHAP challenge"),
+        };
+        let identifier = text::number(identifier).and_then(|number| u8::try_from(number).ok());
+        let challenge = chap::decode(challenge).filter(|challenge| !challenge.is_empty());
+        let (Some(identifier), Some(challenge)) = (identifier, challenge) else {
+            return refuse(Status::AUTHENTICATION_FAILED, "malformed CHAP challenge");
+        };
+        let counter = Counter { identifier, challenge };
+        if self.challenge.is_reflected_by(&counter) {
+            return refuse(Status::AUTHENTICATION_FAILED, "this target's own CHAP challenge came back");
+        }
+        Ok(Some(counter))
+    }
+
+    /// Continues after [`Step::Secret`]. An unknown user takes the same way as a wrong response. `mutual` says who this
+    /// side is, if it can prove it.
+    pub fn verify(&mut self, secret: Option<&[u8]>, mutual: Option<Mutual<'_>>) -> Result<Step, Refusal> {
         let before = std::mem::replace(&mut self.authentication, Authentication::Open);
-        let Authentication::Verifying { response, transit } = before else {
+        let Authentication::Verifying { algorithm, response, counter, transit } = before else {
             return refuse(Status::TARGET_ERROR, "no response to verify");
         };
-        if !self.challenge.verify(secret, &response) {
+        if !self.challenge.verify(algorithm, secret, &response) {
             return refuse(Status::AUTHENTICATION_FAILED, "wrong CHAP user or response");
         }
+        let mut answer = Vec::new();
+        let Some(Counter { identifier, challenge }) = counter else {
+            self.authentication = Authentication::Done;
+            return self.proceed(Stage::Security, transit, answer);
+        };
+        let Some(mutual) = mutual else {
+            return refuse(Status::AUTHENTICATION_FAILED, "mutual CHAP is not configured");
+        };
+        // One secret both ways would let the initiator's answers be had from the target.
+        if secret == Some(mutual.secret) {
+            return refuse(Status::AUTHENTICATION_FAILED, "the same CHAP secret in both directions");
+        }
+        text::push(&mut answer, "CHAP_N", mutual.name);
+        text::push(
+            &mut answer,
+            "CHAP_R",
+            &chap::encode(&algorithm.response(identifier, mutual.secret, &challenge)),
+        );
         self.authentication = Authentication::Done;
-        self.proceed(Stage::Security, transit, Vec::new())
+        // The proof and the step that it allows come in one response: iPXE, which always asks for the step, takes a
+        // target that goes on without a proof for a false one, and libiscsi repeats its keys if it does not go on.
+        self.proceed(Stage::Security, transit, answer)
     }
 
     fn proceed(

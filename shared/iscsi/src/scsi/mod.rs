@@ -1,26 +1,35 @@
 //! SCSI for a logical unit with blocks (SPC-4, SBC-3): a command descriptor block becomes an [`Action`]; what it
 //! needs from the disk becomes [`Work`]; the [`Outcome`] becomes status and sense. One file per concern.
 //!
-//! Deliberately absent: MODE SELECT, reservations, COMPARE AND WRITE, protection information, third-party copy. Each
-//! is answered with INVALID COMMAND OPERATION CODE.
+//! Deliberately absent: MODE SELECT, protection information, third-party copy (an EXTENDED COPY that names other units
+//! is how CVE-2020-28374 read everybody's disks). Each is answered with INVALID COMMAND OPERATION CODE.
 //!
 //! Invariant: the range of every [`Work`] lies within the unit, computed without overflow.
 
+mod atomic;
 mod capacity;
 mod identity;
 mod inquiry;
 mod lba_status;
 mod mode_sense;
+mod prefetch;
 mod read_write;
 mod report_luns;
+mod reservation;
 mod sense;
+mod state;
 mod supported_opcodes;
 mod unmap;
 mod verify;
 mod vpd;
 mod write_same;
 
+pub(crate) use lba_status::answer as lba_status;
+pub use reservation::ServiceAction;
+pub(crate) use reservation::{Identity, Refused, Request, Reservations, class, read as persistent_in};
 pub use sense::{Sense, SenseKey};
+pub(crate) use state::Member;
+pub use state::TargetState;
 
 use crate::config::TargetConfig;
 use crate::wire;
@@ -99,6 +108,42 @@ pub enum Action {
         /// FUA.
         durable: bool,
     },
+    /// Write, then look at what is there.
+    WriteVerify(Range),
+    /// Compare the first half of the initiator's data, and write the second.
+    CompareAndWrite {
+        /// Where.
+        range: Range,
+        /// FUA.
+        durable: bool,
+    },
+    /// Write the initiator's data OR what is there.
+    Or {
+        /// Where.
+        range: Range,
+        /// FUA.
+        durable: bool,
+    },
+    /// RESERVE (6).
+    Reserve,
+    /// RELEASE (6).
+    Release,
+    /// PERSISTENT RESERVE IN.
+    PersistentIn {
+        /// Which.
+        service_action: u8,
+        /// In bytes.
+        allocation: u32,
+    },
+    /// PERSISTENT RESERVE OUT.
+    PersistentOut(ServiceAction),
+    /// GET LBA STATUS.
+    LbaStatus {
+        /// First byte.
+        offset: u64,
+        /// In bytes.
+        allocation: u32,
+    },
     /// Compare the initiator's data.
     Compare(Range),
     /// Read and throw away.
@@ -139,6 +184,37 @@ pub enum Work {
         /// Flush.
         durable: bool,
     },
+    /// Write and flush, then read it back: [`Outcome::Differs`] if it is something else.
+    WriteVerify {
+        /// First byte.
+        offset: u64,
+        /// What.
+        data: Vec<u8>,
+    },
+    /// If the disk holds the first half of the data, write the second half; else [`Outcome::Differs`]. Nothing else may
+    /// happen to the range in between.
+    CompareAndWrite {
+        /// First byte.
+        offset: u64,
+        /// What it should hold, then what it should hold afterwards.
+        data: Vec<u8>,
+        /// Flush.
+        durable: bool,
+    },
+    /// Write the data OR what the disk holds. Nothing else may happen to the range in between.
+    Or {
+        /// First byte.
+        offset: u64,
+        /// What.
+        data: Vec<u8>,
+        /// Flush.
+        durable: bool,
+    },
+    /// How the store keeps the bytes from here on: answer [`Outcome::Extent`].
+    Extent {
+        /// First byte.
+        offset: u64,
+    },
     /// Answer [`Outcome::Differs`] if the disk holds something else.
     Compare {
         /// First byte.
@@ -168,6 +244,22 @@ pub enum Work {
     Discard(Vec<Range>),
 }
 
+impl Work {
+    /// Whether it puts data on the disk.
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        matches!(
+            self,
+            Self::Write { .. }
+                | Self::WriteVerify { .. }
+                | Self::CompareAndWrite { .. }
+                | Self::Or { .. }
+                | Self::Repeat { .. }
+                | Self::Zero { .. }
+        )
+    }
+}
+
 /// How work ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -175,8 +267,20 @@ pub enum Outcome {
     Done,
     /// What was read.
     Data(Vec<u8>),
-    /// The comparison failed.
-    Differs,
+    /// The comparison failed at this byte of the data.
+    Differs {
+        /// From the start of what was compared.
+        at: u32,
+    },
+    /// Bytes from an offset on are kept, or are a hole.
+    Extent {
+        /// The first byte, as asked.
+        offset: u64,
+        /// How many, at least 1.
+        length: u64,
+        /// They have space.
+        allocated: bool,
+    },
     /// It failed.
     Failed(Fault),
 }
@@ -212,13 +316,21 @@ impl Action {
     #[must_use]
     pub fn data_out(&self) -> u32 {
         match self {
-            Self::Write { range, .. } | Self::Compare(range) => {
-                u32::try_from(range.length).unwrap_or(u32::MAX)
-            }
+            Self::Write { range, .. }
+            | Self::Or { range, .. }
+            | Self::Compare(range)
+            | Self::WriteVerify(range) => u32::try_from(range.length).unwrap_or(u32::MAX),
+            Self::CompareAndWrite { range, .. } => u32::try_from(range.length * 2).unwrap_or(u32::MAX),
+            Self::PersistentOut(_) => reservation::LIST,
             Self::WriteSame { block, .. } => *block,
             Self::Unmap(length) => *length,
             _ => 0,
         }
+    }
+
+    /// Whether other lengths than its own make no sense of it: one block, or two halves (SBC-3 sections 5.36, 5.2).
+    pub(crate) const fn needs_all_its_data(&self) -> bool {
+        matches!(self, Self::WriteSame { .. } | Self::CompareAndWrite { .. } | Self::PersistentOut(_))
     }
 
     /// The work, with the data that arrived. `Ok(None)`: there is nothing to do.
@@ -227,11 +339,38 @@ impl Action {
     /// The sense to answer with.
     pub(crate) fn into_work(self, unit: &Unit, data: Vec<u8>) -> Result<Option<Work>, Sense> {
         Ok(Some(match self {
-            Self::Nothing | Self::Reply(_) | Self::RequestSense { .. } => return Ok(None),
+            // What is answered without the disk.
+            Self::Nothing
+            | Self::Reply(_)
+            | Self::RequestSense { .. }
+            | Self::Reserve
+            | Self::Release
+            | Self::PersistentIn { .. }
+            | Self::PersistentOut(_) => return Ok(None),
+            Self::LbaStatus { offset, .. } => Work::Extent { offset },
             Self::Read(range) => Work::Read(range),
             Self::Check(range) => Work::Check(range),
             Self::Flush => Work::Flush,
-            Self::Write { .. } | Self::Compare(_) if data.is_empty() => return Ok(None),
+            Self::CompareAndWrite { range: Range { length: 0, .. }, .. } => return Ok(None),
+            Self::Write { .. } | Self::Compare(_) | Self::WriteVerify(_) | Self::Or { .. }
+                if data.is_empty() =>
+            {
+                return Ok(None);
+            }
+            Self::WriteVerify(range) => {
+                whole_blocks(unit, &data)?;
+                Work::WriteVerify { offset: range.offset, data }
+            }
+            Self::Or { range, durable } => {
+                whole_blocks(unit, &data)?;
+                Work::Or { offset: range.offset, data, durable }
+            }
+            Self::CompareAndWrite { range, durable } => {
+                if data.len() as u64 != range.length * 2 {
+                    return Err(Sense::INVALID_FIELD_IN_INFORMATION_UNIT);
+                }
+                Work::CompareAndWrite { offset: range.offset, data, durable }
+            }
             Self::Write { range, durable } => {
                 whole_blocks(unit, &data)?;
                 Work::Write { offset: range.offset, data, durable }
@@ -295,6 +434,23 @@ pub fn decode(config: &TargetConfig, number: Option<u16>, cdb: &[u8; 16]) -> Res
         0x08 | 0x28 | 0xa8 | 0x88 => read_write::decode_read(unit, cdb),
         0x0a | 0x2a | 0xaa | 0x8a => read_write::decode_write(unit, cdb),
         0x2f | 0xaf | 0x8f => verify::decode(unit, cdb),
+        0x2e | 0xae | 0x8e => verify::decode_write(unit, cdb),
+        0x34 | 0x90 => prefetch::decode(unit, cdb),
+        0x89 => atomic::decode_compare_and_write(unit, cdb),
+        0x8b => atomic::decode_or_write(unit, cdb),
+        0x16 if wire::u8_at(cdb, 1) & 0x01 == 0 => Ok(Action::Reserve),
+        0x17 if wire::u8_at(cdb, 1) & 0x01 == 0 => Ok(Action::Release),
+        // Reservations of a part of a unit (SPC-2 section 7.21.3).
+        0x16 | 0x17 => Err(Sense::INVALID_FIELD_IN_CDB),
+        0x5e if service_action(cdb) <= 3 => Ok(Action::PersistentIn {
+            service_action: service_action(cdb),
+            allocation: u32::from(wire::u16_at(cdb, 7)),
+        }),
+        0x5e => Err(Sense::INVALID_FIELD_IN_CDB),
+        0x5f => match wire::u32_at(cdb, 5) {
+            reservation::LIST => ServiceAction::read(cdb).map(Action::PersistentOut),
+            _ => Err(Sense::PARAMETER_LIST_LENGTH),
+        },
         0x35 | 0x91 => read_write::decode_flush(unit, cdb),
         0x41 | 0x93 => write_same::decode(unit, cdb),
         0x42 => unmap::decode(unit, cdb),

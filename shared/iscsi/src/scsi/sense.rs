@@ -14,18 +14,20 @@ pub enum SenseKey {
     Miscompare = 0xe,
 }
 
-/// Key, additional sense code and qualifier.
+/// Key, additional sense code and qualifier, and where it happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sense {
     /// Key.
     pub key: SenseKey,
     /// Code and qualifier, as in `0x2400`.
     pub code: u16,
+    /// INFORMATION: for MISCOMPARE the first byte that differs, counted from the start of the data (SBC-3 section 4.22).
+    pub information: Option<u32>,
 }
 
 impl Sense {
     const fn new(key: SenseKey, code: u16) -> Self {
-        Self { key, code }
+        Self { key, code, information: None }
     }
 
     /// Nothing to report.
@@ -50,6 +52,16 @@ impl Sense {
     pub const NO_SAVED_PARAMETERS: Self = Self::new(SenseKey::IllegalRequest, 0x3900);
     /// INVALID FIELD IN COMMAND INFORMATION UNIT: the data promised does not fit the command.
     pub const INVALID_FIELD_IN_INFORMATION_UNIT: Self = Self::new(SenseKey::IllegalRequest, 0x0e03);
+    /// INVALID RELEASE OF PERSISTENT RESERVATION.
+    pub const INVALID_RELEASE: Self = Self::new(SenseKey::IllegalRequest, 0x2604);
+    /// INSUFFICIENT REGISTRATION RESOURCES.
+    pub const INSUFFICIENT_REGISTRATION_RESOURCES: Self = Self::new(SenseKey::IllegalRequest, 0x5504);
+    /// RESERVATIONS PREEMPTED.
+    pub const RESERVATIONS_PREEMPTED: Self = Self::new(SenseKey::UnitAttention, 0x2a03);
+    /// RESERVATIONS RELEASED.
+    pub const RESERVATIONS_RELEASED: Self = Self::new(SenseKey::UnitAttention, 0x2a04);
+    /// REGISTRATIONS PREEMPTED.
+    pub const REGISTRATIONS_PREEMPTED: Self = Self::new(SenseKey::UnitAttention, 0x2a05);
     /// POWER ON, RESET, OR BUS DEVICE RESET OCCURRED.
     pub const RESET: Self = Self::new(SenseKey::UnitAttention, 0x2900);
     /// WRITE PROTECTED.
@@ -63,11 +75,21 @@ impl Sense {
     /// MISCOMPARE DURING VERIFY OPERATION.
     pub const MISCOMPARE: Self = Self::new(SenseKey::Miscompare, 0x1d00);
 
-    /// Fixed format, current error: 18 bytes (SPC-4 section 4.5.3).
+    /// The same, with INFORMATION.
+    #[must_use]
+    pub const fn at(self, information: u32) -> Self {
+        Self { information: Some(information), ..self }
+    }
+
+    /// Fixed format, current error: 18 bytes (SPC-4 section 4.5.3). VALID says that there is INFORMATION.
     #[must_use]
     pub const fn fixed(self) -> [u8; 18] {
         let [code, qualifier] = self.code.to_be_bytes();
-        [0x70, 0, self.key as u8, 0, 0, 0, 0, 10, 0, 0, 0, 0, code, qualifier, 0, 0, 0, 0]
+        let (response, [a, b, c, d]) = match self.information {
+            Some(information) => (0xf0, information.to_be_bytes()),
+            None => (0x70, [0; 4]),
+        };
+        [response, 0, self.key as u8, a, b, c, d, 10, 0, 0, 0, 0, code, qualifier, 0, 0, 0, 0]
     }
 
     /// Descriptor format, without descriptors: 8 bytes (SPC-4 section 4.5.2).

@@ -1,4 +1,5 @@
-//! VERIFY (10), (12), (16) (SBC-3 section 5.28): without data it reads, with BYTCHK 01b it compares.
+//! VERIFY (10), (12), (16) (SBC-3 section 5.28): without data it reads, with BYTCHK 01b it compares. WRITE AND VERIFY
+//! (10), (12), (16) (section 5.33): what was written is on stable storage, is read back and compared, whatever BYTCHK asks.
 
 use super::read_write::{extent, transfer};
 use super::{Action, Range, Sense, Unit};
@@ -19,4 +20,13 @@ pub fn decode(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
         1 => Ok(Action::Compare(transfer(unit, &extent)?)),
         _ => Err(Sense::INVALID_FIELD_IN_CDB),
     }
+}
+
+pub fn decode_write(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
+    let extent = extent(cdb);
+    unit.writable()?;
+    if extent.flags >> 1 & 0x03 > 1 {
+        return Err(Sense::INVALID_FIELD_IN_CDB);
+    }
+    Ok(Action::WriteVerify(transfer(unit, &extent)?))
 }

@@ -2,6 +2,7 @@
 //!
 //! The limits of page B0h are the constants that commands are checked against.
 
+use super::atomic::COMPARE_AND_WRITE_BLOCKS_MAX;
 use super::inquiry::NO_UNIT;
 use super::unmap::{DESCRIPTORS_MAX, UNMAP_BLOCKS_MAX};
 use super::write_same::WRITE_SAME_BLOCKS_MAX;
@@ -68,7 +69,7 @@ fn block_limits(unit: &Unit) -> Vec<u8> {
     let mut page = vec![0; 60];
     let page_blocks = (4096 / unit.block_size).max(1);
     // WSNZ: WRITE SAME needs a number of blocks.
-    wire::put(&mut page, 0, &[0x01]);
+    wire::put(&mut page, 0, &[0x01, COMPARE_AND_WRITE_BLOCKS_MAX]);
     wire::put(&mut page, 2, &u16::try_from(page_blocks).unwrap_or(1).to_be_bytes());
     wire::put(&mut page, 4, &(TRANSFER_MAX / unit.block_size).to_be_bytes());
     wire::put(&mut page, 8, &(256 * 1024 / unit.block_size).to_be_bytes());

@@ -115,7 +115,7 @@ fn ranges_are_checked_without_overflow() {
 #[test]
 fn what_is_not_known_is_refused_in_the_right_way() {
     let mut pair = Pair::ready(&[]);
-    assert_eq!(pair.command(5, 0, &[0x89; 16], 0, 0, &[])[0].sense(), (5, 0x2000));
+    assert_eq!(pair.command(5, 0, &[0x83; 16], 0, 0, &[])[0].sense(), (5, 0x2000));
     assert_eq!(pair.command(5, 7, &[0; 6], 0, 0, &[])[0].sense(), (5, 0x2500));
     assert_eq!(pair.command(5, 1, &ten(0x2a, 0, 1), 0x20, 512, &[])[0].sense(), (7, 0x2700));
     assert_eq!(pair.command(5, 0, &[0x1a, 0, 0xff, 0, 255, 0], 0x40, 255, &[])[0].sense(), (5, 0x3900));

@@ -10,12 +10,15 @@
     reason = "tests"
 )]
 
+mod atomic;
 mod chap;
 mod commands;
+mod digests;
 mod discovery;
 mod fuzz;
 mod login;
 mod malformed;
 mod pair;
+mod reservations;
 mod task_management;
 mod writes;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bmi_iscsi::{
-    Candidate, CloseReason, Connection, Event, LoginStatus, Outcome, Seed, TargetConfig, TaskId, Unit,
-    UnitKind, Work,
+    Candidate, CloseReason, Connection, Event, LoginStatus, Mutual, Outcome, Seed, TargetConfig, TargetState,
+    TaskId, Unit, UnitKind, Work,
 };
 
 pub const TARGET: &str = "iqn.2026-01.example:disk";
@@ -26,6 +26,10 @@ impl Answer {
 
     pub fn word(&self, at: usize) -> u32 {
         u32::from_be_bytes(self.header[at..at + 4].try_into().unwrap())
+    }
+
+    pub fn word_of_data(&self, at: usize) -> u32 {
+        u32::from_be_bytes(self.data[at..at + 4].try_into().unwrap())
     }
 
     pub fn text(&self) -> Vec<String> {
@@ -49,6 +53,9 @@ impl Answer {
 
 pub struct Pair {
     pub target: Connection,
+    /// What it shares with other pairs.
+    pub state: TargetState,
+    pub isid: u8,
     pub now: Instant,
     pub answers: VecDeque<Answer>,
     pub refused: Vec<(LoginStatus, &'static str)>,
@@ -57,6 +64,7 @@ pub struct Pair {
     /// What the target says to a candidate, at once.
     pub decision: Option<Result<u16, (LoginStatus, &'static str)>>,
     pub secret: Option<Vec<u8>>,
+    pub mutual: Option<Mutual<'static>>,
     /// Work is kept in `held` instead of being done.
     pub slow: bool,
     pub held: Vec<(TaskId, Work)>,
@@ -85,6 +93,19 @@ pub fn config() -> TargetConfig {
 
 impl Pair {
     pub fn new(config: TargetConfig) -> Self {
+        let state = TargetState::new(&config);
+        Self::sharing(config, state, 1)
+    }
+
+    /// Another session of the same target, from another nexus. It has a disk of its own all the same.
+    pub fn beside(&self, isid: u8) -> Self {
+        let mut pair = Self::sharing(config(), self.state.clone(), isid);
+        pair.log_in(&[]);
+        pair.clear_attentions();
+        pair
+    }
+
+    fn sharing(config: TargetConfig, state: TargetState, isid: u8) -> Self {
         let seed = Seed {
             chap_identifier: 9,
             chap_challenge: *b"0123456789abcdef",
@@ -92,7 +113,9 @@ impl Pair {
         };
         let now = Instant::now();
         Self {
-            target: Connection::new(Arc::new(config), seed, now),
+            target: Connection::new(Arc::new(config), state.clone(), seed, now),
+            state,
+            isid,
             now,
             answers: VecDeque::new(),
             refused: Vec::new(),
@@ -100,6 +123,7 @@ impl Pair {
             others: Vec::new(),
             decision: Some(Ok(1)),
             secret: None,
+            mutual: None,
             slow: false,
             held: Vec::new(),
             disk: vec![0; 4096 * 512],
@@ -113,10 +137,14 @@ impl Pair {
     pub fn ready(keys: &[&str]) -> Self {
         let mut pair = Self::new(config());
         pair.log_in(keys);
-        for lun in 0..2 {
-            assert_eq!(pair.command(1, lun, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2900));
-        }
+        pair.clear_attentions();
         pair
+    }
+
+    fn clear_attentions(&mut self) {
+        for lun in 0..2 {
+            assert_eq!(self.command(1, lun, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2900));
+        }
     }
 
     pub fn log_in(&mut self, keys: &[&str]) -> Answer {
@@ -144,7 +172,7 @@ impl Pair {
         let mut header = [0; 48];
         header[0] = 0x43;
         header[1] = flags;
-        header[8..14].copy_from_slice(&[0, 2, 0x3d, 0, 0, 1]);
+        header[8..14].copy_from_slice(&[0, 2, 0x3d, 0, 0, self.isid]);
         header[16..20].copy_from_slice(&[0, 0, 0, 77]);
         header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
         header
@@ -208,7 +236,7 @@ impl Pair {
             while let Some(event) = self.target.poll_event() {
                 idle = false;
                 match event {
-                    Event::Secret { .. } => self.target.secret(self.secret.clone().as_deref()),
+                    Event::Secret { .. } => self.target.secret(self.secret.clone().as_deref(), self.mutual),
                     Event::Admit(candidate) => {
                         self.candidates.push(candidate);
                         if let Some(decision) = self.decision {
@@ -266,7 +294,35 @@ impl Pair {
                 self.disk[span(offset, data.len())].copy_from_slice(&data);
                 Outcome::Done
             }
-            Work::Compare { offset, data } if self.disk[span(offset, data.len())] != data => Outcome::Differs,
+            Work::Compare { offset, data } if self.disk[span(offset, data.len())] != data => {
+                Outcome::Differs { at: 0 }
+            }
+            Work::WriteVerify { offset, data } => {
+                self.disk[span(offset, data.len())].copy_from_slice(&data);
+                Outcome::Done
+            }
+            Work::CompareAndWrite { offset, data, .. } => {
+                let (expected, new) = data.split_at(data.len() / 2);
+                let held = &mut self.disk[span(offset, new.len())];
+                match held.iter().zip(expected).position(|(held, expected)| held != expected) {
+                    Some(at) => Outcome::Differs { at: at as u32 },
+                    None => {
+                        held.copy_from_slice(new);
+                        Outcome::Done
+                    }
+                }
+            }
+            Work::Or { offset, data, .. } => {
+                let held = &mut self.disk[span(offset, data.len())];
+                held.iter_mut().zip(data).for_each(|(held, new)| *held |= new);
+                Outcome::Done
+            }
+            // The first 64 KiB have space.
+            Work::Extent { offset } => Outcome::Extent {
+                offset,
+                length: if offset < 65_536 { 65_536 - offset } else { self.disk.len() as u64 - offset },
+                allocated: offset < 65_536,
+            },
             Work::Zero { range, .. } => {
                 self.disk[span(range.offset, range.length as usize)].fill(0);
                 Outcome::Done

@@ -61,10 +61,17 @@ fn a_unit_reset_ends_that_unit_only_and_is_told_to_others() {
 #[test]
 fn a_reset_by_another_session_aborts_and_leaves_a_unit_attention() {
     let mut pair = Pair::ready(&["ImmediateData=No"]);
+    let mut other = pair.beside(2);
     pair.command(6, 0, &ten(0x2a, 0, 1), 0x20, 512, &[]);
+    manage(&mut other, 5, 0, u32::MAX);
+    assert_eq!(response(&mut other), 0);
+    // What the caller does for every other session.
     pair.target.reset(Some(0));
-    assert_eq!(pair.command(7, 1, &[0; 6], 0, 0, &[])[0].status(), 0);
-    assert_eq!(pair.command(7, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2900));
+    for session in [&mut pair, &mut other] {
+        assert_eq!(session.command(7, 1, &[0; 6], 0, 0, &[])[0].status(), 0);
+        assert_eq!(session.command(7, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2900));
+        assert_eq!(session.command(7, 0, &[0; 6], 0, 0, &[])[0].status(), 0, "once");
+    }
 }
 
 #[test]

@@ -193,6 +193,18 @@ impl Server {
                             .filter(|peer| peer.id != by)
                             .for_each(|peer| peer.connection.reset(lun));
                     }
+                    Request::Preempted { lun, whose } => {
+                        let theirs = |peer: &&mut Peer| {
+                            let held = peer.holding.as_ref();
+                            held.is_some_and(|held| {
+                                whose.iter().any(|(name, isid)| (name, isid) == (&held.initiator, &held.isid))
+                            })
+                        };
+                        self.peers
+                            .iter_mut()
+                            .filter(theirs)
+                            .for_each(|peer| peer.connection.reset(Some(lun)));
+                    }
                 }
             }
             self.decide_contender(now);

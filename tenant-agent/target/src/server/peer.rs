@@ -114,7 +114,7 @@ impl Peer {
             id,
             stream,
             address,
-            connection: Connection::new(Arc::clone(&shared.config), seed, now),
+            connection: Connection::new(Arc::clone(&shared.config), shared.state.clone(), seed, now),
             candidate: None,
             holding: None,
             heard: false,
@@ -277,7 +277,8 @@ impl Peer {
         match event {
             Event::Secret { user } => {
                 let secret = shared.credentials.secret(&user);
-                self.connection.secret(secret.as_ref().map(|secret| secret.expose().as_bytes()));
+                let secret = secret.as_ref().map(|secret| secret.expose().as_bytes());
+                self.connection.secret(secret, shared.credentials.mutual());
             }
             Event::Admit(candidate) => {
                 self.candidate = Some(candidate);
@@ -288,6 +289,7 @@ impl Peer {
                 shared.say(&TargetEvent::LoginRefused { peer: self.address, reason: reason.to_owned() });
             }
             Event::Reset { lun } => shared.requests.push(Request::Reset { by: self.id, lun }),
+            Event::Preempted { lun, whose } => shared.requests.push(Request::Preempted { lun, whose }),
             Event::Alive => {}
         }
     }
@@ -300,7 +302,7 @@ impl Peer {
                 holding.has_read = true;
                 shared.say(&TargetEvent::FirstRead);
             }
-            Work::Write { .. } | Work::Repeat { .. } | Work::Zero { .. } if !holding.has_written => {
+            work if work.writes() && !holding.has_written => {
                 holding.has_written = true;
                 shared.say(&TargetEvent::FirstWrite);
             }

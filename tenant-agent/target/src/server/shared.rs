@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::event::TargetEvent;
-use bmi_iscsi::{Fault, Outcome, TargetConfig, Task, TaskId, Work};
+use bmi_iscsi::{Fault, Isid, Outcome, TargetConfig, TargetState, Task, TaskId, Work};
 
 use super::worker::{Done, Worker};
 use crate::credentials::Credentials;
@@ -23,6 +23,8 @@ pub enum Request {
     Admit(u64),
     /// Tell the others that a unit, or all, were reset.
     Reset { by: u64, lun: Option<u16> },
+    /// End the tasks of these initiators' sessions.
+    Preempted { lun: u16, whose: Vec<(String, Isid)> },
 }
 
 /// What became of work.
@@ -35,6 +37,7 @@ pub enum Executed {
 
 pub struct Shared {
     pub config: Arc<TargetConfig>,
+    pub state: TargetState,
     pub credentials: Credentials,
     pub requests: Vec<Request>,
     pub buffer: Vec<u8>,
@@ -56,6 +59,7 @@ impl Shared {
         worker: Worker,
     ) -> Self {
         Self {
+            state: TargetState::new(&config),
             config,
             credentials,
             requests: Vec::new(),

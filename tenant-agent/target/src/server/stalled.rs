@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use bmi_block::{BlockDevice, BlockError};
+use bmi_block::{BlockDevice, BlockError, Extent};
 use clap::Parser;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
@@ -87,6 +87,10 @@ impl BlockDevice for Gated {
 
     fn write_zeroes(&self, _: u64, _: u64) -> Result<(), BlockError> {
         Ok(())
+    }
+
+    fn extent(&self, offset: u64) -> Result<Extent, BlockError> {
+        Ok(Extent { length: self.size() - offset, allocated: true })
     }
 }
 

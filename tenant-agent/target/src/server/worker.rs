@@ -181,7 +181,7 @@ fn start(bell: &Arc<Bell>) -> Option<Sender<Job>> {
 
 fn work_on(Job { peer, task, disk, work, buffer }: Job) -> Done {
     let mut moved = Moved::default();
-    let wrote = matches!(work, Work::Write { .. } | Work::Repeat { .. });
+    let wrote = work.writes();
     let size = size(&work);
     let (outcome, spent) = disk.execute(work, buffer, &mut moved);
     Done { peer, task, lun: disk.unit.number, outcome, spent, moved, wrote, size }

@@ -14,20 +14,21 @@ fn status(arguments: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn what_cannot_be_understood_is_a_usage_error() {
     let base = ["--listen", "127.0.0.1:0", "--target", NAME];
-    let cases: [&[&str]; 8] = [
+    let cases: [&[&str]; 9] = [
         &[],
         &["--lun", "x"],
         &["--lun", "0=memory:1M", "--lun", "0=memory:1M"],
         &["--lun", "0=memory:1M", "--chap-user", "u"],
         &["--lun", "0=memory:1M", "--chap-user", "u", "--chap-secret-file", "s", "--boot-gate", "g"],
-        &["--lun", "0=nbd+unix:///?socket=/x"],
-        &["--lun", "0=memory:1M", "--block-size", "4096"],
+        &["--lun", "0=memory:1M", "--block-size", "1024"],
         &["--lun", "0=memory:1M", "--mutual-user", "u", "--mutual-secret-file", "s"],
+        &["--lun", "0=memory:1M", "--chap-user", "u", "--chap-secret-file", "s", "--mutual-user", "m"],
+        &["--lun", "0=nbd+unix:///?socket=/x"],
     ];
     for (at, case) in cases.into_iter().enumerate() {
         let (code, text) = status(&[&base, case].concat());
         assert_eq!(code, Some(2), "{case:?}: {text}");
-        assert_eq!(text.contains("not supported yet"), at >= 5, "{text}");
+        assert_eq!(text.contains("not supported yet"), at >= 8, "{text}");
     }
 }
 
@@ -38,10 +39,17 @@ fn what_cannot_be_started_says_why() {
     let odd = directory.path().join("odd");
     std::fs::write(&odd, [0; 700]).unwrap();
     let odd = format!("0=file:{}", odd.display());
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "sixteen letters!").unwrap();
+    let secret = secret.display().to_string();
+    let same = ["--lun", "0=memory:1M", "--chap-user", "u", "--chap-secret-file", &secret];
+    let same = [&same[..], &["--mutual-user", "m", "--mutual-secret-file", &secret]].concat();
     for case in [
         &["--lun", "0=file:/does/not/exist"][..],
         &["--lun", &odd],
         &["--lun", "0=memory:1M", "--boot-gate", "/does/not/exist"],
+        &["--lun", "0=memory:4608", "--block-size", "4096"],
+        &same,
     ] {
         let (code, text) = status(&[&base, case].concat());
         assert_eq!(code, Some(1), "{case:?}");

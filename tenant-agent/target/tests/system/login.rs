@@ -53,3 +53,34 @@ fn chap_lets_in_one_user_with_one_secret() {
     assert_eq!(events.iter().filter(|event| matches!(event, TargetEvent::LoginRefused { .. })).count(), 3);
     assert_eq!(events.iter().filter(|event| matches!(event, TargetEvent::Login { .. })).count(), 1);
 }
+
+#[test]
+fn t3_libiscsi_logs_in_with_mutual_chap_and_finds_a_target_out_that_is_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (theirs, ours) = (file("theirs", "sixteen-letters!\n"), file("ours", "the-targets-own!\n"));
+    let target = Target::start(&[
+        "--lun",
+        "0=memory:1M",
+        "--chap-user",
+        "node",
+        "--chap-secret-file",
+        &theirs,
+        "--mutual-user",
+        "target",
+        "--mutual-secret-file",
+        &ours,
+    ]);
+    let inquire = |name: &str, secret: &str| {
+        let url = target.url_as("node", "sixteen-letters!");
+        run("iscsi-inq", &[&format!("{url}?target_user={name}&target_password={secret}")]).status.success()
+    };
+    assert!(inquire("target", "the-targets-own!"));
+    assert!(!inquire("target", "anothers-secret!"));
+    assert!(!inquire("another", "the-targets-own!"));
+    assert!(run("iscsi-inq", &[&target.url_as("node", "sixteen-letters!")]).status.success(), "one way too");
+}

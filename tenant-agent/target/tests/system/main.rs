@@ -12,7 +12,6 @@
 
 mod boot_gate;
 mod command_line;
-mod conformance;
 mod firmware;
 mod images;
 mod login;

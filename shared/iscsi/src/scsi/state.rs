@@ -1,0 +1,124 @@
+//! What the sessions of one target share: reservations, and unit attentions that one causes for another.
+//!
+//! Invariants: an attention is reported once, to the nexus it is for; a nexus has at most [`ATTENTIONS_MAX`] of a unit,
+//! and those of a nexus end with it; RESERVE (6) ends with its nexus, registrations do not.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Sense;
+use super::reservation::{Class, Identity, Reservations};
+use crate::config::TargetConfig;
+
+/// Attentions of one unit that wait for one nexus. More are dropped: the first ones tell that much has changed.
+const ATTENTIONS_MAX: usize = 8;
+
+#[derive(Debug)]
+struct Nexus {
+    id: u64,
+    who: Identity,
+    attentions: VecDeque<(u16, Sense)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    units: Vec<(u16, Reservations)>,
+    nexuses: Vec<Nexus>,
+    next: u64,
+}
+
+/// The state of one target; each of its connections has a handle.
+#[derive(Debug, Clone)]
+pub struct TargetState(Arc<Mutex<State>>);
+
+impl TargetState {
+    /// Of a target that nobody has reserved.
+    #[must_use]
+    pub fn new(config: &TargetConfig) -> Self {
+        let units = config.units.iter().map(|unit| (unit.number, Reservations::default())).collect();
+        Self(Arc::new(Mutex::new(State { units, ..State::default() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new nexus, which has to be told that it is one (POWER ON, RESET, OR BUS DEVICE RESET OCCURRED).
+    pub(crate) fn join(&self, who: Identity) -> Member {
+        let mut state = self.lock();
+        state.next += 1;
+        let id = state.next;
+        let attentions = state.units.iter().map(|(number, _)| (*number, Sense::RESET)).collect();
+        state.nexuses.push(Nexus { id, who: who.clone(), attentions });
+        drop(state);
+        Member { state: self.clone(), id, who }
+    }
+}
+
+/// A nexus. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Member {
+    state: TargetState,
+    id: u64,
+    who: Identity,
+}
+
+impl Member {
+    /// Takes the next attention of a unit.
+    pub fn take_attention(&self, lun: u16) -> Option<Sense> {
+        let mut state = self.state.lock();
+        let nexus = state.nexuses.iter_mut().find(|nexus| nexus.id == self.id)?;
+        let at = nexus.attentions.iter().position(|(number, _)| *number == lun)?;
+        nexus.attentions.remove(at).map(|(_, sense)| sense)
+    }
+
+    /// A reset of a unit: everybody is told, also whoever asked for it (SAM-5 section 6.3.3), and RESERVE (6) is over.
+    pub fn reset(&self, lun: u16) {
+        let mut state = self.state.lock();
+        for nexus in &mut state.nexuses {
+            // It says that everything else may have changed too.
+            nexus.attentions.retain(|(number, _)| *number != lun);
+            nexus.attentions.push_back((lun, Sense::RESET));
+        }
+        if let Some((_, reservations)) = state.units.iter_mut().find(|(number, _)| *number == lun) {
+            reservations.reset();
+        }
+    }
+
+    /// Whether a reservation lets a command of this class through.
+    pub fn admits(&self, lun: u16, class: Class) -> bool {
+        self.with(lun, |reservations, who| reservations.admits(who, class)).unwrap_or(true)
+    }
+
+    /// Does something with the reservations of a unit.
+    pub fn with<T>(&self, lun: u16, act: impl FnOnce(&mut Reservations, &Identity) -> T) -> Option<T> {
+        let mut state = self.state.lock();
+        let (_, reservations) = state.units.iter_mut().find(|(number, _)| *number == lun)?;
+        Some(act(reservations, &self.who))
+    }
+
+    /// Tells others of what a reservation did to them.
+    pub fn tell(&self, lun: u16, attentions: &[(Identity, Sense)]) {
+        let mut state = self.state.lock();
+        for nexus in &mut state.nexuses {
+            let told = attentions.iter().filter(|(who, _)| *who == nexus.who);
+            for (_, sense) in told {
+                let waiting = nexus.attentions.iter().filter(|(number, _)| *number == lun).count();
+                if waiting < ATTENTIONS_MAX && !nexus.attentions.contains(&(lun, *sense)) {
+                    nexus.attentions.push_back((lun, *sense));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        state.nexuses.retain(|nexus| nexus.id != self.id);
+        // Another connection of the same nexus has taken its place already, if it was reinstated.
+        if !state.nexuses.iter().any(|nexus| nexus.who == self.who) {
+            state.units.iter_mut().for_each(|(_, reservations)| reservations.release(&self.who));
+        }
+    }
+}
