@@ -17,6 +17,7 @@ mod firmware;
 mod hostile;
 mod images;
 mod login;
+mod reset;
 mod takeover;
 mod target;
 mod wire;
