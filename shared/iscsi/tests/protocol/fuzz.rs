@@ -1,6 +1,9 @@
+//! Random bytes, random PDUs and random login text.
+
 use proptest::prelude::*;
 
-use crate::pair::{Pair, config};
+use crate::chap::{SECRET, guarded, response};
+use crate::pair::{INITIATOR, Pair, TARGET, config};
 
 /// Bytes that look a little like PDUs: a plausible opcode, small lengths, small tags.
 fn pdu() -> impl Strategy<Value = Vec<u8>> {
@@ -31,6 +34,50 @@ fn pdu() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
+/// Pieces of a login, most of them good ones: enough of those in the right order are a session.
+fn login_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        6 => Just(format!("InitiatorName={INITIATOR}\0TargetName={TARGET}\0")),
+        6 => Just("AuthMethod=CHAP,None\0".to_owned()),
+        6 => Just("CHAP_A=5\0".to_owned()),
+        1 => Just("AuthMethod=None\0".to_owned()),
+        4 => Just("CHAP_N=node\0".to_owned()),
+        4 => Just(format!("{}\0", response(SECRET))),
+        2 => Just(format!("{}\0", response(b"another secret 16"))),
+        2 => Just("CHAP_R=0x\0".to_owned()),
+        1 => Just("CHAP_I=1\0CHAP_C=0x00\0".to_owned()),
+        1 => Just("SessionType=Discovery\0".to_owned()),
+        2 => "[A-Za-z_]{1,8}=[ -~]{0,20}\0",
+        1 => "[ -~\0=]{0,20}",
+    ]
+}
+
+/// Requests of a few pieces each, with their flags: usually those of the security stage.
+fn login_requests() -> impl Strategy<Value = Vec<(u8, Vec<String>)>> {
+    let flags = prop_oneof![
+        8 => prop::sample::select(vec![0x00_u8, 0x81, 0x83]),
+        2 => prop::sample::select(vec![0x04, 0x40, 0x44, 0x80, 0x84, 0x87, 0xc1]),
+        1 => any::<u8>(),
+    ];
+    prop::collection::vec((flags, prop::collection::vec(login_text(), 0..4)), 1..7)
+}
+
+/// The requests of a good login, of which any may be replaced.
+fn spoiled_logins() -> impl Strategy<Value = Vec<(u8, Vec<String>)>> {
+    let good = [
+        (0x00, vec![format!("InitiatorName={INITIATOR}\0TargetName={TARGET}\0AuthMethod=CHAP\0")]),
+        (0x00, vec!["CHAP_A=5\0".to_owned()]),
+        (0x83, vec!["CHAP_N=node\0".to_owned(), format!("{}\0", response(SECRET))]),
+    ];
+    (login_requests(), prop::array::uniform3(prop::option::weighted(0.8, Just(())))).prop_map(
+        move |(others, kept)| {
+            let mut others = others.into_iter();
+            let kept = good.iter().zip(kept);
+            kept.filter_map(|(good, kept)| kept.map(|()| good.clone()).or_else(|| others.next())).collect()
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -52,6 +99,25 @@ proptest! {
         for piece in pdus.concat().chunks(cut) {
             pair.raw(piece);
             prop_assert!(pair.held.len() <= 136);
+        }
+    }
+
+    #[test]
+    fn only_the_right_secret_leads_to_a_session(
+        requests in prop_oneof![login_requests(), spoiled_logins()],
+    ) {
+        let mut pair = guarded();
+        let mut proved = false;
+        for (flags, text) in requests {
+            let text = text.concat();
+            proved |= text.contains(&response(SECRET));
+            let header = pair.login_header(flags);
+            pair.send(&header, text.as_bytes());
+            if pair.target.established() || !pair.candidates.is_empty() {
+                prop_assert!(proved);
+                prop_assert_eq!(pair.candidates[0].user.as_deref(), Some("node"));
+                break;
+            }
         }
     }
 }

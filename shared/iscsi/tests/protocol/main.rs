@@ -16,6 +16,8 @@ mod discovery;
 mod fuzz;
 mod login;
 mod malformed;
+mod operations;
 mod pair;
+mod rig;
 mod task_management;
 mod writes;
