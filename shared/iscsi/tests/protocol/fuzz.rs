@@ -62,18 +62,28 @@ fn login_requests() -> impl Strategy<Value = Vec<(u8, Vec<String>)>> {
     prop::collection::vec((flags, prop::collection::vec(login_text(), 0..4)), 1..7)
 }
 
-/// The requests of a good login, of which any may be replaced.
+/// The requests of a good login up to its proof, of which any may be replaced.
 fn spoiled_logins() -> impl Strategy<Value = Vec<(u8, Vec<String>)>> {
-    let good = [
-        (0x00, vec![format!("InitiatorName={INITIATOR}\0TargetName={TARGET}\0AuthMethod=CHAP\0")]),
-        (0x00, vec!["CHAP_A=5\0".to_owned()]),
-        (0x83, vec!["CHAP_N=node\0".to_owned(), format!("{}\0", response(SECRET))]),
-    ];
-    (login_requests(), prop::array::uniform3(prop::option::weighted(0.8, Just(())))).prop_map(
-        move |(others, kept)| {
+    let proof = prop::sample::select(vec![
+        response(SECRET),
+        response(b"another secret 16"),
+        "CHAP_R=0x".to_owned(),
+        "CHAP_R=0x00000000000000000000000000000000".to_owned(),
+    ]);
+    (login_requests(), proof, prop::array::uniform3(prop::bool::weighted(0.8))).prop_map(
+        |(others, proof, kept)| {
+            let names = format!("InitiatorName={INITIATOR}\0TargetName={TARGET}\0");
+            let good = [
+                (0x00, vec![names, "AuthMethod=CHAP\0".to_owned()]),
+                (0x00, vec!["CHAP_A=5\0".to_owned()]),
+                (0x83, vec!["CHAP_N=node\0".to_owned(), format!("{proof}\0")]),
+            ];
             let mut others = others.into_iter();
-            let kept = good.iter().zip(kept);
-            kept.filter_map(|(good, kept)| kept.map(|()| good.clone()).or_else(|| others.next())).collect()
+            let chosen = good
+                .into_iter()
+                .zip(kept)
+                .filter_map(|(good, kept)| if kept { Some(good) } else { others.next() });
+            chosen.collect()
         },
     )
 }
@@ -101,6 +111,11 @@ proptest! {
             prop_assert!(pair.held.len() <= 136);
         }
     }
+}
+
+proptest! {
+    // Many, since they are short, and few come near a session.
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 4096, ..ProptestConfig::default() })]
 
     #[test]
     fn only_the_right_secret_leads_to_a_session(

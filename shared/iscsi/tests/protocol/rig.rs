@@ -11,15 +11,28 @@ use crate::pair::{INITIATOR, TARGET, config, ten};
 
 pub const BLOCK: usize = 512;
 
-/// Every write has as many blocks of the disk for itself.
-pub const BLOCKS_MAX: usize = 64;
+/// Every write has as many blocks of the disk for itself: the longest there may be, 4 MiB.
+pub const BLOCKS_MAX: usize = 8192;
+
+/// As many writes have room on the disk.
+pub const WRITES_MAX: usize = 64;
+
+/// The longest data segment the target takes (RFC 7143 section 13.12), and here the longest burst.
+const LONG_BURST: usize = 262_144;
 
 /// As negotiated below: small, so that many sequences and segments are needed.
+const SHORT_BURST: usize = 8192;
 const FIRST_BURST: usize = 4096;
 const SEGMENT: usize = 3000;
 
-/// What a request may leave to be sent besides blocks that were read, in bytes: one echo and a few headers.
-const ANSWERS_MAX: usize = 16 * 1024;
+/// What a request may leave to be sent, in bytes: a piece of a READ, or an echo, and headers.
+const OUTGOING_MAX: usize = 256 * 1024 + 32 * 1024;
+
+/// Bytes that R2Ts of a session may ask for before they come.
+const PROMISES_MAX: usize = 16 * 1024 * 1024;
+
+/// In the flags of a command here: it is sent with the I bit (RFC 7143 section 11.2.1.1). Reserved on the wire.
+const IMMEDIATE: u8 = 0x10;
 
 const NO_TAG: u32 = u32::MAX;
 
@@ -44,17 +57,27 @@ struct Waiting {
     /// Bytes it writes, and how many were sent.
     writes: usize,
     sent: usize,
+    /// May fail.
+    spoiled: bool,
     /// Transfer tag, offset and length of R2Ts.
     asked: VecDeque<(u32, usize, usize)>,
+}
+
+/// What is negotiated, and how the bytes arrive.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub digests: bool,
+    pub immediate_data: bool,
+    pub initial_r2t: bool,
+    pub long_bursts: bool,
+    /// Bytes a time.
+    pub cut: usize,
 }
 
 pub struct Rig {
     target: Connection,
     digests: bool,
-    immediate_data: bool,
-    initial_r2t: bool,
-    /// Bytes a time.
-    cut: usize,
+    terms: Terms,
     waiting: BTreeMap<u32, Waiting>,
     aborted: BTreeSet<u32>,
     held: Vec<(TaskId, Work)>,
@@ -72,14 +95,14 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub fn new(digests: bool, immediate_data: bool, initial_r2t: bool, cut: usize) -> Self {
+    pub fn new(terms: Terms) -> Self {
         let seed = Seed { chap_identifier: 1, chap_challenge: [0; 16], portal: "192.0.2.1:3260".into() };
+        let mut config = config();
+        config.units[0].blocks = (WRITES_MAX * BLOCKS_MAX) as u64;
         let mut rig = Self {
-            target: Connection::new(Arc::new(config()), seed, Instant::now()),
+            target: Connection::new(Arc::new(config), seed, Instant::now()),
             digests: false,
-            immediate_data,
-            initial_r2t,
-            cut,
+            terms,
             waiting: BTreeMap::new(),
             aborted: BTreeSet::new(),
             held: Vec::new(),
@@ -94,19 +117,20 @@ impl Rig {
             stat_sn: 1,
         };
         let yes = |yes| if yes { "Yes" } else { "No" };
-        let digest = if digests { "CRC32C" } else { "None" };
+        let digest = if terms.digests { "CRC32C" } else { "None" };
         let text = format!(
             "InitiatorName={INITIATOR}\0TargetName={TARGET}\0SessionType=Normal\0HeaderDigest={digest}\0\
              DataDigest={digest}\0InitialR2T={}\0ImmediateData={}\0FirstBurstLength={FIRST_BURST}\0\
-             MaxBurstLength=8192\0MaxOutstandingR2T=2\0MaxRecvDataSegmentLength={SEGMENT}\0",
-            yes(initial_r2t),
-            yes(immediate_data),
+             MaxBurstLength={}\0MaxOutstandingR2T=2\0MaxRecvDataSegmentLength={SEGMENT}\0",
+            yes(terms.initial_r2t),
+            yes(terms.immediate_data),
+            if terms.long_bursts { LONG_BURST } else { SHORT_BURST },
         );
         let mut login = rig.header(0x43, 0x87, 0);
         login[24..28].copy_from_slice(&1_u32.to_be_bytes());
         rig.send(&login, text.as_bytes());
         assert!(rig.target.established());
-        rig.digests = digests;
+        rig.digests = terms.digests;
         for lun in 0..2 {
             rig.command(lun, &[0; 6], 0x80, 0, 0, &[]);
         }
@@ -135,20 +159,34 @@ impl Rig {
         header
     }
 
-    fn command(&mut self, lun: u8, cdb: &[u8], flags: u8, reads: usize, writes: usize, data: &[u8]) -> u32 {
+    fn command(&mut self, lun: u8, cdb: &[u8], flags: u8, reads: usize, writes: usize, data: &[u8]) {
+        let immediate = flags & IMMEDIATE != 0;
+        let flags = flags & !IMMEDIATE;
         let tag = self.tag();
-        let mut header = self.header(0x01, flags, tag);
+        let mut header = self.header(if immediate { 0x41 } else { 0x01 }, flags, tag);
         header[9] = lun;
         header[20..24].copy_from_slice(&((reads + writes) as u32).to_be_bytes());
         header[32..32 + cdb.len()].copy_from_slice(cdb);
-        self.waiting.insert(tag, Waiting { lun, reads, writes, sent: data.len(), ..Waiting::default() });
+        self.waiting.insert(
+            tag,
+            Waiting {
+                lun,
+                reads,
+                writes,
+                sent: data.len(),
+                spoiled: reads + writes == 0,
+                ..Waiting::default()
+            },
+        );
         self.send(&header, data);
-        tag
     }
 
-    pub fn read(&mut self, blocks: usize) {
-        if self.may_send() {
-            self.command(0, &ten(0x28, 0, blocks as u16), 0xc0, blocks * BLOCK, 0, &[]);
+    pub fn read(&mut self, blocks: usize, immediate: bool) {
+        // Immediate commands beyond the window are eight.
+        let room = self.waiting.len() + self.aborted.len() < 100;
+        if self.may_send() && room {
+            let flags = if immediate { 0xc0 | IMMEDIATE } else { 0xc0 };
+            self.command(0, &ten(0x28, 0, blocks as u16), flags, blocks * BLOCK, 0, &[]);
         }
     }
 
@@ -168,8 +206,8 @@ impl Rig {
         let cdb = ten(0x2a, (self.writers.len() * BLOCKS_MAX) as u32, blocks as u16);
         self.writers.push(tag);
         let unasked = length.min(FIRST_BURST);
-        let with = if self.immediate_data { unasked.min(1024) } else { 0 };
-        let follows = !self.initial_r2t && with < unasked;
+        let with = if self.terms.immediate_data { unasked.min(1024) } else { 0 };
+        let follows = !self.terms.initial_r2t && with < unasked;
         let flags = if follows { 0x20 } else { 0xa0 };
         self.command(0, &cdb, flags, 0, length, &pattern(tag, 0, with));
         if follows {
@@ -202,6 +240,7 @@ impl Rig {
         }
         let tag = asked[which % asked.len()];
         let (ttt, at, count) = self.waiting.get_mut(&tag).unwrap().asked.pop_front().unwrap();
+        self.waiting.get_mut(&tag).unwrap().spoiled = !matches!(how, Data::Whole | Data::InPieces);
         let fails = match how {
             Data::Whole => {
                 self.data_out(tag, ttt, 0, at, count, true, false);
@@ -296,6 +335,14 @@ impl Rig {
         self.send(&header, &[]);
     }
 
+    /// The disk takes so much work.
+    pub fn begin(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(task) = self.target.poll_task() else { return };
+            self.held.push((task.id, task.work));
+        }
+    }
+
     /// One piece of disk work is done.
     pub fn complete(&mut self, which: usize) {
         if self.held.is_empty() {
@@ -315,13 +362,26 @@ impl Rig {
         self.take();
     }
 
+    /// A write waits for its R2T only while others have been promised all buffers.
+    pub fn nobody_is_forgotten(&self) {
+        let promised: usize =
+            self.waiting.values().filter(|one| !one.asked.is_empty()).map(|one| one.writes).sum();
+        let mut starving =
+            self.waiting.iter().filter(|(_, one)| one.sent < one.writes && one.asked.is_empty());
+        if let Some((tag, one)) = starving.next() {
+            assert!(promised + one.writes > PROMISES_MAX, "{tag} waits, with {promised} bytes promised");
+        }
+    }
+
     /// Plays by the rules until nothing is left to do; then everything must have been answered.
     pub fn end(mut self) {
+        self.begin(usize::MAX);
         while !self.held.is_empty() || self.waiting.values().any(|one| !one.asked.is_empty()) {
             self.complete(0);
             if !self.logged_out {
                 self.answer(0, Data::Whole);
             }
+            self.begin(usize::MAX);
         }
         assert!(self.waiting.is_empty(), "without an answer: {:?}", self.waiting);
         assert!(self.plain.is_empty(), "without an answer: {:?}", self.plain);
@@ -350,7 +410,7 @@ impl Rig {
 
     fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let mut count = self.cut.min(bytes.len());
+            let mut count = self.terms.cut.min(bytes.len());
             if let Some(room) = self.target.receive_into() {
                 count = count.min(room.len());
                 room[..count].copy_from_slice(&bytes[..count]);
@@ -370,11 +430,8 @@ impl Rig {
                 self.target.admit(Ok(1));
             }
         }
-        while let Some(task) = self.target.poll_task() {
-            self.held.push((task.id, task.work));
-        }
         let sent = self.target.outgoing().flatten().copied().collect::<Vec<u8>>();
-        assert!(sent.len() < ANSWERS_MAX + BLOCKS_MAX * BLOCK, "{} bytes at once", sent.len());
+        assert!(sent.len() < OUTGOING_MAX, "{} bytes at once", sent.len());
         self.target.sent(sent.len());
         self.unsent.extend(sent);
         while !self.unsent.is_empty() {
@@ -411,6 +468,8 @@ impl Rig {
                 assert!(!ends || waiting.come == waiting.reads, "all data before the status");
             }
             if ends {
+                assert!(header[3] == 0 || waiting.spoiled, "{tag} failed without a reason");
+                assert!(header[3] != 0 || waiting.sent == waiting.writes, "{tag} is done without its data");
                 self.waiting.remove(&tag);
             }
         } else if opcode == 0x3f {

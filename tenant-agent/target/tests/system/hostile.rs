@@ -3,6 +3,7 @@
 
 mod chap;
 mod login;
+mod memory;
 mod session;
 mod stream;
 
