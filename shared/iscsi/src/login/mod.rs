@@ -254,6 +254,11 @@ impl Login {
     ) -> Result<Step, Refusal> {
         let find = |wanted| pairs.iter().find(|(key, _)| *key == wanted).map(|(_, value)| *value);
         let stay = Stage::Security.bits() << 2;
+        if (find("CHAP_I").is_some() || find("CHAP_C").is_some())
+            && !matches!(self.authentication, Authentication::Challenged(_))
+        {
+            return refuse(Status::AUTHENTICATION_FAILED, "a CHAP challenge out of turn");
+        }
         match &self.authentication {
             Authentication::Open => match (find("AuthMethod"), config.chap) {
                 (Some(offered), chap) => {

@@ -3,9 +3,9 @@ use md5::{Digest, Md5};
 
 use crate::pair::{Answer, INITIATOR, Pair, TARGET, config};
 
-const SECRET: &[u8] = b"a secret of 16 b";
+pub const SECRET: &[u8] = b"a secret of 16 b";
 
-fn response(secret: &[u8]) -> String {
+pub fn response(secret: &[u8]) -> String {
     let mut hash = Md5::new();
     hash.update([9]);
     hash.update(secret);
@@ -14,7 +14,7 @@ fn response(secret: &[u8]) -> String {
     format!("CHAP_R=0x{digits}")
 }
 
-fn guarded() -> Pair {
+pub fn guarded() -> Pair {
     let mut config = config();
     config.chap = true;
     let mut pair = Pair::new(config);

@@ -1,6 +1,9 @@
+//! Random bytes, random PDUs and random login text.
+
 use proptest::prelude::*;
 
-use crate::pair::{Pair, config};
+use crate::chap::{SECRET, guarded, response};
+use crate::pair::{INITIATOR, Pair, TARGET, config};
 
 /// Bytes that look a little like PDUs: a plausible opcode, small lengths, small tags.
 fn pdu() -> impl Strategy<Value = Vec<u8>> {
@@ -31,6 +34,60 @@ fn pdu() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
+/// Pieces of a login, most of them good ones: enough of those in the right order are a session.
+fn login_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        6 => Just(format!("InitiatorName={INITIATOR}\0TargetName={TARGET}\0")),
+        6 => Just("AuthMethod=CHAP,None\0".to_owned()),
+        6 => Just("CHAP_A=5\0".to_owned()),
+        1 => Just("AuthMethod=None\0".to_owned()),
+        4 => Just("CHAP_N=node\0".to_owned()),
+        4 => Just(format!("{}\0", response(SECRET))),
+        2 => Just(format!("{}\0", response(b"another secret 16"))),
+        2 => Just("CHAP_R=0x\0".to_owned()),
+        1 => Just("CHAP_I=1\0CHAP_C=0x00\0".to_owned()),
+        1 => Just("SessionType=Discovery\0".to_owned()),
+        2 => "[A-Za-z_]{1,8}=[ -~]{0,20}\0",
+        1 => "[ -~\0=]{0,20}",
+    ]
+}
+
+/// Requests of a few pieces each, with their flags: usually those of the security stage.
+fn login_requests() -> impl Strategy<Value = Vec<(u8, Vec<String>)>> {
+    let flags = prop_oneof![
+        8 => prop::sample::select(vec![0x00_u8, 0x81, 0x83]),
+        2 => prop::sample::select(vec![0x04, 0x40, 0x44, 0x80, 0x84, 0x87, 0xc1]),
+        1 => any::<u8>(),
+    ];
+    prop::collection::vec((flags, prop::collection::vec(login_text(), 0..4)), 1..7)
+}
+
+/// The requests of a good login up to its proof, of which any may be replaced.
+fn spoiled_logins() -> impl Strategy<Value = Vec<(u8, Vec<String>)>> {
+    let proof = prop::sample::select(vec![
+        response(SECRET),
+        response(b"another secret 16"),
+        "CHAP_R=0x".to_owned(),
+        "CHAP_R=0x00000000000000000000000000000000".to_owned(),
+    ]);
+    (login_requests(), proof, prop::array::uniform3(prop::bool::weighted(0.8))).prop_map(
+        |(others, proof, kept)| {
+            let names = format!("InitiatorName={INITIATOR}\0TargetName={TARGET}\0");
+            let good = [
+                (0x00, vec![names, "AuthMethod=CHAP\0".to_owned()]),
+                (0x00, vec!["CHAP_A=5\0".to_owned()]),
+                (0x83, vec!["CHAP_N=node\0".to_owned(), format!("{proof}\0")]),
+            ];
+            let mut others = others.into_iter();
+            let chosen = good
+                .into_iter()
+                .zip(kept)
+                .filter_map(|(good, kept)| if kept { Some(good) } else { others.next() });
+            chosen.collect()
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -52,6 +109,30 @@ proptest! {
         for piece in pdus.concat().chunks(cut) {
             pair.raw(piece);
             prop_assert!(pair.held.len() <= 136);
+        }
+    }
+}
+
+proptest! {
+    // Many, since they are short, and few come near a session.
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 4096, ..ProptestConfig::default() })]
+
+    #[test]
+    fn only_the_right_secret_leads_to_a_session(
+        requests in prop_oneof![login_requests(), spoiled_logins()],
+    ) {
+        let mut pair = guarded();
+        let mut proved = false;
+        for (flags, text) in requests {
+            let text = text.concat();
+            proved |= text.contains(&response(SECRET));
+            let header = pair.login_header(flags);
+            pair.send(&header, text.as_bytes());
+            if pair.target.established() || !pair.candidates.is_empty() {
+                prop_assert!(proved);
+                prop_assert_eq!(pair.candidates[0].user.as_deref(), Some("node"));
+                break;
+            }
         }
     }
 }

@@ -13,7 +13,10 @@
 mod boot_gate;
 mod command_line;
 mod firmware;
+mod hostile;
 mod images;
 mod login;
+mod reset;
 mod takeover;
 mod target;
+mod wire;

@@ -1,5 +1,6 @@
 //! A running target, ended with the test.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -51,6 +52,27 @@ impl Target {
     pub fn with_file(path: &Path, more: &[&str]) -> Self {
         let lun = format!("0=file:{}", path.display());
         Self::start(&[&["--lun", &lun], more].concat())
+    }
+
+    /// Memory it has in use, in KiB: `VmRSS` of `/proc/PID/status`.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Waits until it has no more descriptors open than this: it notices in a moment that a peer is gone.
+    pub fn await_descriptors(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.descriptors() > count {
+            assert!(Instant::now() < deadline, "{} descriptors instead of {count}", self.descriptors());
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub fn url(&self, lun: u8) -> String {
