@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use bmi_block::nbd::{Uri, UriError};
 use bmi_types::{ByteSize, Iqn};
 use clap::{Parser, ValueEnum};
 
@@ -117,7 +118,7 @@ pub struct Lun {
 pub enum Backing {
     File(PathBuf),
     Memory(ByteSize),
-    Nbd(String),
+    Nbd(Uri),
 }
 
 /// The largest unit number: what single-level addressing can say in one byte.
@@ -142,7 +143,7 @@ impl FromStr for Lun {
             Some(("memory", size)) => {
                 Backing::Memory(size.parse().map_err(|error: bmi_types::SizeError| error.to_string())?)
             }
-            Some(("nbd+unix", url)) => Backing::Nbd(url.to_owned()),
+            Some(("nbd+unix", _)) => Backing::Nbd(rest.parse().map_err(|error: UriError| error.to_string())?),
             _ => return Err("expected file:PATH, memory:SIZE or nbd+unix:///[EXPORT]?socket=PATH".to_owned()),
         };
         Ok(Self { number, backing, read_only })
@@ -153,9 +154,6 @@ impl Arguments {
     /// What is well-formed but cannot be done.
     pub fn fault(&self) -> Option<String> {
         for (at, lun) in self.lun.iter().enumerate() {
-            if matches!(lun.backing, Backing::Nbd(_)) {
-                return Some("--lun N=nbd+unix:… is not supported yet".to_owned());
-            }
             if self.lun.iter().take(at).any(|other| other.number == lun.number) {
                 return Some(format!("--lun {} is given twice", lun.number));
             }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bmi_block::nbd::{Fault as NbdFault, Nbd};
 use bmi_block::{Access, BlockDevice, BlockError, Extent, File, Memory, Operation};
 use bmi_iscsi::{Fault, Outcome, Range, Unit, UnitKind, Work};
 
@@ -24,14 +25,74 @@ pub enum OpenError {
         "LUN {number} has {size} bytes, which is not a positive multiple of its block size, {block_size}"
     )]
     Size { number: u16, size: u64, block_size: u32 },
-    #[error("LUN {number} is of a kind that is not supported yet")]
-    Unsupported { number: u16 },
+    #[error("LUN {number}: the NBD server")]
+    Nbd {
+        number: u16,
+        #[source]
+        source: NbdFault,
+    },
+    #[error("LUN {number}: the NBD server has blocks of {minimum} bytes, which is more than {block_size}")]
+    Blocks { number: u16, minimum: u32, block_size: u32 },
 }
 
 /// A logical unit and its device.
 pub struct Disk {
     pub unit: Unit,
     device: Box<dyn BlockDevice>,
+}
+
+/// A logical unit and what is behind it.
+pub enum Store {
+    /// Asked directly.
+    Local(Disk),
+    /// Asked over a socket.
+    Remote(Unit, Box<Nbd>),
+}
+
+impl Store {
+    pub const fn unit(&self) -> &Unit {
+        match self {
+            Self::Local(disk) => &disk.unit,
+            Self::Remote(unit, _) => unit,
+        }
+    }
+}
+
+/// Opens a unit with blocks of this many bytes.
+pub fn open(lun: &Lun, block_size: u32) -> Result<Store, OpenError> {
+    let number = lun.number;
+    let access = if lun.read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let unit = |size: u64, read_only, write_cache| {
+        if size == 0 || !size.is_multiple_of(u64::from(block_size)) {
+            return Err(OpenError::Size { number, size, block_size });
+        }
+        Ok(Unit {
+            number,
+            kind: if number != 0 && read_only { UnitKind::Config } else { UnitKind::Disk },
+            block_size,
+            blocks: size / u64::from(block_size),
+            read_only,
+            write_cache,
+        })
+    };
+    let device: Box<dyn BlockDevice> = match &lun.backing {
+        Backing::File(path) => Box::new(File::open(path, access).map_err(|source| OpenError::File {
+            number,
+            path: path.clone(),
+            source,
+        })?),
+        Backing::Memory(size) => Box::new(Memory::new(size.bytes())),
+        Backing::Nbd(uri) => {
+            let nbd = Nbd::connect(uri, access).map_err(|source| OpenError::Nbd { number, source })?;
+            if nbd.minimum_block() > block_size {
+                return Err(OpenError::Blocks { number, minimum: nbd.minimum_block(), block_size });
+            }
+            let unit = unit(nbd.size(), nbd.read_only(), nbd.has_volatile_cache())?;
+            return Ok(Store::Remote(unit, Box::new(nbd)));
+        }
+    };
+    let unit = unit(device.size(), lun.read_only, device.has_volatile_cache())?;
+    Ok(Store::Local(Disk { unit, device }))
 }
 
 /// What work moved, for the counters.
@@ -56,32 +117,13 @@ impl Disk {
         Self { unit, device }
     }
 
-    /// Opens a unit with blocks of this many bytes.
-    pub fn open(lun: &Lun, block_size: u32) -> Result<Self, OpenError> {
-        let number = lun.number;
-        let access = if lun.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        let device: Box<dyn BlockDevice> = match &lun.backing {
-            Backing::File(path) => Box::new(File::open(path, access).map_err(|source| OpenError::File {
-                number,
-                path: path.clone(),
-                source,
-            })?),
-            Backing::Memory(size) => Box::new(Memory::new(size.bytes())),
-            Backing::Nbd(_) => return Err(OpenError::Unsupported { number }),
-        };
-        let size = device.size();
-        if size == 0 || !size.is_multiple_of(u64::from(block_size)) {
-            return Err(OpenError::Size { number, size, block_size });
+    /// Opens a unit of a file or in memory, with blocks of this many bytes.
+    #[cfg(test)]
+    pub fn open_local(lun: &Lun, block_size: u32) -> Result<Self, OpenError> {
+        match open(lun, block_size)? {
+            Store::Local(disk) => Ok(disk),
+            Store::Remote(..) => unreachable!("tests ask for local ones"),
         }
-        let unit = Unit {
-            number,
-            kind: if number != 0 && lun.read_only { UnitKind::Config } else { UnitKind::Disk },
-            block_size,
-            blocks: size / u64::from(block_size),
-            read_only: lun.read_only,
-            write_cache: device.has_volatile_cache(),
-        };
-        Ok(Self { unit, device })
     }
 
     /// Everything to stable storage.
@@ -114,18 +156,7 @@ impl Disk {
     fn outcome(&self, result: Result<Outcome, BlockError>) -> Outcome {
         match result {
             Ok(outcome) => outcome,
-            Err(error) => {
-                if !matches!(error, BlockError::NoSpace { .. }) {
-                    tracing::error!(lun = self.unit.number, cause = ?std::error::Error::source(&error), "{error}");
-                }
-                Outcome::Failed(match error {
-                    BlockError::NoSpace { .. } => Fault::NoSpace,
-                    BlockError::ReadOnly { .. } => Fault::ReadOnly,
-                    BlockError::OutOfRange { operation: Operation::Read | Operation::Extent, .. }
-                    | BlockError::Io { operation: Operation::Read | Operation::Extent, .. } => Fault::Read,
-                    BlockError::OutOfRange { .. } | BlockError::Io { .. } => Fault::Write,
-                })
-            }
+            Err(error) => failure(self.unit.number, &error),
         }
     }
 
@@ -218,8 +249,22 @@ impl Disk {
     }
 }
 
+/// What the initiator is told of a failure. The log is told why, unless the store is full: that is told once, elsewhere.
+pub fn failure(lun: u16, error: &BlockError) -> Outcome {
+    if !matches!(error, BlockError::NoSpace { .. }) {
+        tracing::error!(lun, "{}", bmi_types::chain(error));
+    }
+    Outcome::Failed(match error {
+        BlockError::NoSpace { .. } => Fault::NoSpace,
+        BlockError::ReadOnly { .. } => Fault::ReadOnly,
+        BlockError::OutOfRange { operation: Operation::Read | Operation::Extent, .. }
+        | BlockError::Io { operation: Operation::Read | Operation::Extent, .. } => Fault::Read,
+        BlockError::OutOfRange { .. } | BlockError::Io { .. } => Fault::Write,
+    })
+}
+
 /// The first byte in which they differ.
-fn difference(held: &[u8], expected: &[u8]) -> Option<u32> {
+pub fn difference(held: &[u8], expected: &[u8]) -> Option<u32> {
     if held == expected {
         return None;
     }
@@ -303,7 +348,7 @@ mod tests {
     }
 
     fn disk(fault: fn(Operation) -> BlockError) -> Disk {
-        let mut disk = Disk::open(&"0=memory:1K".parse().unwrap(), 512).unwrap();
+        let mut disk = Disk::open_local(&"0=memory:1K".parse().unwrap(), 512).unwrap();
         disk.device = Box::new(Failing(fault));
         disk
     }
@@ -348,7 +393,7 @@ mod tests {
 
     #[test]
     fn repeating_and_comparing_go_over_the_edge_of_a_piece() {
-        let disk = Disk::open(&"0=memory:3M".parse().unwrap(), 512).unwrap();
+        let disk = Disk::open_local(&"0=memory:3M".parse().unwrap(), 512).unwrap();
         let mut moved = Moved::default();
         let range = Range { offset: 512, length: 2 * PIECE + 1024 };
         let block: Vec<u8> = (0..=u8::MAX).cycle().take(512).collect();

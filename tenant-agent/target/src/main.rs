@@ -16,6 +16,7 @@ mod disk;
 mod events;
 mod listener;
 mod server;
+mod steps;
 
 use std::process::ExitCode;
 
@@ -65,8 +66,8 @@ fn run(arguments: &Arguments) -> Result<(), StartError> {
     // Before any thread exists, so that all inherit the mask.
     let signals = listener::signals().map_err(StartError::Signals)?;
     let credentials = credentials::open(arguments)?;
-    let open = |lun| disk::Disk::open(lun, arguments.block_size.bytes());
-    let disks = arguments.lun.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let open = |lun| disk::open(lun, arguments.block_size.bytes());
+    let stores = arguments.lun.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let listeners = listener::bind(&arguments.listen)?;
     let events = events::Events::start(std::io::stdout()).map_err(StartError::Events)?;
     for listener in &listeners {
@@ -75,7 +76,7 @@ fn run(arguments: &Arguments) -> Result<(), StartError> {
             events.send(&TargetEvent::Listening { address });
         }
     }
-    server::Server::new(arguments, disks, credentials, listeners, events)
+    server::Server::new(arguments, stores, credentials, listeners, events)
         .map_err(StartError::Events)?
         .run(&signals);
     Ok(())

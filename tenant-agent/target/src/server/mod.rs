@@ -5,6 +5,7 @@
 
 mod peer;
 mod poller;
+mod remote;
 mod shared;
 #[cfg(test)]
 mod stalled;
@@ -21,7 +22,7 @@ use nix::sys::signalfd::SignalFd;
 
 use crate::arguments::{Arguments, Sessions};
 use crate::credentials::Credentials;
-use crate::disk::Disk;
+use crate::disk::Store;
 use crate::events::Events;
 use crate::listener;
 use peer::{Ended, Holding, Peer};
@@ -39,10 +40,12 @@ const SESSIONS_MAX: usize = 8;
 /// How long the holder of the one session has to give a sign of life.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// Tokens of the poller: signals, finished disk work, then listeners, then peers by their number.
+/// Tokens of the poller: signals, finished disk work, then listeners, stores behind sockets, and peers by their
+/// number.
 const SIGNALS: u64 = 0;
 const DISK: u64 = 1;
 const LISTENERS: u64 = 2;
+const REMOTES: u64 = 1 << 31;
 const PEERS: u64 = 1 << 32;
 
 /// A login that waits for the holder of the session to prove dead or alive.
@@ -69,7 +72,7 @@ pub struct Server {
 impl Server {
     pub fn new(
         arguments: &Arguments,
-        disks: Vec<Disk>,
+        stores: Vec<Store>,
         credentials: Credentials,
         listeners: Vec<TcpListener>,
         events: Events,
@@ -78,7 +81,7 @@ impl Server {
             name: arguments.target.to_string(),
             initiators: arguments.initiator.iter().map(ToString::to_string).collect(),
             chap: credentials.required(),
-            units: disks.iter().map(|disk| disk.unit.clone()).collect(),
+            units: stores.iter().map(|store| store.unit().clone()).collect(),
         };
         let worker = Worker::new()?;
         let poller = Poller::new()?;
@@ -88,7 +91,7 @@ impl Server {
         }
         Ok(Self {
             poller,
-            shared: Shared::new(Arc::new(config), disks, credentials, events, worker),
+            shared: Shared::new(Arc::new(config), stores, credentials, events, worker),
             sessions: arguments.sessions,
             listeners,
             peers: Vec::new(),
@@ -130,11 +133,12 @@ impl Server {
         let peers = self.peers.iter().filter_map(Peer::deadline).min();
         let contender = self.contender.as_ref().map(|contender| contender.deadline);
         let shared = [self.shared.traffic_deadline(now), self.shared.worker.deadline()];
-        [peers, contender].into_iter().chain(shared).flatten().min()
+        let remotes = self.shared.remotes.iter().filter_map(remote::Remote::deadline).min();
+        [peers, contender, remotes].into_iter().chain(shared).flatten().min()
     }
 
     fn serve(&mut self, now: Instant) {
-        if self.poller.ready().any(|token| token == DISK) {
+        if self.poller.ready().any(|token| token == DISK) || !self.shared.remotes.is_empty() {
             self.disk_done(now);
         }
         self.shared.worker.rest(now);
@@ -153,6 +157,12 @@ impl Server {
                 self.accept(at, now);
             }
         }
+        // What was asked of stores behind sockets goes out; what they have answered already needs no waiting.
+        while self.shared.process_remotes(now) {
+            self.disk_done(now);
+            self.settle(now);
+        }
+        self.shared.update_interests(&self.poller, REMOTES);
         for peer in &mut self.peers {
             peer.update_interest(&self.poller, PEERS);
         }
@@ -161,6 +171,7 @@ impl Server {
 
     /// Gives back work that had to wait. What belongs to a session that ended is answered to nobody.
     fn disk_done(&mut self, now: Instant) {
+        self.shared.process_remotes(now);
         for done in self.shared.done() {
             if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == done.peer) {
                 peer.complete(done);
@@ -177,6 +188,7 @@ impl Server {
     fn others_write(&self) -> bool {
         let living: Vec<u64> = self.peers.iter().map(|peer| peer.id).collect();
         self.shared.worker.has_work_of_others_than(&living)
+            || self.shared.remotes.iter().any(|remote| remote.has_work_of_others_than(&living))
     }
 
     /// Does what peers asked for until nothing is left to do.

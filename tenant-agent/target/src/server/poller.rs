@@ -65,6 +65,16 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, source, EventData::new_u64(token), interest.flags())?)
     }
 
+    /// Waits for this descriptor with this interest, whether or not it was waited for before.
+    pub fn ensure(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        match self.change(&source, token, interest) {
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOENT.raw_os_error()) => {
+                self.add(source, token, interest)
+            }
+            result => result,
+        }
+    }
+
     /// Waits until something is ready or the time is over.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let begun = Instant::now();

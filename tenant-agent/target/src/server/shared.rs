@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use bmi_agent_api::event::TargetEvent;
 use bmi_iscsi::{Fault, Isid, Outcome, TargetConfig, TargetState, Task, TaskId, Work};
 
+use super::poller::Poller;
+use super::remote::Remote;
 use super::worker::{Done, Worker};
 use crate::credentials::Credentials;
-use crate::disk::{Disk, Moved};
+use crate::disk::{Disk, Moved, Store};
 use crate::events::Events;
 
 /// The least time between two traffic events.
@@ -42,6 +44,9 @@ pub struct Shared {
     pub requests: Vec<Request>,
     pub buffer: Vec<u8>,
     disks: Vec<Arc<Disk>>,
+    pub remotes: Vec<Remote>,
+    /// Work of remotes that is over.
+    over: Vec<Done>,
     pub worker: Worker,
     events: Events,
     moved: Moved,
@@ -53,18 +58,27 @@ pub struct Shared {
 impl Shared {
     pub fn new(
         config: Arc<TargetConfig>,
-        disks: Vec<Disk>,
+        stores: Vec<Store>,
         credentials: Credentials,
         events: Events,
         worker: Worker,
     ) -> Self {
+        let (mut disks, mut remotes) = (Vec::new(), Vec::new());
+        for store in stores {
+            match store {
+                Store::Local(disk) => disks.push(Arc::new(disk)),
+                Store::Remote(unit, nbd) => remotes.push(Remote::new(unit.number, *nbd)),
+            }
+        }
         Self {
             state: TargetState::new(&config),
             config,
             credentials,
             requests: Vec::new(),
             buffer: vec![0; RECEIVE],
-            disks: disks.into_iter().map(Arc::new).collect(),
+            disks,
+            remotes,
+            over: Vec::new(),
             worker,
             events,
             moved: Moved::default(),
@@ -80,6 +94,10 @@ impl Shared {
 
     /// Does work on a logical unit, now if that needs no waiting. `buffer` is for what is read.
     pub fn execute(&mut self, peer: u64, Task { id, lun, work }: Task, mut buffer: Vec<u8>) -> Executed {
+        if let Some(remote) = self.remotes.iter_mut().find(|remote| remote.lun == lun) {
+            remote.submit(peer, id, work, buffer);
+            return Executed::Later;
+        }
         let Some(disk) = self.disks.iter().find(|disk| disk.unit.number == lun) else {
             return Executed::Now(id, Outcome::Failed(Fault::Read), buffer);
         };
@@ -96,13 +114,27 @@ impl Shared {
 
     /// Work that has come back.
     pub fn done(&mut self) -> Vec<Done> {
-        let done = self.worker.take();
+        let mut done = self.worker.take();
+        done.append(&mut self.over);
         for one in &done {
             self.moved.read += one.moved.read;
             self.moved.written += one.moved.written;
             self.note_space(one.lun, one.wrote, &one.outcome);
         }
         done
+    }
+
+    /// Sends and receives for the stores behind sockets. Whether something is over.
+    pub fn process_remotes(&mut self, now: Instant) -> bool {
+        self.remotes.iter_mut().for_each(|remote| remote.process(now, &mut self.over));
+        !self.over.is_empty()
+    }
+
+    /// Tells the poller what the stores behind sockets are waited for.
+    pub fn update_interests(&mut self, poller: &Poller, tokens: u64) {
+        for (remote, token) in self.remotes.iter_mut().zip(tokens..) {
+            remote.update_interest(poller, token);
+        }
     }
 
     fn note_space(&mut self, lun: u16, wrote: bool, outcome: &Outcome) {
@@ -136,6 +168,7 @@ impl Shared {
     /// Flushes every disk and the event queue.
     pub fn end(mut self) {
         self.worker.finish();
+        self.remotes.iter_mut().for_each(Remote::finish);
         for disk in &self.disks {
             if let Err(error) = disk.flush() {
                 tracing::error!(lun = disk.unit.number, %error, "cannot flush at the end");

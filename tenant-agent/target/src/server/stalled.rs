@@ -14,7 +14,7 @@ use nix::sys::signalfd::SignalFd;
 
 use super::Server;
 use crate::arguments::Arguments;
-use crate::disk::Disk;
+use crate::disk::{Disk, Store};
 use crate::events::Events;
 
 const NAME: &str = "iqn.2026-11.internal.bmi:test";
@@ -109,7 +109,7 @@ fn target(sessions: &str) -> (SocketAddr, Arc<Gate>, Arc<Mutex<Vec<u8>>>) {
     let signals = SignalFd::new(&SigSet::empty()).unwrap();
     // It serves until the test program ends.
     std::thread::spawn(move || {
-        let server = Server::new(&arguments, vec![disk], credentials, vec![listener], events);
+        let server = Server::new(&arguments, vec![Store::Local(disk)], credentials, vec![listener], events);
         server.unwrap().run(&signals);
     });
     (address, gate, bytes)

@@ -23,12 +23,11 @@ fn what_cannot_be_understood_is_a_usage_error() {
         &["--lun", "0=memory:1M", "--block-size", "1024"],
         &["--lun", "0=memory:1M", "--mutual-user", "u", "--mutual-secret-file", "s"],
         &["--lun", "0=memory:1M", "--chap-user", "u", "--chap-secret-file", "s", "--mutual-user", "m"],
-        &["--lun", "0=nbd+unix:///?socket=/x"],
+        &["--lun", "0=nbd+unix:///disk"],
     ];
-    for (at, case) in cases.into_iter().enumerate() {
+    for case in cases {
         let (code, text) = status(&[&base, case].concat());
         assert_eq!(code, Some(2), "{case:?}: {text}");
-        assert_eq!(text.contains("not supported yet"), at >= 8, "{text}");
     }
 }
 
@@ -46,6 +45,7 @@ fn what_cannot_be_started_says_why() {
     let same = [&same[..], &["--mutual-user", "m", "--mutual-secret-file", &secret]].concat();
     for case in [
         &["--lun", "0=file:/does/not/exist"][..],
+        &["--lun", "0=nbd+unix:///?socket=/does/not/exist"],
         &["--lun", &odd],
         &["--lun", "0=memory:1M", "--boot-gate", "/does/not/exist"],
         &["--lun", "0=memory:4608", "--block-size", "4096"],

@@ -1,0 +1,158 @@
+//! A logical unit on an NBD server: its work is under way together, and nothing here waits for it.
+//!
+//! Invariant: work that must be alone (COMPARE AND WRITE, ORWRITE) begins when nothing else of the unit is under way, and
+//! nothing else begins until it is over.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bmi_block::nbd::{Change, Nbd, Request};
+use bmi_iscsi::{Outcome, TaskId, Work};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::poller::{Interest, Poller};
+use super::worker::{Done, size};
+use crate::disk::{Moved, failure};
+use crate::steps::{Next, Steps};
+
+/// How long the end waits for what is under way, and for a last flush.
+const LAST: Duration = Duration::from_secs(5);
+
+/// Work, under way or before it.
+struct Job {
+    token: u64,
+    peer: u64,
+    task: TaskId,
+    steps: Steps,
+    /// What to ask first, until it is asked.
+    first: Option<Request>,
+    alone: bool,
+    wrote: bool,
+    size: usize,
+}
+
+/// One unit.
+pub struct Remote {
+    pub lun: u16,
+    nbd: Nbd,
+    waiting: VecDeque<Job>,
+    running: Vec<Job>,
+    next_token: u64,
+    interest: Option<Interest>,
+}
+
+impl Remote {
+    pub const fn new(lun: u16, nbd: Nbd) -> Self {
+        Self { lun, nbd, waiting: VecDeque::new(), running: Vec::new(), next_token: 0, interest: None }
+    }
+
+    /// Takes work on. Ask [`Self::process`] afterwards.
+    pub fn submit(&mut self, peer: u64, task: TaskId, work: Work, buffer: Vec<u8>) {
+        let alone = matches!(work, Work::CompareAndWrite { .. } | Work::Or { .. });
+        let (wrote, size) = (work.writes(), size(&work));
+        let (steps, first) = Steps::begin(work, buffer, self.nbd.size());
+        self.next_token += 1;
+        let token = self.next_token;
+        self.waiting.push_back(Job { token, peer, task, steps, first: Some(first), alone, wrote, size });
+        self.start();
+    }
+
+    fn start(&mut self) {
+        while let Some(first) = self.waiting.front() {
+            let held = self.running.iter().any(|job| job.alone);
+            if held || first.alone && !self.running.is_empty() {
+                return;
+            }
+            let Some(mut job) = self.waiting.pop_front() else { return };
+            if let Some(request) = job.first.take() {
+                self.nbd.submit(job.token, request);
+            }
+            self.running.push(job);
+        }
+    }
+
+    /// Sends and receives; what is over goes to `done`.
+    pub fn process(&mut self, now: Instant, done: &mut Vec<Done>) {
+        self.nbd.process(now);
+        while let Some(completed) = self.nbd.take_completed() {
+            let Some(at) = self.running.iter().position(|job| job.token == completed.token) else { continue };
+            let next = match (completed.result, self.running.get_mut(at)) {
+                (Ok(reply), Some(job)) => job.steps.next(reply),
+                (Err(error), _) => Next::End(failure(self.lun, &error), Vec::new()),
+                (_, None) => continue,
+            };
+            match next {
+                Next::Ask(request) => self.nbd.submit(completed.token, request),
+                Next::End(outcome, spent) => {
+                    let job = self.running.swap_remove(at);
+                    done.push(self.over(job, outcome, spent));
+                    self.start();
+                }
+            }
+            self.nbd.process(now);
+        }
+        match self.nbd.take_change() {
+            Some(Change::Lost(fault)) => {
+                tracing::warn!(
+                    lun = self.lun,
+                    "the store is gone; what it was asked waits: {}",
+                    bmi_types::chain(&fault)
+                );
+                self.interest = None;
+            }
+            Some(Change::Restored) => {
+                tracing::info!(lun = self.lun, "the store is back");
+                self.interest = None;
+            }
+            None => {}
+        }
+    }
+
+    fn over(&self, job: Job, outcome: Outcome, spent: Vec<u8>) -> Done {
+        let moved = if matches!(outcome, Outcome::Failed(_)) { Moved::default() } else { job.steps.moved };
+        let Job { peer, task, wrote, size, .. } = job;
+        Done { peer, task, lun: self.lun, outcome, spent, moved, wrote, size }
+    }
+
+    /// Tells the poller what is waited for, if that has changed.
+    pub fn update_interest(&mut self, poller: &Poller, token: u64) {
+        let wanted = Interest { input: true, output: self.nbd.wants_to_send() };
+        let Some(fd) = self.nbd.fd().filter(|_| self.interest != Some(wanted)) else { return };
+        match poller.ensure(fd, token, wanted) {
+            Ok(()) => self.interest = Some(wanted),
+            Err(error) => tracing::error!(%error, lun = self.lun, "cannot wait for the store"),
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.nbd.deadline()
+    }
+
+    /// Whether work is here of peers that are not among these any more.
+    pub fn has_work_of_others_than(&self, living: &[u64]) -> bool {
+        self.waiting.iter().chain(&self.running).any(|job| !living.contains(&job.peer))
+    }
+
+    /// Waits for what is under way and flushes, in bounded time.
+    pub fn finish(&mut self) {
+        let until = Instant::now() + LAST;
+        let mut done = Vec::new();
+        self.submit(0, TaskId(0), Work::Flush, Vec::new());
+        while !(self.running.is_empty() && self.waiting.is_empty()) {
+            self.process(Instant::now(), &mut done);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::error!(lun = self.lun, "cannot flush at the end: the store does not answer");
+                return;
+            }
+            let pause = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+            if let Some(fd) = self.nbd.fd() {
+                let mut flags = PollFlags::IN;
+                flags.set(PollFlags::OUT, self.nbd.wants_to_send());
+                let _ = poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&pause));
+            } else {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
