@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::data_in::End;
+use super::data_in::{BUSY, End, RESERVATION_CONFLICT, TASK_SET_FULL};
 use super::session::{Collecting, Open, Sending, Session, State};
 use super::{CloseReason, Connection, Event, TaskId};
 use crate::config::{IMMEDIATE_TASKS, WINDOW};
@@ -55,7 +55,7 @@ impl Connection {
         let action = match self.decode(session, header.lun(), &cdb) {
             Ok(action) => action,
             Err(Refused::Sense(sense)) => return self.answer_sense(itt, &open, sense),
-            Err(Refused::Conflict) => return self.answer_conflict(itt),
+            Err(Refused::Conflict) => return self.answer_status(itt, RESERVATION_CONFLICT),
         };
         match action {
             Action::Nothing => self.answer_good(itt, &open),
@@ -67,7 +67,7 @@ impl Connection {
                 self.answer_data(session, itt, &mut open, data);
             }
             Action::Reserve => match session.member.with(open.lun, Reservations::reserve) {
-                Some(false) => self.answer_conflict(itt),
+                Some(false) => self.answer_status(itt, RESERVATION_CONFLICT),
                 _ => self.answer_good(itt, &open),
             },
             Action::Release => {
@@ -193,7 +193,7 @@ impl Connection {
                 }
                 self.answer_good(itt, open);
             }
-            Err(Refused::Conflict) => self.answer_conflict(itt),
+            Err(Refused::Conflict) => self.answer_status(itt, RESERVATION_CONFLICT),
             Err(Refused::Sense(sense)) => self.answer_sense(itt, open, sense),
         }
     }
@@ -217,6 +217,11 @@ impl Connection {
         match work {
             Err(sense) => self.answer_sense(itt, &open, sense),
             Ok(None) => self.answer_good(itt, &open),
+            // TASK SET FULL where tasks are under way that will end first, else BUSY (SAM-5 sections 5.3.4, 5.3.6).
+            Ok(Some(_)) if session.stalled.contains(&open.lun) => {
+                let under_way = session.tasks.iter().any(|(_, other)| other.lun == open.lun);
+                self.answer_status(itt, if under_way { TASK_SET_FULL } else { BUSY });
+            }
             // Nothing of it can be sent, so nothing is read.
             Ok(Some(Work::Read(_))) if open.read_length == 0 => self.answer_good(itt, &open),
             Ok(Some(Work::Read(range))) => {

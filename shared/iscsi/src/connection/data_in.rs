@@ -15,9 +15,11 @@ pub(super) enum End {
     Later,
 }
 
-/// CHECK CONDITION (SAM-5 section 5.3.1).
+/// Status codes (SAM-5 section 5.3.1).
 const CHECK_CONDITION: u8 = 0x02;
-const RESERVATION_CONFLICT: u8 = 0x18;
+pub(super) const BUSY: u8 = 0x08;
+pub(super) const RESERVATION_CONFLICT: u8 = 0x18;
+pub(super) const TASK_SET_FULL: u8 = 0x28;
 
 /// Bits and count of a residual (RFC 7143 section 11.4.5): what the command was about, `wanted`, against what the
 /// initiator said, `expected`.
@@ -42,10 +44,10 @@ impl Connection {
         self.send_status(&mut header, &[]);
     }
 
-    /// RESERVATION CONFLICT: another has reserved the unit.
-    pub(super) fn answer_conflict(&mut self, itt: u32) {
+    /// A status without sense.
+    pub(super) fn answer_status(&mut self, itt: u32, status: u8) {
         let mut header = Header::new(Opcode::Response);
-        header.set(3, &[RESERVATION_CONFLICT]);
+        header.set(3, &[status]);
         header.set_word(16, itt);
         self.send_status(&mut header, &[]);
     }

@@ -456,6 +456,17 @@ impl Connection {
         }
     }
 
+    /// Says whether the store of a unit stands still. While it does, new work for it is not taken: initiators are told to
+    /// come again, and their window stays open for everything else.
+    pub fn set_stalled(&mut self, lun: u16, stalled: bool) {
+        if let Phase::Full(session) = &mut self.phase {
+            session.stalled.retain(|other| *other != lun);
+            if stalled {
+                session.stalled.push(lun);
+            }
+        }
+    }
+
     /// The next work for a logical unit. Take it only while little is [`Connection::outgoing`].
     pub fn poll_task(&mut self) -> Option<Task> {
         match &mut self.phase {

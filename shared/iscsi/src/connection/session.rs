@@ -125,6 +125,8 @@ pub struct Session {
     pub logout: Option<Header>,
     /// Text collected over several requests.
     pub text: Vec<u8>,
+    /// Units whose store stands still.
+    pub stalled: Vec<u16>,
     /// Bytes promised by R2T.
     pub solicited: u64,
     /// The last PDU brought much data.
@@ -146,6 +148,7 @@ impl Session {
             member,
             logout: None,
             text: Vec::new(),
+            stalled: Vec::new(),
             solicited: 0,
             long_data: false,
             next_id: 0,

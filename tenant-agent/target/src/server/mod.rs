@@ -142,6 +142,9 @@ impl Server {
             self.disk_done(now);
         }
         self.shared.worker.rest(now);
+        for (lun, stalled) in self.shared.stalled(now) {
+            self.peers.iter_mut().for_each(|peer| peer.connection.set_stalled(lun, stalled));
+        }
         for id in self.poller.ready().filter_map(|token| token.checked_sub(PEERS)) {
             if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
                 peer.receive(&mut self.shared);

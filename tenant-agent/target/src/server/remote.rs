@@ -27,6 +27,7 @@ struct Job {
     /// What to ask first, until it is asked.
     first: Option<Request>,
     alone: bool,
+    since: Instant,
     wrote: bool,
     size: usize,
 }
@@ -53,7 +54,17 @@ impl Remote {
         let (steps, first) = Steps::begin(work, buffer, self.nbd.size());
         self.next_token += 1;
         let token = self.next_token;
-        self.waiting.push_back(Job { token, peer, task, steps, first: Some(first), alone, wrote, size });
+        self.waiting.push_back(Job {
+            token,
+            peer,
+            task,
+            steps,
+            first: Some(first),
+            alone,
+            since: Instant::now(),
+            wrote,
+            size,
+        });
         self.start();
     }
 
@@ -122,6 +133,11 @@ impl Remote {
             Ok(()) => self.interest = Some(wanted),
             Err(error) => tracing::error!(%error, lun = self.lun, "cannot wait for the store"),
         }
+    }
+
+    /// When the oldest work came.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.waiting.iter().chain(&self.running).map(|job| job.since).min()
     }
 
     pub fn deadline(&self) -> Option<Instant> {

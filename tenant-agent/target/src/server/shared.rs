@@ -16,6 +16,10 @@ use crate::events::Events;
 /// The least time between two traffic events.
 const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 
+/// A store that takes longer than this for something stands still: new work for it is not taken. An initiator aborts
+/// after 15 s or more, and asks again after a fraction of a second if it is told to.
+pub const STALL: Duration = Duration::from_secs(2);
+
 /// The size of the buffer all peers receive into, in bytes.
 const RECEIVE: usize = 128 * 1024;
 
@@ -122,6 +126,18 @@ impl Shared {
             self.note_space(one.lun, one.wrote, &one.outcome);
         }
         done
+    }
+
+    /// Units, and whether their store stands still: something has waited for it too long.
+    pub fn stalled(&self, now: Instant) -> impl Iterator<Item = (u16, bool)> {
+        let local = self.disks.iter().map(|disk| {
+            let lun = disk.unit.number;
+            (lun, self.worker.waits_since(lun))
+        });
+        let remote = self.remotes.iter().map(|remote| (remote.lun, remote.waits_since()));
+        local.chain(remote).map(move |(lun, since)| {
+            (lun, since.is_some_and(|since| now.saturating_duration_since(since) >= STALL))
+        })
     }
 
     /// Sends and receives for the stores behind sockets. Whether something is over.

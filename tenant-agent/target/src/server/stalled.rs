@@ -22,6 +22,9 @@ const NAME: &str = "iqn.2026-11.internal.bmi:test";
 const NOP_IN: u8 = 0x20;
 const RESPONSE: u8 = 0x21;
 const DATA_IN: u8 = 0x25;
+/// Status codes (SAM-5 section 5.3.1).
+const BUSY: u8 = 0x08;
+const TASK_SET_FULL: u8 = 0x28;
 
 /// A gate that holds everybody up while it is closed.
 #[derive(Default)]
@@ -262,4 +265,32 @@ fn work_of_one_unit_is_done_in_the_order_it_came() {
         node.done();
     }
     assert_eq!(bytes.lock().unwrap()[0], 20);
+}
+
+#[test]
+fn b4_what_comes_while_a_store_stands_still_is_told_to_come_again() {
+    let (address, gate, _) = target("many");
+    let mut node = Initiator::log_in(address, 1);
+    let mut other = Initiator::log_in(address, 2);
+    gate.set(true);
+    node.read();
+    node.ping();
+    assert_eq!(node.answer().unwrap()[0], NOP_IN);
+    // Longer than the store may take.
+    std::thread::sleep(super::shared::STALL + Duration::from_millis(200));
+    node.read();
+    let answer = node.answer().unwrap();
+    assert_eq!((answer[0], answer[3]), (RESPONSE, TASK_SET_FULL));
+    other.read();
+    let answer = other.answer().unwrap();
+    assert_eq!((answer[0], answer[3]), (RESPONSE, BUSY), "it has no task under way that would end first");
+    // What needs no store is done.
+    other.scsi(0, 0, &[]);
+    other.done();
+    gate.set(false);
+    assert_eq!(node.answer().unwrap()[0], DATA_IN);
+    for initiator in [&mut node, &mut other] {
+        initiator.read();
+        assert_eq!(initiator.answer().unwrap()[0], DATA_IN);
+    }
 }

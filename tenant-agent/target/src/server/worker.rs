@@ -67,8 +67,8 @@ impl Bell {
 pub struct Worker {
     bell: Arc<Bell>,
     jobs: Option<Sender<Job>>,
-    /// Unit and peer of everything that is not taken back yet.
-    pending: Vec<(u16, u64)>,
+    /// Unit, peer and beginning of everything that is not taken back yet, oldest first.
+    pending: Vec<(u16, u64, Instant)>,
     idle_since: Instant,
 }
 
@@ -90,18 +90,23 @@ impl Worker {
 
     /// Whether work of a unit is here.
     pub fn has_work_of(&self, lun: u16) -> bool {
-        self.pending.iter().any(|(pending, _)| *pending == lun)
+        self.pending.iter().any(|(pending, ..)| *pending == lun)
     }
 
     /// Whether work of a peer is here, or of one that is not among these any more.
     pub fn has_work_of_others_than(&self, living: &[u64]) -> bool {
-        self.pending.iter().any(|(_, peer)| !living.contains(peer))
+        self.pending.iter().any(|(_, peer, _)| !living.contains(peer))
+    }
+
+    /// When the oldest work of a unit came.
+    pub fn waits_since(&self, lun: u16) -> Option<Instant> {
+        self.pending.iter().find(|(pending, ..)| *pending == lun).map(|(.., since)| *since)
     }
 
     /// Takes work on. It is done inline when no thread can be had: slow beats never.
     pub fn submit(&mut self, peer: u64, task: TaskId, disk: &Arc<Disk>, work: Work, buffer: Vec<u8>) {
         let job = Job { peer, task, disk: Arc::clone(disk), work, buffer };
-        self.pending.push((disk.unit.number, peer));
+        self.pending.push((disk.unit.number, peer, Instant::now()));
         if self.jobs.is_none() {
             self.jobs = start(&self.bell);
         }
@@ -123,8 +128,10 @@ impl Worker {
         let _ = rustix::io::read(&self.bell.rung, &mut count);
         let done: Vec<Done> = self.bell.done().drain(..).collect();
         for one in &done {
-            if let Some(at) = self.pending.iter().position(|pending| *pending == (one.lun, one.peer)) {
-                self.pending.swap_remove(at);
+            if let Some(at) =
+                self.pending.iter().position(|(lun, peer, _)| (*lun, *peer) == (one.lun, one.peer))
+            {
+                self.pending.remove(at);
             }
         }
         if !done.is_empty() {
