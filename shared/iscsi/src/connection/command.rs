@@ -9,7 +9,8 @@ use crate::config::{IMMEDIATE_TASKS, WINDOW};
 use crate::frame::{Data, Pdu};
 use crate::header::NO_TAG;
 use crate::scsi::{
-    self, Action, Identity, Outcome, Range, Refused, Request, Reservations, Sense, ServiceAction, Work,
+    self, Action, Identity, Mode, ModeHeader, Outcome, Range, Refused, Request, Reservations, Sense,
+    ServiceAction, Work,
 };
 use crate::wire;
 
@@ -48,21 +49,27 @@ impl Connection {
             write_length: if writes { expected } else { 0 },
             wanted: 0,
             allocation: u32::MAX,
+            descriptor_sense: false,
             sending: Sending::default(),
             state: State::Taken,
         };
         let cdb = wire::array_at::<16>(&header.0, 32);
-        let action = match self.decode(session, header.lun(), &cdb) {
+        let mode = session.member.mode(open.lun);
+        open.descriptor_sense = mode.descriptor_sense;
+        let mut action = match self.decode(session, header.lun(), mode, &cdb) {
             Ok(action) => action,
             Err(Refused::Sense(sense)) => return self.answer_sense(itt, &open, sense),
             Err(Refused::Conflict) => return self.answer_status(itt, RESERVATION_CONFLICT),
         };
+        if !mode.write_cache && self.config.unit(open.lun).is_some_and(|unit| unit.write_cache) {
+            action.make_durable();
+        }
         match action {
             Action::Nothing => self.answer_good(itt, &open),
             Action::Reply(data) => self.answer_data(session, itt, &mut open, data),
             Action::RequestSense { allocation, descriptor } => {
                 let sense = self.sense_of(session, header.lun());
-                let mut data = if descriptor { sense.descriptor().to_vec() } else { sense.fixed().to_vec() };
+                let mut data = if descriptor { sense.descriptor() } else { sense.fixed().to_vec() };
                 data.truncate(allocation);
                 self.answer_data(session, itt, &mut open, data);
             }
@@ -146,7 +153,13 @@ impl Connection {
     }
 
     /// Decodes, unless a unit attention comes first.
-    fn decode(&self, session: &Session, lun: Option<u16>, cdb: &[u8; 16]) -> Result<Action, Refused> {
+    fn decode(
+        &self,
+        session: &Session,
+        lun: Option<u16>,
+        mode: Mode,
+        cdb: &[u8; 16],
+    ) -> Result<Action, Refused> {
         let (operation, unit) =
             (wire::u8_at(cdb, 0), lun.filter(|number| self.config.unit(*number).is_some()));
         if let Some(number) = unit {
@@ -159,7 +172,7 @@ impl Connection {
                 return Err(Refused::Conflict);
             }
         }
-        scsi::decode(&self.config, lun, cdb).map_err(Refused::Sense)
+        scsi::decode(&self.config, lun, mode, cdb).map_err(Refused::Sense)
     }
 
     /// What REQUEST SENSE tells: an attention, or that there is none.
@@ -167,6 +180,20 @@ impl Connection {
         match lun.filter(|number| self.config.unit(*number).is_some()) {
             Some(number) => session.member.take_attention(number).unwrap_or(Sense::NONE),
             None => Sense::LUN_NOT_SUPPORTED,
+        }
+    }
+
+    /// MODE SELECT, with its parameter list.
+    fn mode_select(&mut self, session: &Session, itt: u32, open: &Open, header: ModeHeader, list: &[u8]) {
+        let Some(unit) = self.config.unit(open.lun) else {
+            return self.answer_sense(itt, open, Sense::LUN_NOT_SUPPORTED);
+        };
+        match scsi::mode_select(unit, session.member.mode(open.lun), header, list) {
+            Ok(mode) => {
+                session.member.set_mode(open.lun, mode);
+                self.answer_good(itt, open);
+            }
+            Err(sense) => self.answer_sense(itt, open, sense),
         }
     }
 
@@ -209,6 +236,9 @@ impl Connection {
     ) {
         if let Action::PersistentOut(service_action) = action {
             return self.persistent_out(session, itt, &open, service_action, &data);
+        }
+        if let Action::ModeSelect { header, .. } = action {
+            return self.mode_select(session, itt, &open, header, &data);
         }
         let work = match self.config.unit(open.lun) {
             Some(unit) => action.into_work(unit, data),

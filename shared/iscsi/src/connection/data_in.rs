@@ -63,7 +63,7 @@ impl Connection {
             header.set_flags(0x80 | flags);
             header.set_word(44, count);
         }
-        let sense = sense.fixed();
+        let sense = if open.descriptor_sense { sense.descriptor() } else { sense.fixed().to_vec() };
         let mut data = vec![0, u8::try_from(sense.len()).unwrap_or(0)];
         data.extend_from_slice(&sense);
         self.send_status(&mut header, &data);

@@ -27,6 +27,8 @@ pub struct Open {
     pub wanted: u32,
     /// The most the initiator has room for by its CDB, in bytes: of what is not known when the command is decoded.
     pub allocation: u32,
+    /// D_SENSE of the unit when the command came.
+    pub descriptor_sense: bool,
     /// How far the Data-In are.
     pub sending: Sending,
     pub state: State,

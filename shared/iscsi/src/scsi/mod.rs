@@ -1,7 +1,7 @@
 //! SCSI for a logical unit with blocks (SPC-4, SBC-3): a command descriptor block becomes an [`Action`]; what it
 //! needs from the disk becomes [`Work`]; the [`Outcome`] becomes status and sense. One file per concern.
 //!
-//! Deliberately absent: MODE SELECT, protection information, third-party copy (an EXTENDED COPY that names other units
+//! Deliberately absent: protection information, third-party copy (an EXTENDED COPY that names other units
 //! is how CVE-2020-28374 read everybody's disks). Each is answered with INVALID COMMAND OPERATION CODE.
 //!
 //! Invariant: the range of every [`Work`] lies within the unit, computed without overflow.
@@ -11,6 +11,8 @@ mod capacity;
 mod identity;
 mod inquiry;
 mod lba_status;
+mod mode;
+mod mode_select;
 mod mode_sense;
 mod prefetch;
 mod read_write;
@@ -25,6 +27,9 @@ mod vpd;
 mod write_same;
 
 pub(crate) use lba_status::answer as lba_status;
+pub(crate) use mode::Mode;
+pub use mode_select::Header as ModeHeader;
+pub(crate) use mode_select::apply as mode_select;
 pub use reservation::ServiceAction;
 pub(crate) use reservation::{Identity, Refused, Request, Reservations, class, read as persistent_in};
 pub use sense::{Sense, SenseKey};
@@ -137,6 +142,13 @@ pub enum Action {
     },
     /// PERSISTENT RESERVE OUT.
     PersistentOut(ServiceAction),
+    /// MODE SELECT, with a parameter list.
+    ModeSelect {
+        /// Which header the list has.
+        header: ModeHeader,
+        /// In bytes.
+        length: u32,
+    },
     /// GET LBA STATUS.
     LbaStatus {
         /// First byte.
@@ -322,6 +334,7 @@ impl Action {
             | Self::WriteVerify(range) => u32::try_from(range.length).unwrap_or(u32::MAX),
             Self::CompareAndWrite { range, .. } => u32::try_from(range.length * 2).unwrap_or(u32::MAX),
             Self::PersistentOut(_) => reservation::LIST,
+            Self::ModeSelect { length, .. } => *length,
             Self::WriteSame { block, .. } => *block,
             Self::Unmap(length) => *length,
             _ => 0,
@@ -330,7 +343,23 @@ impl Action {
 
     /// Whether other lengths than its own make no sense of it: one block, or two halves (SBC-3 sections 5.36, 5.2).
     pub(crate) const fn needs_all_its_data(&self) -> bool {
-        matches!(self, Self::WriteSame { .. } | Self::CompareAndWrite { .. } | Self::PersistentOut(_))
+        matches!(
+            self,
+            Self::WriteSame { .. }
+                | Self::CompareAndWrite { .. }
+                | Self::PersistentOut(_)
+                | Self::ModeSelect { .. }
+        )
+    }
+
+    /// The initiator has switched the write cache off: what is written is on stable storage before it is answered.
+    pub(crate) const fn make_durable(&mut self) {
+        if let Self::Write { durable, .. }
+        | Self::Or { durable, .. }
+        | Self::CompareAndWrite { durable, .. } = self
+        {
+            *durable = true;
+        }
     }
 
     /// The work, with the data that arrived. `Ok(None)`: there is nothing to do.
@@ -346,7 +375,8 @@ impl Action {
             | Self::Reserve
             | Self::Release
             | Self::PersistentIn { .. }
-            | Self::PersistentOut(_) => return Ok(None),
+            | Self::PersistentOut(_)
+            | Self::ModeSelect { .. } => return Ok(None),
             Self::LbaStatus { offset, .. } => Work::Extent { offset },
             Self::Read(range) => Work::Read(range),
             Self::Check(range) => Work::Check(range),
@@ -413,7 +443,12 @@ pub fn reports_unit_attention(operation: u8) -> bool {
 }
 
 /// Decodes a command. Without a unit (no such LUN) only INQUIRY, REPORT LUNS and REQUEST SENSE are answered.
-pub fn decode(config: &TargetConfig, number: Option<u16>, cdb: &[u8; 16]) -> Result<Action, Sense> {
+pub fn decode(
+    config: &TargetConfig,
+    number: Option<u16>,
+    mode: Mode,
+    cdb: &[u8; 16],
+) -> Result<Action, Sense> {
     let unit = number.and_then(|number| config.unit(number));
     let operation = wire::u8_at(cdb, 0);
     match operation {
@@ -423,10 +458,17 @@ pub fn decode(config: &TargetConfig, number: Option<u16>, cdb: &[u8; 16]) -> Res
         _ => {}
     }
     let Some(unit) = unit else { return Err(Sense::LUN_NOT_SUPPORTED) };
+    if mode.write_protected
+        && class(operation) == reservation::Class::Write
+        && !matches!(operation, 0x15 | 0x1a | 0x55 | 0x5a)
+    {
+        return Err(Sense::SOFTWARE_WRITE_PROTECTED);
+    }
     match operation {
         // TEST UNIT READY, START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL: the medium is always there and spinning.
         0x00 | 0x1b | 0x1e => Ok(Action::Nothing),
-        0x1a | 0x5a => mode_sense::decode(unit, cdb),
+        0x1a | 0x5a => mode_sense::decode(unit, mode, cdb),
+        0x15 | 0x55 => mode_select::decode(cdb),
         0x25 => capacity::decode_10(unit, cdb),
         0x9e if service_action(cdb) == 0x10 => Ok(capacity::decode_16(unit, cdb)),
         0x9e if service_action(cdb) == 0x12 => lba_status::decode(unit, cdb),

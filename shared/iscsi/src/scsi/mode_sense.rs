@@ -1,69 +1,47 @@
-//! MODE SENSE (6) and (10) (SPC-4 sections 6.11, 6.12): caching, control, informational exceptions. Nothing can be
-//! changed.
+//! MODE SENSE (6) and (10) (SPC-4 sections 6.11, 6.12).
 
+use super::mode::{Mode, bits, pages};
 use super::{Action, Sense, Unit, reply};
 use crate::wire;
 
-pub fn decode(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
+pub fn decode(unit: &Unit, mode: Mode, cdb: &[u8; 16]) -> Result<Action, Sense> {
     let ten = wire::u8_at(cdb, 0) == 0x5a;
     let (control, page) = (wire::u8_at(cdb, 2) >> 6, wire::u8_at(cdb, 2) & 0x3f);
     let subpage = wire::u8_at(cdb, 3);
-    if control == 3 {
-        return Err(Sense::NO_SAVED_PARAMETERS);
-    }
     if !matches!((page, subpage), (_, 0) | (0x3f, 0xff)) {
         return Err(Sense::INVALID_FIELD_IN_CDB);
     }
-    let changeable = control == 1;
-    let mut pages = Vec::new();
-    for (number, mut body) in [(0x08, caching(unit)), (0x0a, control_page()), (0x1c, vec![0; 10])] {
-        if page == number || page == 0x3f {
-            if changeable {
-                body.fill(0);
-            }
-            pages.extend_from_slice(&[number, u8::try_from(body.len()).unwrap_or(0)]);
-            pages.extend_from_slice(&body);
-        }
+    let shown = match control {
+        0 => pages(mode),
+        1 => bits(Mode::changeable(unit)),
+        2 => pages(Mode::initial(unit)),
+        _ => return Err(Sense::NO_SAVED_PARAMETERS),
+    };
+    let mut bodies = Vec::new();
+    for (number, body) in shown.iter().filter(|(number, _)| page == *number || page == 0x3f) {
+        bodies.extend_from_slice(&[*number, u8::try_from(body.len()).unwrap_or(0)]);
+        bodies.extend_from_slice(body);
     }
-    if pages.is_empty() {
+    if bodies.is_empty() {
         return Err(Sense::INVALID_FIELD_IN_CDB);
     }
     let descriptor =
         if wire::u8_at(cdb, 1) & 0x08 != 0 { Vec::new() } else { block_descriptor(unit, cdb, ten) };
     // WP, and DPOFUA.
-    let device = if unit.read_only { 0x90 } else { 0x10 };
-    let rest = descriptor.len() + pages.len();
+    let device = if unit.read_only || mode.write_protected { 0x90 } else { 0x10 };
+    let rest = descriptor.len() + bodies.len();
     let mut data = if ten {
         let long = u8::from(descriptor.len() == 16);
         let [high, low] = u16::try_from(rest + 6).unwrap_or(u16::MAX).to_be_bytes();
         vec![high, low, 0, device, long, 0, 0, u8::try_from(descriptor.len()).unwrap_or(0)]
     } else {
-        vec![
-            u8::try_from(rest + 3).unwrap_or(u8::MAX),
-            0,
-            device,
-            u8::try_from(descriptor.len()).unwrap_or(0),
-        ]
+        let length = u8::try_from(rest + 3).unwrap_or(u8::MAX);
+        vec![length, 0, device, u8::try_from(descriptor.len()).unwrap_or(0)]
     };
     data.extend_from_slice(&descriptor);
-    data.extend_from_slice(&pages);
+    data.extend_from_slice(&bodies);
     let allocation = if ten { u32::from(wire::u16_at(cdb, 7)) } else { u32::from(wire::u8_at(cdb, 4)) };
     Ok(reply(data, allocation))
-}
-
-/// Page 08h: WCE says the truth; read cache is on.
-fn caching(unit: &Unit) -> Vec<u8> {
-    let mut body = vec![0; 18];
-    wire::put(&mut body, 0, &[if unit.write_cache { 0x04 } else { 0 }]);
-    body
-}
-
-/// Page 0Ah: a task set per nexus (TST 001b), unrestricted reordering, no command is refused for long.
-fn control_page() -> Vec<u8> {
-    let mut body = vec![0; 10];
-    wire::put(&mut body, 0, &[0x20, 0x10]);
-    wire::put(&mut body, 6, &[0xff, 0xff]);
-    body
 }
 
 fn block_descriptor(unit: &Unit, cdb: &[u8; 16], ten: bool) -> Vec<u8> {

@@ -1,5 +1,7 @@
 //! Sense data (SPC-4 section 4.5).
 
+use crate::wire;
+
 /// Sense keys in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of SPC-4")]
@@ -56,6 +58,8 @@ impl Sense {
     pub const INVALID_RELEASE: Self = Self::new(SenseKey::IllegalRequest, 0x2604);
     /// INSUFFICIENT REGISTRATION RESOURCES.
     pub const INSUFFICIENT_REGISTRATION_RESOURCES: Self = Self::new(SenseKey::IllegalRequest, 0x5504);
+    /// MODE PARAMETERS CHANGED.
+    pub const MODE_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x2a01);
     /// RESERVATIONS PREEMPTED.
     pub const RESERVATIONS_PREEMPTED: Self = Self::new(SenseKey::UnitAttention, 0x2a03);
     /// RESERVATIONS RELEASED.
@@ -66,6 +70,8 @@ impl Sense {
     pub const RESET: Self = Self::new(SenseKey::UnitAttention, 0x2900);
     /// WRITE PROTECTED.
     pub const WRITE_PROTECTED: Self = Self::new(SenseKey::DataProtect, 0x2700);
+    /// LOGICAL UNIT SOFTWARE WRITE PROTECTED.
+    pub const SOFTWARE_WRITE_PROTECTED: Self = Self::new(SenseKey::DataProtect, 0x2702);
     /// SPACE ALLOCATION FAILED WRITE PROTECT.
     pub const SPACE_ALLOCATION_FAILED: Self = Self::new(SenseKey::DataProtect, 0x2707);
     /// PROTOCOL SERVICE CRC ERROR (RFC 7143 section 7.8).
@@ -92,10 +98,16 @@ impl Sense {
         [response, 0, self.key as u8, a, b, c, d, 10, 0, 0, 0, 0, code, qualifier, 0, 0, 0, 0]
     }
 
-    /// Descriptor format, without descriptors: 8 bytes (SPC-4 section 4.5.2).
+    /// Descriptor format (SPC-4 section 4.5.2): 8 bytes, and an information descriptor if there is INFORMATION.
     #[must_use]
-    pub const fn descriptor(self) -> [u8; 8] {
+    pub fn descriptor(self) -> Vec<u8> {
         let [code, qualifier] = self.code.to_be_bytes();
-        [0x72, self.key as u8, code, qualifier, 0, 0, 0, 0]
+        let mut data = vec![0x72, self.key as u8, code, qualifier, 0, 0, 0, 0];
+        if let Some(information) = self.information {
+            data.extend_from_slice(&[0x00, 0x0a, 0x80, 0]);
+            data.extend_from_slice(&u64::from(information).to_be_bytes());
+            wire::put(&mut data, 7, &[12]);
+        }
+        data
     }
 }

@@ -1,4 +1,4 @@
-//! What the sessions of one target share: reservations, and unit attentions that one causes for another.
+//! What the sessions of one target share: reservations, mode pages, and unit attentions that one causes for another.
 //!
 //! Invariants: an attention is reported once, to the nexus it is for; a nexus has at most [`ATTENTIONS_MAX`] of a unit,
 //! and those of a nexus end with it; RESERVE (6) ends with its nexus, registrations do not.
@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Sense;
 use super::reservation::{Class, Identity, Reservations};
+use super::{Mode, Sense, Unit};
 use crate::config::TargetConfig;
 
 /// Attentions of one unit that wait for one nexus. More are dropped: the first ones tell that much has changed.
@@ -20,9 +20,16 @@ struct Nexus {
     attentions: VecDeque<(u16, Sense)>,
 }
 
+#[derive(Debug)]
+struct UnitState {
+    number: u16,
+    reservations: Reservations,
+    mode: Mode,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    units: Vec<(u16, Reservations)>,
+    units: Vec<UnitState>,
     nexuses: Vec<Nexus>,
     next: u64,
 }
@@ -35,7 +42,12 @@ impl TargetState {
     /// Of a target that nobody has reserved.
     #[must_use]
     pub fn new(config: &TargetConfig) -> Self {
-        let units = config.units.iter().map(|unit| (unit.number, Reservations::default())).collect();
+        let state = |unit: &Unit| UnitState {
+            number: unit.number,
+            reservations: Reservations::default(),
+            mode: Mode::initial(unit),
+        };
+        let units = config.units.iter().map(state).collect();
         Self(Arc::new(Mutex::new(State { units, ..State::default() })))
     }
 
@@ -48,7 +60,7 @@ impl TargetState {
         let mut state = self.lock();
         state.next += 1;
         let id = state.next;
-        let attentions = state.units.iter().map(|(number, _)| (*number, Sense::RESET)).collect();
+        let attentions = state.units.iter().map(|unit| (unit.number, Sense::RESET)).collect();
         state.nexuses.push(Nexus { id, who: who.clone(), attentions });
         drop(state);
         Member { state: self.clone(), id, who }
@@ -80,8 +92,8 @@ impl Member {
             nexus.attentions.retain(|(number, _)| *number != lun);
             nexus.attentions.push_back((lun, Sense::RESET));
         }
-        if let Some((_, reservations)) = state.units.iter_mut().find(|(number, _)| *number == lun) {
-            reservations.reset();
+        if let Some(unit) = state.units.iter_mut().find(|unit| unit.number == lun) {
+            unit.reservations.reset();
         }
     }
 
@@ -93,8 +105,30 @@ impl Member {
     /// Does something with the reservations of a unit.
     pub fn with<T>(&self, lun: u16, act: impl FnOnce(&mut Reservations, &Identity) -> T) -> Option<T> {
         let mut state = self.state.lock();
-        let (_, reservations) = state.units.iter_mut().find(|(number, _)| *number == lun)?;
-        Some(act(reservations, &self.who))
+        let unit = state.units.iter_mut().find(|unit| unit.number == lun)?;
+        Some(act(&mut unit.reservations, &self.who))
+    }
+
+    /// The mode pages of a unit, as far as they can be changed.
+    pub fn mode(&self, lun: u16) -> Mode {
+        self.state
+            .lock()
+            .units
+            .iter()
+            .find(|unit| unit.number == lun)
+            .map_or_else(Mode::default, |unit| unit.mode)
+    }
+
+    /// Sets them, and tells everybody else.
+    pub fn set_mode(&self, lun: u16, mode: Mode) {
+        let mut state = self.state.lock();
+        let Some(unit) = state.units.iter_mut().find(|unit| unit.number == lun) else { return };
+        if std::mem::replace(&mut unit.mode, mode) == mode {
+            return;
+        }
+        for nexus in state.nexuses.iter_mut().filter(|nexus| nexus.id != self.id) {
+            tell(&mut nexus.attentions, lun, Sense::MODE_CHANGED);
+        }
     }
 
     /// Tells others of what a reservation did to them.
@@ -103,12 +137,17 @@ impl Member {
         for nexus in &mut state.nexuses {
             let told = attentions.iter().filter(|(who, _)| *who == nexus.who);
             for (_, sense) in told {
-                let waiting = nexus.attentions.iter().filter(|(number, _)| *number == lun).count();
-                if waiting < ATTENTIONS_MAX && !nexus.attentions.contains(&(lun, *sense)) {
-                    nexus.attentions.push_back((lun, *sense));
-                }
+                tell(&mut nexus.attentions, lun, *sense);
             }
         }
+    }
+}
+
+/// Adds an attention, unless it is there already or there are many.
+fn tell(attentions: &mut VecDeque<(u16, Sense)>, lun: u16, sense: Sense) {
+    let waiting = attentions.iter().filter(|(number, _)| *number == lun).count();
+    if waiting < ATTENTIONS_MAX && !attentions.contains(&(lun, sense)) {
+        attentions.push_back((lun, sense));
     }
 }
 
@@ -118,7 +157,7 @@ impl Drop for Member {
         state.nexuses.retain(|nexus| nexus.id != self.id);
         // Another connection of the same nexus has taken its place already, if it was reinstated.
         if !state.nexuses.iter().any(|nexus| nexus.who == self.who) {
-            state.units.iter_mut().for_each(|(_, reservations)| reservations.release(&self.who));
+            state.units.iter_mut().for_each(|unit| unit.reservations.release(&self.who));
         }
     }
 }

@@ -28,6 +28,7 @@ const COMMANDS: &[Command] = &[
     plain(&[0x08, 0x1f, 0xff, 0xff, 0xff, 0x04]),
     plain(&[0x0a, 0x1f, 0xff, 0xff, 0xff, 0x04]),
     plain(&[0x12, 0x01, 0xff, 0xff, 0xff, 0x04]),
+    plain(&[0x15, 0x10, 0, 0, 0xff, 0x04]),
     plain(&[0x16, 0, 0, 0, 0, 0x04]),
     plain(&[0x17, 0, 0, 0, 0, 0x04]),
     plain(&[0x1a, 0x08, 0xff, 0xff, 0xff, 0x04]),
@@ -42,6 +43,7 @@ const COMMANDS: &[Command] = &[
     plain(&[0x35, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x04]),
     plain(&[0x41, 0xf8, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0x04]),
     plain(&[0x42, 0x01, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0x04]),
+    plain(&[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0x04]),
     plain(&[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0x04]),
     serviced(0x0, &[0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff, 0x04]),
     serviced(0x1, &[0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff, 0x04]),
@@ -146,7 +148,7 @@ fn one(command: Option<&Command>, timeouts: bool) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::config::TargetConfig;
-    use crate::scsi::{Unit, UnitKind, decode};
+    use crate::scsi::{Mode, Unit, UnitKind, decode};
 
     #[test]
     fn the_table_lists_exactly_what_is_decoded() {
@@ -178,7 +180,7 @@ mod tests {
                     Sense::INVALID_OPERATION_CODE
                 };
                 cdb[2] = 1;
-                let known = decode(&config, Some(0), &cdb) != Err(foreign);
+                let known = decode(&config, Some(0), Mode::default(), &cdb) != Err(foreign);
                 let listed = COMMANDS.iter().any(|command| {
                     command.operation == operation
                         && command.service_action.is_none_or(|listed| listed == service_action)

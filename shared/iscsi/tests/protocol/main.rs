@@ -18,6 +18,7 @@ mod discovery;
 mod fuzz;
 mod login;
 mod malformed;
+mod mode_select;
 mod operations;
 mod pair;
 mod reservations;
