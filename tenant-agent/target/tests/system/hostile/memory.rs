@@ -15,8 +15,8 @@ const HELD_MAX: u64 = 48 * 1024 + UNREAD_MAX;
 /// Sends the same again and again without reading any answer, until nothing more is taken. What was taken of the last
 /// PDU does not matter.
 fn flood(wire: &mut Wire, mut next: impl FnMut(&mut Wire) -> Pdu) {
-    // More than the kernel holds for both sides.
-    const PDUS: usize = 200_000;
+    // Far more than the kernel holds for both sides, also of the smallest.
+    const PDUS: usize = 2_000_000;
     wire.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     for _ in 0..PDUS {
         let bytes = next(wire).bytes(false, false);
