@@ -51,6 +51,7 @@ const OURS: &[(&str, &[&str], &str)] = &[
     ),
     ("bmi-cli", &["bmi-types", "bmi-api"], "it can do what the API can, and no more"),
     ("bmi-tests", &["*"], "tests may use anything"),
+    ("bmi-fuzz", &["bmi-iscsi"], "what is fuzzed is built alone, and quickly"),
     ("xtask", &["bmi-sandbox"], "tasks of the repository work when little of it compiles"),
 ];
 
