@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use bmi_block::Caching;
 use bmi_block::nbd::{Uri, UriError};
 use bmi_types::{ByteSize, Iqn};
 use clap::{Parser, ValueEnum};
@@ -33,8 +34,9 @@ pub struct Arguments {
     pub target: Iqn,
 
     /// A logical unit: N=file:PATH, N=memory:SIZE (bytes, or K, M, G, T) or N=nbd+unix:///[EXPORT]?socket=PATH, with
-    /// ",ro" at the end to make it read-only; repeatable. Initiators expect a LUN 0.
-    #[arg(long, value_name = "N=KIND:WHAT[,ro]", required = true)]
+    /// ",ro" at the end to make it read-only, and ",direct" to go past the page cache (files only, O_DIRECT);
+    /// repeatable. Initiators expect a LUN 0.
+    #[arg(long, value_name = "N=KIND:WHAT[,ro][,direct]", required = true)]
     pub lun: Vec<Lun>,
 
     /// An initiator that may log in; repeatable. Without it, any may.
@@ -116,7 +118,7 @@ pub struct Lun {
 /// Where blocks are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backing {
-    File(PathBuf),
+    File(PathBuf, Caching),
     Memory(ByteSize),
     Nbd(Uri),
 }
@@ -134,12 +136,21 @@ impl FromStr for Lun {
             .ok()
             .filter(|number| *number <= NUMBER_MAX)
             .ok_or_else(|| format!("`{number}` is not a number from 0 to {NUMBER_MAX}"))?;
-        let (rest, read_only) = match rest.strip_suffix(",ro") {
-            Some(rest) => (rest, true),
-            None => (rest, false),
-        };
+        let (mut rest, mut read_only, mut caching) = (rest, false, Caching::PageCache);
+        loop {
+            rest = if let Some(before) = rest.strip_suffix(",ro") {
+                read_only = true;
+                before
+            } else if let Some(before) = rest.strip_suffix(",direct") {
+                caching = Caching::Direct;
+                before
+            } else {
+                break;
+            };
+        }
         let backing = match rest.split_once(':') {
-            Some(("file", path)) if !path.is_empty() => Backing::File(path.into()),
+            Some(("file", path)) if !path.is_empty() => Backing::File(path.into(), caching),
+            Some(_) if caching == Caching::Direct => return Err("`,direct` is for files only".to_owned()),
             Some(("memory", size)) => {
                 Backing::Memory(size.parse().map_err(|error: bmi_types::SizeError| error.to_string())?)
             }
@@ -171,13 +182,31 @@ mod tests {
         let read = |text: &str| text.parse::<Lun>();
         assert_eq!(
             read("0=file:/a=b,c.img,ro"),
-            Ok(Lun { number: 0, backing: Backing::File("/a=b,c.img".into()), read_only: true })
+            Ok(Lun {
+                number: 0,
+                backing: Backing::File("/a=b,c.img".into(), Caching::PageCache),
+                read_only: true
+            })
         );
+        for both in ["0=file:x,ro,direct", "0=file:x,direct,ro"] {
+            let backing = Backing::File("x".into(), Caching::Direct);
+            assert_eq!(read(both), Ok(Lun { number: 0, backing, read_only: true }));
+        }
         assert_eq!(
             read("1=memory:64K"),
             Ok(Lun { number: 1, backing: Backing::Memory(ByteSize::new(65_536)), read_only: false })
         );
-        for bad in ["", "0", "file:x", "256=memory:1M", "x=memory:1M", "0=file:", "0=memory:x", "0=disk:x"] {
+        for bad in [
+            "",
+            "0",
+            "file:x",
+            "256=memory:1M",
+            "x=memory:1M",
+            "0=file:",
+            "0=memory:x",
+            "0=disk:x",
+            "0=memory:1M,direct",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

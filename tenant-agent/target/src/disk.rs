@@ -76,11 +76,10 @@ pub fn open(lun: &Lun, block_size: u32) -> Result<Store, OpenError> {
         })
     };
     let device: Box<dyn BlockDevice> = match &lun.backing {
-        Backing::File(path) => Box::new(File::open(path, access).map_err(|source| OpenError::File {
-            number,
-            path: path.clone(),
-            source,
-        })?),
+        Backing::File(path, caching) => {
+            let opened = File::open_with(path, access, *caching);
+            Box::new(opened.map_err(|source| OpenError::File { number, path: path.clone(), source })?)
+        }
         Backing::Memory(size) => Box::new(Memory::new(size.bytes())),
         Backing::Nbd(uri) => {
             let nbd = Nbd::connect(uri, access).map_err(|source| OpenError::Nbd { number, source })?;

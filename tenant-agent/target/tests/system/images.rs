@@ -79,3 +79,21 @@ fn a_read_only_unit_cannot_be_written() {
     );
     assert!(fs::read(&disk).unwrap().iter().all(|byte| *byte == 7));
 }
+
+#[test]
+fn past_the_page_cache_a_random_image_goes_in_and_comes_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let mut image = random(43);
+    image.truncate(48 * 1024 * 1024);
+    fs::write(path("image"), &image).unwrap();
+    fs::write(path("disk"), vec![0xa5; image.len()]).unwrap();
+    let target = Target::start(&["--lun", &format!("0=file:{},direct", path("disk"))]);
+    must("qemu-img", &["convert", "-n", "-f", "raw", "-O", "raw", &path("image"), &target.url(0)]);
+    must("qemu-img", &["compare", "-f", "raw", "-F", "raw", &path("image"), &target.url(0)]);
+    assert!(fs::read(path("disk")).unwrap() == image);
+    for suite in ["ALL.Unmap.Simple", "ALL.WriteSame16.UnmapUnaligned", "ALL.CompareAndWrite.Simple"] {
+        let output = run("iscsi-test-cu", &["-d", "-n", "-t", suite, &target.url(0)]);
+        assert!(output.status.success(), "{suite}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
