@@ -22,6 +22,17 @@ fn seeds_are_what_the_generator_writes_and_break_no_rule() {
     }
 }
 
+/// What a wrong session would be compared with: those that are right are sessions.
+#[test]
+fn logins_that_are_right_are_sessions() {
+    for (name, bytes) in seeds::of("login") {
+        let right = ["one request", "two stages", "keys", "discovery", "CHAP", "CHAP with SHA-256"];
+        let right =
+            right.contains(&name) || ["CHAP with SHA3-256", "mutual CHAP", "text in parts"].contains(&name);
+        assert_eq!(targets::login::leads_to_a_session(&bytes), right, "{name}");
+    }
+}
+
 #[test]
 fn nothing_and_noise_break_no_rule() {
     for target in &TARGETS {

@@ -66,6 +66,15 @@ fn key(byte: u8, proofs: &[String; 3]) -> String {
 }
 
 pub fn run(bytes: &[u8]) -> Trace {
+    log_in(bytes).trace
+}
+
+/// Whether these requests are a login.
+pub fn leads_to_a_session(bytes: &[u8]) -> bool {
+    log_in(bytes).target.established()
+}
+
+fn log_in(bytes: &[u8]) -> Peer {
     let mut input = Input::new(bytes);
     let how = input.byte();
     let chap = how & 1 != 0;
@@ -105,5 +114,5 @@ pub fn run(bytes: &[u8]) -> Trace {
             assert!(!answer.data.windows(secret.len()).any(|piece| piece == secret), "a secret is told");
         }
     }
-    peer.trace
+    peer
 }

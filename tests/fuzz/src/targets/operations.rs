@@ -34,6 +34,8 @@ struct Initiator {
     /// ABORT TASK: whom each is about.
     aborts: BTreeMap<u32, u32>,
     ended: BTreeSet<u32>,
+    /// Many commands were ended at once, without a word about each.
+    swept: bool,
     tag: u32,
     number: u32,
     first_burst: usize,
@@ -55,9 +57,10 @@ pub fn run(bytes: &[u8]) -> Trace {
         waiting: BTreeMap::new(),
         aborts: BTreeMap::new(),
         ended: BTreeSet::new(),
+        swept: false,
         tag: 0,
         number,
-        first_burst: if terms & 0x10 != 0 { 4096 } else { 65_536 },
+        first_burst: if terms & 0x10 != 0 { 4096 } else { 262_144 },
         immediate: terms & 4 != 0,
         follows: terms & 8 == 0,
     };
@@ -93,19 +96,23 @@ impl Initiator {
                 self.peer.complete(which, Some(faults[usize::from(b) % 4]));
             }
             8 => self.abort(which),
-            9 => self.manage(if b < 0xf0 { 2 + a % 4 } else { a % 16 }, NO_TAG, b & 1),
+            9 => self.sweep(if b < 0xf0 { 2 + a % 4 } else { a % 16 }, NO_TAG, b & 1),
             10 => self.request(0x40, 0x80, &vec![1; which * 8]),
             11 => {
                 let continues = b & 1 != 0;
                 self.request(0x04, if continues { 0x40 } else { 0x80 }, b"SendTargets=\0");
             }
-            12 if b >= 0xc0 => self.request(0x46, 0x80 | a & 3, &[]),
+            12 if b >= 0xc0 => {
+                self.swept = true;
+                self.request(0x46, 0x80 | a & 3, &[]);
+            }
             12 => self.request(0x00, 0x80, &[]),
             13 => {
                 self.peer.target.ping();
                 self.peer.drive(48);
             }
             14 if b >= 0xc0 => {
+                self.swept = true;
                 self.peer.target.reset((a & 1 == 0).then_some(0));
                 self.peer.drive(48);
             }
@@ -161,7 +168,11 @@ impl Initiator {
         let cdb = ten(0x2a, u32::from(how) * 1024, blocks);
         self.command(0, &cdb, if follows { 0x20 } else { 0xa0 }, 0, length, &vec![how; with]);
         if follows && how & 2 == 0 {
-            self.data_out(self.tag, NO_TAG, 0, with, unasked - with, true);
+            let tag = self.tag;
+            self.data_out(tag, NO_TAG, 0, with, unasked - with, true);
+            if how >= 0xf8 {
+                self.must_have_ended(tag);
+            }
         }
     }
 
@@ -199,6 +210,16 @@ impl Initiator {
             5 => self.data_out(tag, ttt, 3, at, count, true),
             _ => self.data_out(tag, ttt, 0, at, count + 4, true),
         }
+        if how > 1 {
+            self.must_have_ended(tag);
+        }
+    }
+
+    /// Wrong data end the command they are for (RFC 7143 section 7.9), or the session.
+    fn must_have_ended(&mut self, tag: u32) {
+        self.look();
+        let ended = !self.waiting.contains_key(&tag) || self.peer.target.closing().is_some();
+        assert!(ended || self.swept, "{tag} has had wrong data and is still waiting");
     }
 
     fn abort(&mut self, which: usize) {
@@ -206,6 +227,11 @@ impl Initiator {
         let tag = tags[which % tags.len()];
         self.aborts.insert(self.tag + 1, tag);
         self.manage(1, tag, 0);
+    }
+
+    fn sweep(&mut self, function: u8, referenced: u32, lun: u8) {
+        self.swept = true;
+        self.manage(function, referenced, lun);
     }
 
     fn manage(&mut self, function: u8, referenced: u32, lun: u8) {
