@@ -100,7 +100,7 @@ proptest! {
 
 proptest! {
     // Each moves up to 256 MiB.
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 16, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn writes_that_wait_for_buffers_get_their_turn(
