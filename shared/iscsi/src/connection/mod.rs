@@ -434,6 +434,10 @@ impl Connection {
     }
 
     fn logout(&mut self, session: &mut Session, header: &Header) {
+        if session.logout.is_some() {
+            // One is being answered already. PROTOCOL ERROR (RFC 7143 section 11.17.1).
+            return self.reject(header, 0x04);
+        }
         session.logout = Some(*header);
         session.drop_incomplete();
         self.finish_logout(session);

@@ -206,7 +206,13 @@ fn logout_is_answered_after_the_commands_before_it() {
     logout[19] = 6;
     pair.send(&logout, b"");
     assert!(pair.answers.is_empty());
+    // A second one beside it is refused; the first is answered all the same.
+    logout[19] = 7;
+    pair.send(&logout, b"");
+    let refused = pair.answers.pop_front().unwrap();
+    assert_eq!((refused.opcode(), refused.header[2]), (0x3f, 0x04));
     pair.release();
+    assert_eq!(pair.answers[1].word(16), 6);
     let opcodes: Vec<u8> = pair.answers.iter().map(crate::pair::Answer::opcode).collect();
     assert_eq!(opcodes, [0x25, 0x26]);
     assert_eq!(pair.target.closing(), Some(CloseReason::Logout));
