@@ -1,8 +1,9 @@
 //! T1: libiscsi's `iscsi-test-cu` against the real binary, one process for each test, since in 1.19.0 a test leaves
 //! hooks behind that break the ones after it. With blocks of 512 and of 4096 bytes; the tests that need two paths or a
-//! read-only unit in runs of their own.
+//! read-only unit get them.
 //!
-//! Prints a line for each test and the totals. What the tool skips is not counted as run.
+//! Prints a line for each test and the totals. What the tool skips is not counted as run, also where it does not say so:
+//! a test that may be skipped and has asserted nothing has not run. (Some others assert nothing, and fail by other means.)
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,7 +32,7 @@ const PASSES_MIN: usize = 185;
 
 /// And with blocks of 4096: the tool has tests for a physical block of several logical ones only, and some that send
 /// 512 bytes for a block.
-const PASSES_MIN_4096: usize = 175;
+const PASSES_MIN_4096: usize = 177;
 
 /// What may be skipped, and why.
 const MAY_SKIP: &[(&str, &str)] = &[
@@ -43,8 +44,6 @@ const MAY_SKIP: &[(&str, &str)] = &[
     ("NoMedia.", "the medium cannot be removed"),
     ("PreventAllow.", "the medium cannot be removed"),
     ("StartStopUnit.", "the medium cannot be removed"),
-    ("MultipathIO.", "needs two paths: in a run of its own"),
-    ("ReadOnly.", "needs a read-only unit: in a run of its own"),
     ("ReportSupportedOpcodes.OneCommand", "1.19.0 takes the refusal that it asks for as a missing command"),
     ("WriteSame10.ZeroBlocks", "refused, as VPD page B0h says (WSNZ)"),
     ("WriteSame16.ZeroBlocks", "refused, as VPD page B0h says (WSNZ)"),
@@ -92,9 +91,9 @@ enum Verdict {
 }
 
 /// One test in a process of its own, and what it said.
-fn test(name: &str, urls: &[String], more: &[&str]) -> (Verdict, String) {
+fn test(name: &str, urls: &[String]) -> (Verdict, String) {
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-    let arguments = [&["-d", "-n", "-t", name], more, &urls].concat();
+    let arguments = [&["-d", "-n", "-t", name], &urls[..]].concat();
     let output = run("iscsi-test-cu", &arguments);
     let text =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -102,7 +101,8 @@ fn test(name: &str, urls: &[String], more: &[&str]) -> (Verdict, String) {
     let ran = text.lines().any(|line| line.trim().starts_with("tests      1      1"));
     let skipped = text.lines().any(|line| line.contains("[SKIPPED]") && !line.contains(PROBE))
         || text.lines().filter(|line| line.contains("[SKIPPED]")).count() > 1;
-    let verdict = match (output.status.success() && ran, skipped) {
+    let silent = may_skip(name) && text.lines().any(|line| line.trim().starts_with("asserts      0"));
+    let verdict = match (output.status.success() && ran, skipped || silent) {
         (false, _) => Verdict::Fail,
         (true, true) => Verdict::Skip,
         (true, false) => Verdict::Pass,
@@ -122,6 +122,10 @@ fn tests(left_out_too: &[(&str, &str)]) -> Vec<String> {
     tests.into_iter().filter(|name| !left_out(name)).collect()
 }
 
+fn may_skip(name: &str) -> bool {
+    MAY_SKIP.iter().any(|(prefix, _)| name[4..].starts_with(prefix))
+}
+
 /// Tells the verdicts, and ends the test if one is not allowed.
 fn judge(run: &str, verdicts: Vec<(String, Verdict, String)>, passes_min: usize) {
     let mut totals: BTreeMap<Verdict, usize> = BTreeMap::new();
@@ -129,8 +133,7 @@ fn judge(run: &str, verdicts: Vec<(String, Verdict, String)>, passes_min: usize)
     for (name, verdict, text) in verdicts {
         *totals.entry(verdict).or_default() += 1;
         println!("conformance {run}: {:<4} {name}", format!("{verdict:?}").to_lowercase());
-        let may_skip = MAY_SKIP.iter().any(|(prefix, _)| name[4..].starts_with(prefix))
-            || run == "4096" && MAY_SKIP_4096.contains(&&name[4..]);
+        let may_skip = may_skip(&name) || run == "4096" && MAY_SKIP_4096.contains(&&name[4..]);
         if verdict == Verdict::Fail || verdict == Verdict::Skip && !may_skip {
             wrong.push(format!("{verdict:?} {name}:\n{text}"));
         }
@@ -160,10 +163,21 @@ fn all_with_blocks_of(size: &str, left_out: &[(&str, &str)], passes_min: usize) 
             thread::spawn(move || {
                 let directory = tempfile::tempdir().unwrap();
                 let target = Target::with_file(&disk(&directory), &["--block-size", &size]);
+                // Its own: 1.19.0 takes block 256 for zeros, and has made only those before it so.
+                let fresh = tempfile::tempdir().unwrap();
+                let two_ways = Target::with_file(&disk(&fresh), &["--block-size", &size]);
+                let read_only = Target::start(&["--lun", "0=memory:64M,ro", "--block-size", &size]);
                 let verdicts: Vec<_> = tests
                     .into_iter()
                     .map(|name| {
-                        let (verdict, text) = test(&name, &[target.url(0)], &[]);
+                        let urls = match &name[4..] {
+                            name if name.starts_with("MultipathIO.") => {
+                                vec![two_ways.url(0), two_ways.url(0)]
+                            }
+                            name if name.starts_with("ReadOnly.") => vec![read_only.url(0)],
+                            _ => vec![target.url(0)],
+                        };
+                        let (verdict, text) = test(&name, &urls);
                         (name, verdict, text)
                     })
                     .collect();
@@ -184,25 +198,4 @@ fn t1_libiscsi_finds_nothing_wrong_with_blocks_of_512_bytes() {
 #[test]
 fn t1_libiscsi_finds_nothing_wrong_with_blocks_of_4096_bytes() {
     all_with_blocks_of("4096", LEFT_OUT_4096, PASSES_MIN_4096);
-}
-
-#[test]
-fn t1_two_paths_lead_to_one_unit() {
-    let directory = tempfile::tempdir().unwrap();
-    let target = Target::with_file(&disk(&directory), &[]);
-    let suite = ["Simple", "Reset", "CompareAndWrite", "CompareAndWriteAsync"];
-    let verdicts = suite.map(|name| {
-        let name = format!("ALL.MultipathIO.{name}");
-        let (verdict, text) = test(&name, &[target.url(0), target.url(0)], &[]);
-        (name, verdict, text)
-    });
-    judge("two paths", verdicts.to_vec(), 4);
-}
-
-#[test]
-fn t1_a_read_only_unit_refuses_writes() {
-    let target = Target::start(&["--lun", "0=memory:64M,ro"]);
-    let name = "ALL.ReadOnly.ReadOnlySBC".to_owned();
-    let (verdict, text) = test(&name, &[target.url(0)], &[]);
-    judge("read-only", vec![(name, verdict, text)], 1);
 }
