@@ -117,9 +117,11 @@ fn what_is_released_or_cleared_is_told_to_those_who_rested_on_it() {
 fn preempting_takes_the_reservation_and_ends_what_was_under_way() {
     for abort in [false, true] {
         let mut holder = Pair::ready(&[]);
-        let mut other = holder.beside(2);
+        let (mut other, mut third) = (holder.beside(2), holder.beside(3));
         registered(&mut holder, 1);
         registered(&mut other, 2);
+        // It is told that the type is another one, and loses no task by it.
+        registered(&mut third, 3);
         assert_eq!(out(&mut holder, 1, 3, 1, 0).status(), 0);
         assert_eq!(out(&mut other, 4, 3, 2, 0).sense(), (5, 0x2600), "nobody has key 0");
         assert_eq!(out(&mut other, 4, 3, 2, 77).status(), CONFLICT, "nobody has key 77");
@@ -127,6 +129,7 @@ fn preempting_takes_the_reservation_and_ends_what_was_under_way() {
         let whose = vec![(INITIATOR.to_owned(), Isid([0, 2, 0x3d, 0, 0, 1]))];
         let preempted = Event::Preempted { lun: 0, whose };
         assert_eq!(other.others.contains(&preempted), abort);
+        assert_eq!(third.command(5, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2a04));
         assert_eq!(holder.command(5, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2a05));
         assert_eq!((reads(&mut holder), writes(&mut holder)), (0, CONFLICT));
         assert_eq!(writes(&mut other), 0);

@@ -107,7 +107,14 @@ impl Reservations {
                     ServiceAction::Preempt(kind) => self.preempt(who, request.other, kind),
                     ServiceAction::PreemptAndAbort(kind) => {
                         let mut effect = self.preempt(who, request.other, kind)?;
-                        effect.aborted = effect.attentions.iter().map(|(who, _)| who.clone()).collect();
+                        // Not those who are only told that the reservation is another one now.
+                        let preempted = |sense: Sense| sense == Sense::REGISTRATIONS_PREEMPTED;
+                        effect.aborted = effect
+                            .attentions
+                            .iter()
+                            .filter(|(_, sense)| preempted(*sense))
+                            .map(|(who, _)| who.clone())
+                            .collect();
                         Ok(effect)
                     }
                     _ => Ok(self.clear(who)),
