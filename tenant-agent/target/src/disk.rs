@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use bmi_block::nbd::{Fault as NbdFault, Nbd};
+use bmi_block::nbd::{Fault as NbdFault, Nbd, Reply, Request};
 use bmi_block::{Access, BlockDevice, BlockError, Extent, File, Memory, Operation};
-use bmi_iscsi::{Fault, Outcome, Range, Unit, UnitKind, Work};
+use bmi_iscsi::{Fault, Outcome, Unit, UnitKind, Work};
 
 use crate::arguments::{Backing, Lun};
-
-/// Comparing and repeating go in pieces of about this many bytes.
-const PIECE: u64 = 1024 * 1024;
+use crate::steps::{Next, Steps};
 
 /// Why a unit could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -146,10 +144,23 @@ impl Disk {
         Some(self.outcome(result))
     }
 
-    /// Does the work, however long it takes. Gives back the buffer that is not needed any more.
-    pub fn execute(&self, work: Work, mut buffer: Vec<u8>, moved: &mut Moved) -> (Outcome, Vec<u8>) {
-        let result = self.attempt(work, &mut buffer, moved);
-        (self.outcome(result), buffer)
+    /// Does the work, however long it takes. Gives back a buffer that is not needed any more.
+    pub fn execute(&self, work: Work, buffer: Vec<u8>, moved: &mut Moved) -> (Outcome, Vec<u8>) {
+        let (mut steps, mut request) = Steps::begin(work, buffer, self.device.size());
+        loop {
+            let reply = match self.answer(request) {
+                Ok(reply) => reply,
+                Err(error) => return (failure(self.unit.number, &error), Vec::new()),
+            };
+            match steps.next(reply) {
+                Next::Ask(next) => request = next,
+                Next::End(outcome, spent) => {
+                    moved.read += steps.moved.read;
+                    moved.written += steps.moved.written;
+                    return (outcome, spent);
+                }
+            }
+        }
     }
 
     fn outcome(&self, result: Result<Outcome, BlockError>) -> Outcome {
@@ -159,92 +170,34 @@ impl Disk {
         }
     }
 
-    fn attempt(&self, work: Work, buffer: &mut Vec<u8>, moved: &mut Moved) -> Result<Outcome, BlockError> {
-        match work {
-            Work::Read(range) => {
-                self.device.read(range.offset, buffer)?;
-                moved.read += range.length;
-                return Ok(Outcome::Data(std::mem::take(buffer)));
+    /// What an asynchronous store would be asked, of this one.
+    fn answer(&self, request: Request) -> Result<Reply, BlockError> {
+        match request {
+            Request::Read { offset, mut buffer } => {
+                self.device.read(offset, &mut buffer)?;
+                return Ok(Reply::Data(buffer));
             }
-            Work::Write { offset, data, durable } => {
-                let written = self.device.write(offset, &data);
-                let length = data.len() as u64;
-                *buffer = data;
-                written?;
-                moved.written += length;
-                if durable {
-                    self.device.flush()?;
-                }
-            }
-            Work::Compare { offset, data } => {
-                let mut held = vec![0; data.len()];
-                self.device.read(offset, &mut held)?;
-                if let Some(at) = difference(&held, &data) {
-                    return Ok(Outcome::Differs { at });
-                }
-            }
-            Work::WriteVerify { offset, data } => {
+            Request::Write { offset, data, durable } => {
                 self.device.write(offset, &data)?;
-                self.device.flush()?;
-                moved.written += data.len() as u64;
-                buffer.resize(data.len(), 0);
-                self.device.read(offset, buffer)?;
-                if let Some(at) = difference(buffer, &data) {
-                    return Ok(Outcome::Differs { at });
-                }
-            }
-            Work::CompareAndWrite { offset, data, durable } => {
-                let (expected, new) = data.split_at(data.len() / 2);
-                buffer.resize(expected.len(), 0);
-                self.device.read(offset, buffer)?;
-                if let Some(at) = difference(buffer, expected) {
-                    return Ok(Outcome::Differs { at });
-                }
-                self.device.write(offset, new)?;
-                moved.written += new.len() as u64;
                 if durable {
                     self.device.flush()?;
                 }
+                return Ok(Reply::Done(Some(data)));
             }
-            Work::Or { offset, mut data, durable } => {
-                buffer.resize(data.len(), 0);
-                self.device.read(offset, buffer)?;
-                data.iter_mut().zip(buffer.iter()).for_each(|(new, held)| *new |= held);
-                self.device.write(offset, &data)?;
-                moved.written += data.len() as u64;
-                if durable {
-                    self.device.flush()?;
-                }
-            }
-            Work::Extent { offset } => {
+            Request::Extent { offset, length: most } => {
                 let Extent { length, allocated } = self.device.extent(offset)?;
-                return Ok(Outcome::Extent { offset, length, allocated });
+                return Ok(Reply::Extent { length: length.min(most), allocated });
             }
-            Work::Check(range) => {
-                let mut piece = vec![0; usize::try_from(range.length.min(PIECE)).unwrap_or(0)];
-                for_pieces(range, PIECE, |offset, length| {
-                    let length = usize::try_from(length).unwrap_or(0);
-                    self.device.read(offset, piece.get_mut(..length).unwrap_or(&mut []))
-                })?;
+            Request::Flush => self.device.flush()?,
+            Request::Discard { offset, length }
+            | Request::WriteZeroes { offset, length, may_unmap: true } => {
+                self.device.discard(offset, length)?;
             }
-            Work::Flush => self.device.flush()?,
-            Work::Repeat { range, block } => {
-                let size = u64::from(self.unit.block_size);
-                let blocks = (PIECE / size).min(range.length / size);
-                let many = block.repeat(usize::try_from(blocks).unwrap_or(1));
-                for_pieces(range, many.len() as u64, |offset, length| {
-                    let length = usize::try_from(length).unwrap_or(0);
-                    self.device.write(offset, many.get(..length).unwrap_or(&many))
-                })?;
-                moved.written += range.length;
-            }
-            Work::Zero { range, unmap: true } => self.device.discard(range.offset, range.length)?,
-            Work::Zero { range, unmap: false } => self.device.write_zeroes(range.offset, range.length)?,
-            Work::Discard(ranges) => {
-                ranges.iter().try_for_each(|range| self.device.discard(range.offset, range.length))?;
+            Request::WriteZeroes { offset, length, may_unmap: false } => {
+                self.device.write_zeroes(offset, length)?;
             }
         }
-        Ok(Outcome::Done)
+        Ok(Reply::Done(None))
     }
 }
 
@@ -271,23 +224,12 @@ pub fn difference(held: &[u8], expected: &[u8]) -> Option<u32> {
     Some(at.and_then(|at| u32::try_from(at).ok()).unwrap_or(0))
 }
 
-fn for_pieces(
-    range: Range,
-    size: u64,
-    mut each: impl FnMut(u64, u64) -> Result<(), BlockError>,
-) -> Result<(), BlockError> {
-    let mut done = 0;
-    while done < range.length {
-        let length = (range.length - done).min(size.max(1));
-        each(range.offset + done, length)?;
-        done += length;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use bmi_iscsi::Range;
+
     use super::*;
+    use crate::steps::PIECE;
 
     /// A store that fails everything in one way.
     struct Failing(fn(Operation) -> BlockError);

@@ -1,4 +1,5 @@
-//! Work in the requests that an asynchronous store knows: a pure machine that says what to ask next.
+//! Work in the requests that a store knows: a pure machine that says what to ask next. A store on this machine is asked in
+//! a loop (`disk`), one behind a socket as its replies come (`server/remote`).
 //!
 //! Invariant: at most one request of a piece of work is under way; memory is that of the work and one [`PIECE`].
 
@@ -10,7 +11,7 @@ use bmi_iscsi::{Outcome, Range, Work};
 use crate::disk::{Moved, difference};
 
 /// Reading through and repeating go in pieces of about this many bytes.
-const PIECE: u64 = 1024 * 1024;
+pub const PIECE: u64 = 1024 * 1024;
 
 /// What comes next.
 #[derive(Debug)]
@@ -241,33 +242,52 @@ mod tests {
         let mut disk = vec![0; size];
         let range = |offset, length| Range { offset, length };
         let blocks = |byte: u8, count: usize| vec![byte; 512 * count];
-        for work in [
-            Work::Write { offset: 512, data: blocks(7, 3), durable: true },
-            Work::Read(range(0, 4096)),
-            Work::Compare { offset: 512, data: blocks(7, 3) },
-            Work::Compare { offset: 0, data: blocks(7, 3) },
-            Work::WriteVerify { offset: 4096, data: blocks(9, 2) },
-            Work::CompareAndWrite {
-                offset: 4096,
-                data: [blocks(9, 1), blocks(1, 1)].concat(),
-                durable: false,
-            },
-            Work::CompareAndWrite {
-                offset: 4096,
-                data: [blocks(9, 1), blocks(2, 1)].concat(),
-                durable: true,
-            },
-            Work::Or { offset: 4096, data: blocks(0xf0, 2), durable: false },
-            Work::Read(range(4096, 1024)),
-            Work::Check(range(512, 2 * 1024 * 1024 + 512)),
-            Work::Flush,
-            Work::Repeat { range: range(512, 2 * 1024 * 1024 + 1024), block: blocks(5, 1) },
-            Work::Discard(vec![range(0, 1024), range(1024 * 1024, 512)]),
-            Work::Zero { range: range(2048, 512), unmap: false },
-            Work::Zero { range: range(8192, 512), unmap: true },
-            Work::Read(range(0, size as u64)),
+        let read = |pieces: &[Vec<u8>]| Outcome::Data(pieces.concat());
+        for (work, ended, counts) in [
+            (Work::Write { offset: 512, data: blocks(7, 3), durable: true }, Outcome::Done, (0, 1536)),
+            (Work::Read(range(0, 1024)), read(&[blocks(0, 1), blocks(7, 1)]), (1024, 0)),
+            (Work::Compare { offset: 512, data: blocks(7, 3) }, Outcome::Done, (0, 0)),
+            (Work::Compare { offset: 0, data: blocks(7, 3) }, Outcome::Differs { at: 0 }, (0, 0)),
+            (Work::WriteVerify { offset: 4096, data: blocks(9, 2) }, Outcome::Done, (0, 1024)),
+            (
+                Work::CompareAndWrite {
+                    offset: 4096,
+                    data: [blocks(9, 1), blocks(1, 1)].concat(),
+                    durable: false,
+                },
+                Outcome::Done,
+                (0, 512),
+            ),
+            (
+                Work::CompareAndWrite {
+                    offset: 4096,
+                    data: [blocks(9, 1), blocks(2, 1)].concat(),
+                    durable: true,
+                },
+                Outcome::Differs { at: 0 },
+                (0, 0),
+            ),
+            (Work::Or { offset: 4096, data: blocks(0xf0, 2), durable: false }, Outcome::Done, (0, 1024)),
+            (Work::Read(range(4096, 1024)), read(&[blocks(0xf1, 1), blocks(0xf9, 1)]), (1024, 0)),
+            (Work::Check(range(512, 2 * 1024 * 1024 + 512)), Outcome::Done, (0, 0)),
+            (Work::Flush, Outcome::Done, (0, 0)),
+            (
+                Work::Repeat { range: range(512, 2 * 1024 * 1024 + 1024), block: blocks(5, 1) },
+                Outcome::Done,
+                (0, 2 * 1024 * 1024 + 1024),
+            ),
+            (Work::Discard(vec![range(0, 1024), range(1024 * 1024, 512)]), Outcome::Done, (0, 0)),
+            (Work::Zero { range: range(2048, 512), unmap: false }, Outcome::Done, (0, 0)),
+            (Work::Zero { range: range(8192, 512), unmap: true }, Outcome::Done, (0, 0)),
+            (Work::Read(range(512, 1024)), read(&[blocks(0, 1), blocks(5, 1)]), (1024, 0)),
+            (
+                Work::Read(range(1024 * 1024 - 512, 1536)),
+                read(&[blocks(5, 1), blocks(0, 1), blocks(5, 1)]),
+                (1536, 0),
+            ),
         ] {
             let (outcome, moved) = run(&mut disk, work.clone());
+            assert!(outcome == ended, "{work:?}");
             let mut expected = Moved::default();
             let buffer = match &work {
                 Work::Read(range) => vec![0; length(range.length)],
@@ -275,6 +295,10 @@ mod tests {
             };
             assert!(outcome == local.execute(work.clone(), buffer, &mut expected).0, "{work:?}");
             assert_eq!((moved.read, moved.written), (expected.read, expected.written), "{work:?}");
+            assert_eq!((moved.read, moved.written), counts, "{work:?}");
         }
+        let all = Work::Read(range(0, size as u64));
+        let outcome = run(&mut disk, all.clone()).0;
+        assert!(outcome == local.execute(all, vec![0; size], &mut Moved::default()).0);
     }
 }

@@ -1,7 +1,7 @@
 //! A logical unit on an NBD server: its work is under way together, and nothing here waits for it.
 //!
-//! Invariant: work that must be alone (COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY) begins when nothing else of the unit is under way, and
-//! nothing else begins until it is over.
+//! Invariant: work that must be alone (COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY) begins when nothing else of the unit
+//! is under way, and nothing else begins until it is over.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
