@@ -9,26 +9,26 @@ use crate::config::{IMMEDIATE_TASKS, WINDOW};
 use crate::frame::{Data, Pdu};
 use crate::header::NO_TAG;
 use crate::scsi::{
-    self, Action, Identity, Mode, ModeHeader, Outcome, Range, Refused, Request, Reservations, Sense,
-    ServiceAction, Work,
+    self, Action, Identity, ModeHeader, Outcome, Range, Refused, Request, Reservations, Sense, ServiceAction,
+    Work,
 };
 use crate::wire;
 
 impl Connection {
     pub(super) fn command(&mut self, session: &mut Session, pdu: Pdu<'_>) {
-        let header = &{ pdu.header };
+        let header = pdu.header;
         let itt = header.itt();
         if itt == NO_TAG {
-            return self.reject(header, 0x04);
+            return self.reject(&header, 0x04);
         }
         if session.tasks.contains(itt) {
             // TASK IN PROGRESS (RFC 7143 section 11.17.1).
-            return self.reject(header, 0x07);
+            return self.reject(&header, 0x07);
         }
         let limit = wire::index(WINDOW) + IMMEDIATE_TASKS;
         if header.immediate() && session.tasks.len() + session.dead.len() >= limit {
             // IMMEDIATE COMMAND REJECT, TOO MANY IMMEDIATE COMMANDS.
-            return self.reject(header, 0x06);
+            return self.reject(&header, 0x06);
         }
         let (reads, writes) = (header.flags() & 0x40 != 0, header.flags() & 0x20 != 0);
         let expected = header.word(20);
@@ -54,9 +54,14 @@ impl Connection {
             state: State::Taken,
         };
         let cdb = wire::array_at::<16>(&header.0, 32);
-        let mode = session.member.mode(open.lun);
+        // A unit that there is not has no state to look at.
+        let (mode, refused) = session.member.look(open.lun, wire::u8_at(&cdb, 0));
         open.descriptor_sense = mode.descriptor_sense;
-        let mut action = match self.decode(session, header.lun(), mode, &cdb) {
+        let decoded = match refused {
+            Some(refused) => Err(refused),
+            None => scsi::decode(&self.config, header.lun(), mode, &cdb).map_err(Refused::Sense),
+        };
+        let mut action = match decoded {
             Ok(action) => action,
             Err(Refused::Sense(sense)) => return self.answer_sense(itt, &open, sense),
             Err(Refused::Conflict) => return self.answer_status(itt, RESERVATION_CONFLICT),
@@ -150,29 +155,6 @@ impl Connection {
                 buffer
             }
         }
-    }
-
-    /// Decodes, unless a unit attention comes first.
-    fn decode(
-        &self,
-        session: &Session,
-        lun: Option<u16>,
-        mode: Mode,
-        cdb: &[u8; 16],
-    ) -> Result<Action, Refused> {
-        let (operation, unit) =
-            (wire::u8_at(cdb, 0), lun.filter(|number| self.config.unit(*number).is_some()));
-        if let Some(number) = unit {
-            if scsi::reports_unit_attention(operation)
-                && let Some(sense) = session.member.take_attention(number)
-            {
-                return Err(Refused::Sense(sense));
-            }
-            if !session.member.admits(number, scsi::class(operation)) {
-                return Err(Refused::Conflict);
-            }
-        }
-        scsi::decode(&self.config, lun, mode, cdb).map_err(Refused::Sense)
     }
 
     /// What REQUEST SENSE tells: an attention, or that there is none.
@@ -271,36 +253,34 @@ impl Connection {
     pub(super) fn task_completed(&mut self, session: &mut Session, id: TaskId, outcome: Outcome) {
         if let Some(at) = session.dead.iter().position(|dead| *dead == id) {
             session.dead.swap_remove(at);
-        } else {
-            if let Some(itt) = session.tasks.tag(id)
-                && session.tasks.get(itt).is_some_and(|open| matches!(open.state, State::Taken))
-                && let Some(mut open) = session.remove(itt)
-            {
-                let next = if matches!(outcome, Outcome::Data(_)) { open.sending.next_piece() } else { None };
-                // A command with more to read keeps its place in the window.
-                if next.is_none() {
-                    self.open_window(session);
-                }
-                match outcome {
-                    Outcome::Done => self.answer_good(itt, &open),
-                    Outcome::Data(data) => {
-                        let end = if next.is_none() { End::Here } else { End::Later };
-                        self.send_data(session, itt, &mut open, data, end);
-                        if let Some(piece) = next {
-                            session.tasks.insert(itt, open);
-                            session.make_ready(itt, piece);
-                        }
+        } else if let Some(itt) = session.tasks.tag(id)
+            && session.tasks.get(itt).is_some_and(|open| matches!(open.state, State::Taken))
+            && let Some(mut open) = session.remove(itt)
+        {
+            let next = if matches!(outcome, Outcome::Data(_)) { open.sending.next_piece() } else { None };
+            // A command with more to read keeps its place in the window.
+            if next.is_none() {
+                self.open_window(session);
+            }
+            match outcome {
+                Outcome::Done => self.answer_good(itt, &open),
+                Outcome::Data(data) => {
+                    let end = if next.is_none() { End::Here } else { End::Later };
+                    self.send_data(session, itt, &mut open, data, end);
+                    if let Some(piece) = next {
+                        session.tasks.insert(itt, open);
+                        session.make_ready(itt, piece);
                     }
-                    Outcome::Differs { at } => self.answer_sense(itt, &open, Sense::MISCOMPARE.at(at)),
-                    Outcome::Extent { offset, length, allocated } => {
-                        if let Some(unit) = self.config.unit(open.lun) {
-                            let mut data = scsi::lba_status(unit, offset, length, allocated);
-                            data.truncate(wire::index(open.allocation));
-                            self.answer_data(session, itt, &mut open, data);
-                        }
-                    }
-                    Outcome::Failed(fault) => self.answer_sense(itt, &open, fault.sense()),
                 }
+                Outcome::Differs { at } => self.answer_sense(itt, &open, Sense::MISCOMPARE.at(at)),
+                Outcome::Extent { offset, length, allocated } => {
+                    if let Some(unit) = self.config.unit(open.lun) {
+                        let mut data = scsi::lba_status(unit, offset, length, allocated);
+                        data.truncate(wire::index(open.allocation));
+                        self.answer_data(session, itt, &mut open, data);
+                    }
+                }
+                Outcome::Failed(fault) => self.answer_sense(itt, &open, fault.sense()),
             }
         }
         self.open_window(session);

@@ -342,10 +342,10 @@ impl Connection {
     }
 
     fn full_feature(&mut self, session: &mut Session, pdu: Pdu<'_>) {
-        let header = &{ pdu.header };
+        let header = pdu.header;
         let Some(opcode) = Opcode::request(header.opcode()) else {
             // COMMAND NOT SUPPORTED (RFC 7143 section 11.17.1).
-            return self.reject(header, 0x05);
+            return self.reject(&header, 0x05);
         };
         if opcode == Opcode::DataOut {
             return self.data_out(session, pdu);
@@ -356,7 +356,7 @@ impl Connection {
         if session.discovery
             && !matches!(opcode, Opcode::TextRequest | Opcode::LogoutRequest | Opcode::NopOut)
         {
-            return self.reject(header, 0x04);
+            return self.reject(&header, 0x04);
         }
         if !header.immediate() && !self.in_turn(header.word(24)) {
             return;
@@ -370,10 +370,10 @@ impl Connection {
                 self.command(session, pdu);
                 self.open_window(session);
             }
-            Opcode::TaskManagement => self.task_management(session, header),
+            Opcode::TaskManagement => self.task_management(session, &header),
             Opcode::NopOut => self.nop_out(session, &pdu),
             Opcode::TextRequest => self.text_request(session, &pdu),
-            _ => self.logout(session, header),
+            _ => self.logout(session, &header),
         }
     }
 

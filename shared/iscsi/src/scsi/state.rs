@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::reservation::{Class, Identity, Reservations};
-use super::{Mode, Sense, Unit};
+use super::reservation::{Identity, Refused, Reservations, class};
+use super::{Mode, Sense, Unit, reports_unit_attention};
 use crate::config::TargetConfig;
 
 /// Attentions of one unit that wait for one nexus. More are dropped: the first ones tell that much has changed.
@@ -32,6 +32,14 @@ struct State {
     units: Vec<UnitState>,
     nexuses: Vec<Nexus>,
     next: u64,
+}
+
+impl State {
+    fn take_attention(&mut self, nexus: u64, lun: u16) -> Option<Sense> {
+        let nexus = self.nexuses.iter_mut().find(|other| other.id == nexus)?;
+        let at = nexus.attentions.iter().position(|(number, _)| *number == lun)?;
+        nexus.attentions.remove(at).map(|(_, sense)| sense)
+    }
 }
 
 /// The state of one target; each of its connections has a handle.
@@ -76,12 +84,26 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// How a unit is set, and what of it keeps a command from being looked at: an attention, which is taken, or another's
+    /// reservation.
+    pub fn look(&self, lun: u16, operation: u8) -> (Mode, Option<Refused>) {
+        let mut state = self.state.lock();
+        let attention =
+            if reports_unit_attention(operation) { state.take_attention(self.id, lun) } else { None };
+        let Some(unit) = state.units.iter().find(|unit| unit.number == lun) else {
+            return (Mode::default(), None);
+        };
+        let refused = match attention {
+            Some(sense) => Some(Refused::Sense(sense)),
+            None if unit.reservations.admits(&self.who, class(operation)) => None,
+            None => Some(Refused::Conflict),
+        };
+        (unit.mode, refused)
+    }
+
     /// Takes the next attention of a unit.
     pub fn take_attention(&self, lun: u16) -> Option<Sense> {
-        let mut state = self.state.lock();
-        let nexus = state.nexuses.iter_mut().find(|nexus| nexus.id == self.id)?;
-        let at = nexus.attentions.iter().position(|(number, _)| *number == lun)?;
-        nexus.attentions.remove(at).map(|(_, sense)| sense)
+        self.state.lock().take_attention(self.id, lun)
     }
 
     /// A reset of a unit: everybody is told, also whoever asked for it (SAM-5 section 6.3.3), and RESERVE (6) is over.
@@ -95,11 +117,6 @@ impl Member {
         if let Some(unit) = state.units.iter_mut().find(|unit| unit.number == lun) {
             unit.reservations.reset();
         }
-    }
-
-    /// Whether a reservation lets a command of this class through.
-    pub fn admits(&self, lun: u16, class: Class) -> bool {
-        self.with(lun, |reservations, who| reservations.admits(who, class)).unwrap_or(true)
     }
 
     /// Does something with the reservations of a unit.
