@@ -138,7 +138,7 @@ impl Server {
     }
 
     fn serve(&mut self, now: Instant) {
-        if self.poller.ready().any(|token| token == DISK) || !self.shared.remotes.is_empty() {
+        if self.shared.process_remotes(now) || self.poller.ready().any(|token| token == DISK) {
             self.disk_done(now);
         }
         self.shared.worker.rest(now);
@@ -174,7 +174,6 @@ impl Server {
 
     /// Gives back work that had to wait. What belongs to a session that ended is answered to nobody.
     fn disk_done(&mut self, now: Instant) {
-        self.shared.process_remotes(now);
         for done in self.shared.done() {
             if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == done.peer) {
                 peer.complete(done);

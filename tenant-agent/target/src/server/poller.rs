@@ -79,13 +79,10 @@ impl Poller {
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let begun = Instant::now();
         let look = timeout.map_or(self.look, |timeout| timeout.min(self.look));
-        loop {
+        while begun.elapsed() < look {
             self.poll(Some(Duration::ZERO))?;
             if !self.ready.is_empty() {
                 return Ok(());
-            }
-            if begun.elapsed() >= look {
-                break;
             }
             thread::yield_now();
         }
