@@ -89,7 +89,12 @@ pub fn login(flags: u8, text: &[u8]) -> Pdu {
 
 /// Who calls whom, and more keys.
 pub fn names(keys: &[&str]) -> Vec<u8> {
-    let mut text = format!("InitiatorName=iqn.a\0TargetName={NAME}\0SessionType=Normal\0");
+    names_of("iqn.a", keys)
+}
+
+/// The same for an initiator with this name.
+pub fn names_of(initiator: &str, keys: &[&str]) -> Vec<u8> {
+    let mut text = format!("InitiatorName={initiator}\0TargetName={NAME}\0SessionType=Normal\0");
     for key in keys {
         text.push_str(key);
         text.push('\0');
