@@ -155,43 +155,4 @@ mod tests {
         assert_eq!(device.extent(2 * PIECE).unwrap(), Extent { length: 2 * PIECE + 10, allocated: false });
         assert!(device.extent(4 * PIECE + 10).is_err());
     }
-
-    #[test]
-    fn it_behaves_like_an_array() {
-        let size = 3 * PIECE + 1000;
-        let device = Memory::new(size);
-        let mut model = vec![0_u8; usize::try_from(size).unwrap()];
-        let mut random = 1_u64;
-        let mut next = |below: u64| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (random >> 33) % below
-        };
-        for _ in 0..500 {
-            let offset = next(size);
-            let length = next(size - offset + 1);
-            let range = usize::try_from(offset).unwrap()..usize::try_from(offset + length).unwrap();
-            match next(4) {
-                0 => {
-                    device.discard(offset, length).unwrap();
-                    model[range].fill(0);
-                }
-                1 => {
-                    device.write_zeroes(offset, length).unwrap();
-                    model[range].fill(0);
-                }
-                2 => {
-                    let byte = u8::try_from(next(256)).unwrap();
-                    device.write(offset, &vec![byte; range.len()]).unwrap();
-                    model[range].fill(byte);
-                }
-                _ => {
-                    let mut read = vec![9; range.len()];
-                    device.read(offset, &mut read).unwrap();
-                    assert!(read == model[range]);
-                }
-            }
-        }
-        assert!(device.write(size, &[1]).is_err());
-        assert!(device.read(size - 1, &mut [0; 2]).is_err());
-    }
 }

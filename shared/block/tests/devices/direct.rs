@@ -1,11 +1,12 @@
 //! Files past the page cache, on the filesystem that holds the build.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs, reason = "tests")]
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use bmi_block::{Access, BlockDevice, Caching, File};
+
+use crate::array::behaves_like_an_array;
 
 const SIZE: u64 = 3 << 20;
 
@@ -23,40 +24,8 @@ fn direct(path: &Path) -> std::io::Result<File> {
 fn it_behaves_like_an_array_wherever_a_range_begins() {
     let file = file(SIZE);
     let device = direct(file.path()).unwrap();
-    let mut model = vec![0_u8; usize::try_from(SIZE).unwrap()];
-    let mut random = 3_u64;
-    let mut next = |below: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) % below
-    };
-    for round in 0..300 {
-        // Half of them are whole blocks.
-        let unit = if round % 2 == 0 { 4096 } else { 1 };
-        let offset = next(SIZE / unit) * unit;
-        let length = next(((SIZE - offset) / unit).min(1_500_000 / unit) + 1) * unit;
-        let range = usize::try_from(offset).unwrap()..usize::try_from(offset + length).unwrap();
-        match next(5) {
-            0 => {
-                device.discard(offset, length).unwrap();
-                model[range].fill(0);
-            }
-            1 => {
-                device.write_zeroes(offset, length).unwrap();
-                model[range].fill(0);
-            }
-            2 | 3 => {
-                let byte = u8::try_from(next(256)).unwrap();
-                device.write(offset, &vec![byte; range.len()]).unwrap();
-                model[range].fill(byte);
-            }
-            _ => {
-                let mut read = vec![9; range.len()];
-                device.read(offset, &mut read).unwrap();
-                assert!(read == model[range], "round {round}");
-            }
-        }
-    }
-    device.flush().unwrap();
+    // Half of them are whole blocks.
+    let model = behaves_like_an_array(&device, 3, 300, &[4096, 1]);
     assert!(
         fs::read(file.path()).unwrap() == model,
         "others see it too, and the file is no longer than it was"
