@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bmi_tests::{Deployment, Firmware, Node, image_place, until};
 use serde_json::json;
 
-use crate::Figure;
 use crate::provision::run_deployment;
+use crate::{Figure, median};
 
 /// An emulated processor takes a minute or two.
 const LOGIN: Duration = Duration::from_secs(600);
@@ -34,11 +34,6 @@ fn watch(node: &mut Node, begun: Instant) -> Times {
         console.contains("login:")
     });
     Times { kernel: kernel.unwrap(), login: begun.elapsed().as_secs_f64() }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// A boot over iSCSI from a fresh clone, and the bytes that were read to the login prompt.
@@ -89,7 +84,7 @@ pub(crate) fn run() -> Vec<Figure> {
         read.push(bytes / 1e6);
         from_disk.push(local(&deployment, &image, number));
     }
-    let of = |all: &[Times], field: fn(&Times) -> f64| median(all.iter().map(field).collect());
+    let of = |all: &[Times], field: fn(&Times) -> f64| median(all.iter().map(field));
     let figure = |what: &str, field: fn(&Times) -> f64| Figure {
         what: what.to_owned(),
         ours: of(&over_network, field),

@@ -58,6 +58,13 @@ impl Figure {
     }
 }
 
+/// The value in the middle.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(name), Some(out)) = (arguments.next(), arguments.next().map(PathBuf::from)) else {

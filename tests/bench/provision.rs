@@ -6,8 +6,8 @@ use std::time::Instant;
 use bmi_tests::{Deployment, STORE_LARGE, operation_end, tree};
 use serde_json::{Value, json};
 
-use crate::Figure;
 use crate::tgt::Tgt;
+use crate::{Figure, median};
 
 /// Nodes at once.
 const ROUNDS: [usize; 3] = [1, 8, 24];
@@ -20,11 +20,6 @@ fn seconds(from: &Value, to: &Value) -> f64 {
         time.micros()
     };
     (micros(to) - micros(from)) as f64 / 1e6
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// What one round took: to the last portal, a single clone, and to the last removal.
@@ -63,7 +58,7 @@ fn round(deployment: &Deployment, count: usize) -> Round {
         let begun = step(operation, "prepare-image", "started_at");
         seconds(&begun, &step(operation, "prepare-image", "ended_at"))
     });
-    let (portal, clone) = (portal.fold(0.0, f64::max), median(clone.collect()));
+    let (portal, clone) = (portal.fold(0.0, f64::max), median(clone));
     let begun = Instant::now();
     let removals: Vec<Value> = nodes
         .iter()
@@ -93,7 +88,7 @@ pub(crate) fn run_all(deployment: &Deployment) -> Vec<Figure> {
             peers.push(tgt.provision(&image, &folder, count));
             removed.push(tgt.deprovision(&folder, count));
         }
-        let of = |field: fn(&Round) -> f64| median(ours.iter().map(field).collect());
+        let of = |field: fn(&Round) -> f64| median(ours.iter().map(field));
         let what = |text: &str| format!("{text}, {count} at once");
         let figure = |what, ours, peer| Figure { what, ours, peer: Some(("tgt", peer)), unit: "s" };
         figures.push(figure(what("request to portal"), of(|round| round.portal), median(peers)));

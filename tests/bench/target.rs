@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bmi_tests::{output, run};
 
-use crate::Figure;
 use crate::initiator::{Digests, Initiator, Kind, Load, Waiting, stamp_all};
 use crate::tgt::{PORTAL, Tgt};
+use crate::{Figure, median};
 
 /// Bytes of each disk.
 const DISK: u64 = 512 * 1024 * 1024;
@@ -140,10 +140,8 @@ fn sample(places: &[&Place], load: Load, digests: Digests, seconds: u64, seed: u
     }
 }
 
-fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+fn middle(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
+    median(samples.iter().map(of))
 }
 
 /// A disk of stamped blocks.
@@ -204,7 +202,7 @@ impl Drop for Both {
 
 fn pair(what: String, unit: &'static str, samples: &[Vec<Sample>; 2], of: fn(&Sample) -> f64) -> Figure {
     let [theirs, ours] = samples;
-    Figure { what, ours: median(ours, of), peer: Some(("tgt", median(theirs, of))), unit }
+    Figure { what, ours: middle(ours, of), peer: Some(("tgt", middle(theirs, of))), unit }
 }
 
 /// What is measured; each name may be asked for alone.
@@ -283,7 +281,7 @@ fn digests(both: &Both, effort: Effort, wanted: &impl Fn(&str) -> bool) -> Vec<F
                 without.push(sample(&places, load(what), Digests::None, effort.seconds, repetition));
                 with.push(sample(&places, load(what), Digests::Both, effort.seconds, repetition));
             }
-            let of = |samples: &[Sample]| median(samples, |sample| sample.per_second);
+            let of = |samples: &[Sample]| middle(samples, |sample| sample.per_second);
             let peer = Some(("without", of(&without)));
             figures.push(Figure { what: name, ours: of(&with), peer, unit: "/s" });
         }
@@ -305,7 +303,7 @@ fn ceiling(effort: Effort) -> Vec<Figure> {
                 .collect();
             Figure {
                 what: format!("{what}, ceiling: memory back end"),
-                ours: median(&samples, |sample| sample.per_second),
+                ours: middle(&samples, |sample| sample.per_second),
                 peer: None,
                 unit: "/s",
             }
@@ -362,11 +360,7 @@ fn turns(what: String, effort: Effort, measure: &impl Fn(&str) -> f64, ours: &st
         of_theirs.push(measure(theirs));
         of_ours.push(measure(ours));
     }
-    let middle = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Figure { what, ours: middle(of_ours), peer: Some(("tgt", middle(of_theirs))), unit: "/s" }
+    Figure { what, ours: median(of_ours), peer: Some(("tgt", median(of_theirs))), unit: "/s" }
 }
 
 /// A directory that goes with the run.
