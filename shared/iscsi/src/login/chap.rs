@@ -120,7 +120,8 @@ impl Challenge {
 
 /// A hexadecimal value.
 pub fn encode(bytes: &[u8]) -> String {
-    bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("0x{digits}")
 }
 
 /// A hexadecimal (`0x`) or base64 (`0b`) value. The length is checked before anything is decoded.
