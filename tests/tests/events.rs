@@ -97,7 +97,10 @@ fn a_watcher_of_an_instance_sees_its_stages_and_its_end() {
     told.extend(std::iter::from_fn(|| watcher.next()));
     let instances: Vec<&Value> =
         told.iter().filter(|(name, ..)| name == "instance").map(|(.., data)| data).collect();
-    assert!(instances.array_windows().all(|[one, next]| one != next), "no change is told twice: {instances:?}");
+    assert!(
+        instances.array_windows().all(|[one, next]| one != next),
+        "no change is told twice: {instances:?}"
+    );
     // An instance changes in other things than its state too, and is told again.
     let mut states: Vec<&Value> = instances.iter().map(|instance| &instance["state"]).collect();
     states.dedup();

@@ -1,5 +1,7 @@
 //! The trait.
 
+use std::os::fd::BorrowedFd;
+
 use crate::BlockError;
 
 /// A run of bytes that are all kept, or all a hole.
@@ -38,6 +40,13 @@ pub trait BlockDevice: Send + Sync {
     /// As [`BlockDevice::write`], if that can be done without waiting for the store. Nothing when it would wait; a part
     /// may have been written then, and the whole must be written again.
     fn write_now(&self, offset: u64, data: &[u8]) -> Option<Result<(), BlockError>>;
+
+    /// The file that holds this range at the same offset, if its bytes can be taken from there now and later, and never
+    /// have to be waited for.
+    fn resident(&self, offset: u64, length: u64) -> Option<BorrowedFd<'_>> {
+        let _ = (offset, length);
+        None
+    }
 
     /// Returns when everything written before is on stable storage.
     ///

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, IoSlice, IoSliceMut, Seek as _, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -194,6 +195,12 @@ impl BlockDevice for File {
         }
         let written = pwritev2(&self.file, &[IoSlice::new(data)], offset, ReadWriteFlags::NOWAIT);
         (written == Ok(data.len())).then_some(Ok(()))
+    }
+
+    fn resident(&self, offset: u64, length: u64) -> Option<BorrowedFd<'_>> {
+        // What the page cache holds for a disk can go at any moment, and to ask for each page costs as much as a copy.
+        let here = self.in_memory && check(Operation::Read, self.size, offset, length).is_ok();
+        here.then(|| self.file.as_fd())
     }
 
     fn flush(&self) -> Result<(), BlockError> {

@@ -26,7 +26,7 @@ pub use config::{
     FIRST_BURST, LOGIN_TIMEOUT, MAX_BURST, OUTSTANDING_R2T, PORTAL_GROUP, READ_MAX, READ_PIECE,
     RECEIVE_SEGMENT, SOLICITED_BYTES, TRANSFER_MAX, TargetConfig, WINDOW,
 };
-pub use connection::{Candidate, CloseReason, Connection, Event, Seed, Task, TaskId};
+pub use connection::{Candidate, CloseReason, Connection, Event, Outgoing, Seed, Task, TaskId};
 pub use header::{Isid, Opcode};
 pub use login::{Mutual, Status as LoginStatus};
 pub use scsi::{Fault, Outcome, Range, Sense, SenseKey, TargetState, Unit, UnitKind, Work};

@@ -1,13 +1,17 @@
 //! Logical units and the work done on them.
 
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use bmi_block::nbd::{Fault as NbdFault, Nbd, Reply, Request};
 use bmi_block::{Access, BlockDevice, BlockError, Extent, File, Memory, Operation};
-use bmi_iscsi::{Fault, Outcome, Unit, UnitKind, Work};
+use bmi_iscsi::{Fault, Outcome, Range, Unit, UnitKind, Work};
 
 use crate::arguments::{Backing, Lun};
 use crate::steps::{Next, Steps};
+
+/// Reads of at least this many bytes are sent from a file that lies in memory: shorter ones are cheaper to copy.
+const SENT_FROM_STORE: u64 = 16 * 1024;
 
 /// Why a unit could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +130,16 @@ impl Disk {
     /// Everything to stable storage.
     pub fn flush(&self) -> Result<(), BlockError> {
         self.device.flush()
+    }
+
+    /// Whether a read is better sent from the store itself than copied.
+    pub fn is_sent_from(&self, range: Range) -> bool {
+        range.length >= SENT_FROM_STORE && self.resident(range).is_some()
+    }
+
+    /// The file that holds a range, if it never has to be waited for.
+    pub fn resident(&self, range: Range) -> Option<BorrowedFd<'_>> {
+        self.device.resident(range.offset, range.length)
     }
 
     /// Does the work if that needs no waiting. What is read goes into `buffer`, which has its length, and is taken.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bmi_iscsi::{
-    Candidate, CloseReason, Connection, Event, FIRST_BURST, LoginStatus, Mutual, Outcome, SOLICITED_BYTES,
-    Seed, TargetConfig, TargetState, Task, TaskId, Unit, UnitKind, WINDOW, Work,
+    Candidate, CloseReason, Connection, Event, FIRST_BURST, LoginStatus, Mutual, Outcome, Outgoing,
+    SOLICITED_BYTES, Seed, TargetConfig, TargetState, Task, TaskId, Unit, UnitKind, WINDOW, Work,
 };
 
 use crate::disk;
@@ -296,7 +296,8 @@ impl Peer {
         assert!(waiting <= most, "{waiting} bytes are to be sent after {after}");
         // In two parts: the end of the first is the start of the second.
         for part in [waiting / 3, waiting - waiting / 3] {
-            let sent: Vec<u8> = self.target.outgoing().flatten().take(part).copied().collect();
+            let sent: Vec<u8> =
+                self.target.outgoing().filter_map(Outgoing::bytes).flatten().take(part).copied().collect();
             assert_eq!(sent.len(), part, "as many bytes as it says");
             self.target.sent(part);
             self.unread.extend(sent);

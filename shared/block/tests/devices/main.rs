@@ -3,3 +3,4 @@
 
 mod array;
 mod direct;
+mod resident;

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::data_in::{BUSY, End, RESERVATION_CONFLICT, TASK_SET_FULL};
+use super::data_in::{BUSY, RESERVATION_CONFLICT, TASK_SET_FULL};
+use super::outbox::Source;
 use super::session::{Collecting, Open, Sending, Session, State};
 use super::{CloseReason, Connection, Event, TaskId};
 use crate::config::{IMMEDIATE_TASKS, WINDOW};
@@ -257,20 +258,18 @@ impl Connection {
             && session.tasks.get(itt).is_some_and(|open| matches!(open.state, State::Taken))
             && let Some(mut open) = session.remove(itt)
         {
-            let next = if matches!(outcome, Outcome::Data(_)) { open.sending.next_piece() } else { None };
+            let read = matches!(outcome, Outcome::Data(_) | Outcome::Stored(_));
+            let next = if read { open.sending.next_piece() } else { None };
             // A command with more to read keeps its place in the window.
             if next.is_none() {
                 self.open_window(session);
             }
             match outcome {
                 Outcome::Done => self.answer_good(itt, &open),
-                Outcome::Data(data) => {
-                    let end = if next.is_none() { End::Here } else { End::Later };
-                    self.send_data(session, itt, &mut open, data, end);
-                    if let Some(piece) = next {
-                        session.tasks.insert(itt, open);
-                        session.make_ready(itt, piece);
-                    }
+                Outcome::Data(data) => self.answer_read(session, itt, open, Source::Buffer(data), next),
+                Outcome::Stored(range) => {
+                    let stored = Source::Store { lun: open.lun, range };
+                    self.answer_read(session, itt, open, stored, next);
                 }
                 Outcome::Differs { at } => self.answer_sense(itt, &open, Sense::MISCOMPARE.at(at)),
                 Outcome::Extent { offset, length, allocated } => {

@@ -1,9 +1,10 @@
 //! Data-In and SCSI Response (RFC 7143 sections 11.4, 11.7), with residuals.
 
 use super::Connection;
+use super::outbox::Source;
 use super::session::{Open, Session};
 use crate::header::{Header, NO_TAG, Opcode};
-use crate::scsi::Sense;
+use crate::scsi::{Sense, Work};
 use crate::wire;
 
 /// Whether the data of a command end with what is being sent.
@@ -81,7 +82,24 @@ impl Connection {
             header.set_word(44, count);
             return self.send_status(&mut header, &[]);
         }
-        self.send_data(session, itt, open, data, End::Here);
+        self.send_data(session, itt, open, Source::Buffer(data), End::Here);
+    }
+
+    /// What one piece of a read brought; the `next` one is to be read then.
+    pub(super) fn answer_read(
+        &mut self,
+        session: &mut Session,
+        itt: u32,
+        mut open: Open,
+        source: Source,
+        next: Option<Work>,
+    ) {
+        let end = if next.is_none() { End::Here } else { End::Later };
+        self.send_data(session, itt, &mut open, source, end);
+        if let Some(piece) = next {
+            session.tasks.insert(itt, open);
+            session.make_ready(itt, piece);
+        }
     }
 
     /// Data: segments no longer than the initiator takes, sequences no longer than a burst. When the data end here,
@@ -91,19 +109,19 @@ impl Connection {
         session: &Session,
         itt: u32,
         open: &mut Open,
-        data: Vec<u8>,
+        source: Source,
         end: End,
     ) {
         let (flags, count) = residual(open.wanted, open.read_length);
         let (send_segment, max_burst) = (session.parameters.send_segment, session.parameters.max_burst);
         let sending = &mut open.sending;
-        let mut left = wire::length(data.len());
+        let mut left = wire::length(source.len());
         let mut header = Header::new(Opcode::DataIn);
         header.set_word(16, itt);
         header.set_word(20, NO_TAG);
         self.stamp(&mut header);
         let stat_sn = &mut self.stat_sn;
-        self.outbox.push_parts(data, &mut self.buffers, || {
+        self.outbox.push_parts(source, &mut self.buffers, || {
             if left == 0 {
                 return None;
             }

@@ -31,6 +31,7 @@ use crate::login::{Challenge, Login, Status};
 use crate::scsi::{Outcome, Sense, TargetState, Work};
 use crate::wire;
 use outbox::Outbox;
+pub use outbox::Outgoing;
 use session::Session;
 
 /// A data segment from this many bytes on is long: another one is likely to follow it.
@@ -262,8 +263,14 @@ impl Connection {
     }
 
     /// The pieces to send, in order.
-    pub fn outgoing(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn outgoing(&self) -> impl Iterator<Item = Outgoing<'_>> {
         self.outbox.pieces()
+    }
+
+    /// Whether a read may be answered with [`Outcome::Stored`]: not where data have a digest, which needs their bytes.
+    #[must_use]
+    pub const fn takes_stored(&self) -> bool {
+        !self.outbox.digests_data()
     }
 
     /// The first `count` bytes of [`Connection::outgoing`] are on their way.

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use crate::buffers::Buffers;
 use crate::header::{HEADER, Header};
+use crate::scsi::Range;
 use crate::wire;
 
 /// Data up to this many bytes are copied behind their header: cheaper than a piece of their own.
@@ -14,12 +15,67 @@ const COPY_MAX: usize = 1024;
 /// A run of headers grows to this many bytes.
 const RUN_MAX: usize = 4096;
 
+/// Where the data of PDUs are.
+#[derive(Debug)]
+pub enum Source {
+    /// In a buffer.
+    Buffer(Vec<u8>),
+    /// In the store, from where they are sent.
+    Store { lun: u16, range: Range },
+}
+
+impl Source {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Buffer(data) => data.len(),
+            Self::Store { range, .. } => usize::try_from(range.length).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// A piece of what is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outgoing<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// What a logical unit's store holds there.
+    Stored {
+        /// The logical unit.
+        lun: u16,
+        /// Which of its bytes.
+        range: Range,
+    },
+}
+
+impl<'a> Outgoing<'a> {
+    /// The bytes, where they are not in a store.
+    #[must_use]
+    pub const fn bytes(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Stored { .. } => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Piece {
     /// Headers, small data, padding, digests.
     Run(Vec<u8>),
     /// A part of the first buffer whose last part is not sent.
     Part { start: usize, end: usize, last: bool },
+    /// Data that lie in the store.
+    Stored { lun: u16, range: Range },
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        match self {
+            Self::Run(bytes) => bytes.len(),
+            Self::Part { start, end, .. } => end - start,
+            Self::Stored { range, .. } => usize::try_from(range.length).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 /// What waits, oldest first.
@@ -48,7 +104,11 @@ impl Outbox {
         self.data_digest = data;
     }
 
-    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+    pub const fn digests_data(&self) -> bool {
+        self.data_digest
+    }
+
+    pub fn pieces(&self) -> impl Iterator<Item = Outgoing<'_>> {
         let mut skip = self.skip;
         let mut buffers = self.buffers.iter();
         let mut current = buffers.next();
@@ -62,8 +122,13 @@ impl Outbox {
                     }
                     part
                 }
+                Piece::Stored { lun, range } => {
+                    let skipped = (std::mem::take(&mut skip) as u64).min(range.length);
+                    let range = Range { offset: range.offset + skipped, length: range.length - skipped };
+                    return Outgoing::Stored { lun: *lun, range };
+                }
             };
-            bytes.get(std::mem::take(&mut skip)..).unwrap_or(&[])
+            Outgoing::Bytes(bytes.get(std::mem::take(&mut skip)..).unwrap_or(&[]))
         })
     }
 
@@ -72,10 +137,7 @@ impl Outbox {
         self.length = self.length.saturating_sub(count);
         self.skip += count;
         while let Some(first) = self.pieces.front() {
-            let length = match first {
-                Piece::Run(bytes) => bytes.len(),
-                Piece::Part { start, end, .. } => end - start,
-            };
+            let length = first.len();
             if length > self.skip {
                 return;
             }
@@ -102,9 +164,21 @@ impl Outbox {
         self.trail(data);
     }
 
-    /// Adds PDUs for the parts of a buffer: `next` gives the header and length of each, until it gives nothing. What
-    /// they leave over of the buffer is not sent.
+    /// Adds PDUs for the parts of some data: `next` gives the header and length of each, until it gives nothing. What
+    /// they leave over is not sent.
     pub fn push_parts(
+        &mut self,
+        source: Source,
+        buffers: &mut Buffers,
+        next: impl FnMut() -> Option<(Header, usize)>,
+    ) {
+        match source {
+            Source::Buffer(buffer) => self.push_buffer(buffer, buffers, next),
+            Source::Store { lun, range } => self.push_stored(lun, range, next),
+        }
+    }
+
+    fn push_buffer(
         &mut self,
         buffer: Vec<u8>,
         buffers: &mut Buffers,
@@ -130,12 +204,30 @@ impl Outbox {
         }
         let last = self.pieces.iter_mut().rev().find_map(|piece| match piece {
             Piece::Part { last, .. } => Some(last),
-            Piece::Run(_) => None,
+            Piece::Run(_) | Piece::Stored { .. } => None,
         });
         if let Some(last) = last {
             *last = true;
         }
         self.buffers.push_back(buffer);
+    }
+
+    /// Data that nobody here sees have no digest.
+    fn push_stored(
+        &mut self,
+        lun: u16,
+        Range { mut offset, length }: Range,
+        mut next: impl FnMut() -> Option<(Header, usize)>,
+    ) {
+        let end = offset + length;
+        while let Some((header, length)) = next() {
+            let range = Range { offset, length: (length as u64).min(end - offset) };
+            self.header(&header, length);
+            self.length += length;
+            self.pieces.push_back(Piece::Stored { lun, range });
+            self.pad(length);
+            offset += range.length;
+        }
     }
 
     fn header(&mut self, header: &Header, length: usize) {
@@ -149,12 +241,16 @@ impl Outbox {
 
     /// Padding and digest of a data segment.
     fn trail(&mut self, data: &[u8]) {
-        let padding = [0; 3];
-        let padding = padding.get(..wire::padding(data.len())).unwrap_or(&[]);
-        self.run(padding);
+        let padding = self.pad(data.len());
         if self.data_digest && !data.is_empty() {
             self.run(&crc32c::crc32c_append(crc32c::crc32c(data), padding).to_le_bytes());
         }
+    }
+
+    fn pad(&mut self, length: usize) -> &'static [u8] {
+        let padding = [0; 3].get(..wire::padding(length)).unwrap_or(&[]);
+        self.run(padding);
+        padding
     }
 
     fn run(&mut self, bytes: &[u8]) {

@@ -279,6 +279,9 @@ pub enum Outcome {
     Done,
     /// What was read.
     Data(Vec<u8>),
+    /// What was to be read can be sent from the store itself, without waiting. Only where
+    /// [`crate::Connection::takes_stored`].
+    Stored(Range),
     /// The comparison failed at this byte of the data.
     Differs {
         /// From the start of what was compared.

@@ -51,6 +51,23 @@ fn a_long_read_is_done_in_pieces_and_answered_as_one() {
 }
 
 #[test]
+fn what_is_sent_from_the_store_is_what_would_have_been_read() {
+    // Blocks, the length the initiator expects, and what is sent at once.
+    for (blocks, expected, cut) in
+        [(4000, 4000 * 512, usize::MAX), (4000, 4000 * 512, 997), (8, 1001, 50), (1, 512, 1), (2, 4096, 7)]
+    {
+        let said = |stored| {
+            let mut pair = Pair::ready(&["MaxRecvDataSegmentLength=65536", "MaxBurstLength=196608"]);
+            pair.disk.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at / 512) as u8 ^ at as u8);
+            (pair.stored, pair.cut) = (stored, cut);
+            let answers = pair.command(5, 0, &ten(0x28, 3, blocks), 0x40, expected, &[]);
+            answers.into_iter().map(|answer| (answer.header, answer.data)).collect::<Vec<_>>()
+        };
+        assert!(said(true) == said(false), "{blocks} blocks, {expected} bytes, {cut} at once");
+    }
+}
+
+#[test]
 fn a_long_read_that_is_aborted_between_pieces_says_nothing_more() {
     let mut pair = Pair::ready(&["MaxRecvDataSegmentLength=262144"]);
     pair.slow = true;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bmi_iscsi::{CloseReason, Connection, Event, Outcome, Seed, TargetState, Work};
+use bmi_iscsi::{CloseReason, Connection, Event, Outcome, Outgoing, Seed, TargetState, Work};
 
 use crate::pair::{INITIATOR, TARGET, config};
 
@@ -49,6 +49,7 @@ impl Guarded {
         }
         let said = String::from_utf8_lossy(&this.sent()).into_owned();
         assert!(said.contains("HeaderDigest=CRC32C\0DataDigest=CRC32C\0"), "{said}");
+        assert!(!this.target.takes_stored(), "a digest needs the bytes");
         this
     }
 
@@ -60,7 +61,7 @@ impl Guarded {
             };
             self.target.complete(task.id, outcome);
         }
-        let bytes: Vec<u8> = self.target.outgoing().flatten().copied().collect();
+        let bytes: Vec<u8> = self.target.outgoing().filter_map(Outgoing::bytes).flatten().copied().collect();
         self.target.sent(bytes.len());
         bytes
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bmi_iscsi::{
-    Candidate, CloseReason, Connection, Event, LoginStatus, Mutual, Outcome, Seed, TargetConfig, TargetState,
-    TaskId, Unit, UnitKind, Work,
+    Candidate, CloseReason, Connection, Event, LoginStatus, Mutual, Outcome, Outgoing, Seed, TargetConfig,
+    TargetState, TaskId, Unit, UnitKind, Work,
 };
 
 pub const TARGET: &str = "iqn.2026-01.example:disk";
@@ -67,6 +67,10 @@ pub struct Pair {
     pub mutual: Option<Mutual<'static>>,
     /// Work is kept in `held` instead of being done.
     pub slow: bool,
+    /// What is read is sent from the disk itself.
+    pub stored: bool,
+    /// The most that is sent at once.
+    pub cut: usize,
     pub held: Vec<(TaskId, Work)>,
     pub disk: Vec<u8>,
     pub executed: usize,
@@ -125,6 +129,8 @@ impl Pair {
             secret: None,
             mutual: None,
             slow: false,
+            stored: false,
+            cut: usize::MAX,
             held: Vec::new(),
             disk: vec![0; 4096 * 512],
             executed: 0,
@@ -261,10 +267,13 @@ impl Pair {
                 break;
             }
         }
-        let sent: Vec<u8> = self.target.outgoing().flatten().copied().collect();
-        assert_eq!(sent.len(), self.target.outgoing_bytes());
-        self.target.sent(sent.len());
-        self.outstanding.extend(sent);
+        while self.target.outgoing_bytes() > 0 {
+            let sent: Vec<u8> = self.target.outgoing().flat_map(|piece| self.bytes(piece)).copied().collect();
+            assert_eq!(sent.len(), self.target.outgoing_bytes());
+            let sent = &sent[..sent.len().min(self.cut)];
+            self.target.sent(sent.len());
+            self.outstanding.extend(sent);
+        }
         while self.outstanding.len() >= 48 {
             let length = usize::from(self.outstanding[6]) << 8
                 | usize::from(self.outstanding[5]) << 16
@@ -274,6 +283,16 @@ impl Pair {
             let pdu: Vec<u8> = self.outstanding.drain(..total).collect();
             let header = pdu[..48].try_into().unwrap();
             self.answers.push_back(Answer { header, data: pdu[48..48 + length].to_vec() });
+        }
+    }
+
+    fn bytes<'a>(&'a self, piece: Outgoing<'a>) -> &'a [u8] {
+        match piece {
+            Outgoing::Bytes(bytes) => bytes,
+            Outgoing::Stored { lun, range } => {
+                assert_eq!(lun, 0);
+                &self.disk[range.offset as usize..(range.offset + range.length) as usize]
+            }
         }
     }
 
@@ -289,6 +308,7 @@ impl Pair {
     fn execute(&mut self, work: Work) -> Outcome {
         let span = |offset: u64, length: usize| offset as usize..offset as usize + length;
         match work {
+            Work::Read(range) if self.stored && self.target.takes_stored() => Outcome::Stored(range),
             Work::Read(range) => Outcome::Data(self.disk[span(range.offset, range.length as usize)].to_vec()),
             Work::Write { offset, data, .. } => {
                 self.disk[span(offset, data.len())].copy_from_slice(&data);

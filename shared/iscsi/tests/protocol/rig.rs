@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bmi_iscsi::{CloseReason, Connection, Event, Outcome, Seed, TargetState, TaskId, Work};
+use bmi_iscsi::{CloseReason, Connection, Event, Outcome, Outgoing, Seed, TargetState, TaskId, Work};
 
 use crate::pair::{INITIATOR, TARGET, config, ten};
 
@@ -431,7 +431,7 @@ impl Rig {
                 self.target.admit(Ok(1));
             }
         }
-        let sent = self.target.outgoing().flatten().copied().collect::<Vec<u8>>();
+        let sent = self.target.outgoing().filter_map(Outgoing::bytes).flatten().copied().collect::<Vec<u8>>();
         assert!(sent.len() < OUTGOING_MAX, "{} bytes at once", sent.len());
         self.target.sent(sent.len());
         self.unsent.extend(sent);

@@ -6,6 +6,7 @@
 mod peer;
 mod poller;
 mod remote;
+mod send;
 mod shared;
 #[cfg(test)]
 mod stalled;

@@ -1,6 +1,6 @@
 //! One connection: its socket and its protocol state.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use bmi_agent_api::event::TargetEvent;
 use bmi_iscsi::{Candidate, CloseReason, Connection, Event, Isid, LoginStatus, Seed, Work};
 
 use super::poller::{Interest, Poller};
+use super::send::send;
 use super::shared::{Executed, Request, Shared};
 use super::takeover::Held;
 use super::worker::{Done, size};
@@ -24,9 +25,6 @@ const RECEIVE_TURN: usize = 1024 * 1024;
 
 /// Where much data is expected, so much is received to find their header.
 const HEAD: usize = 4096;
-
-/// Pieces in one write.
-const PIECES: usize = 128;
 
 /// How long a peer may take to fetch the last answer.
 const GRACE: Duration = Duration::from_secs(2);
@@ -189,7 +187,6 @@ impl Peer {
     pub fn probe(&mut self) {
         self.heard = false;
         self.connection.ping();
-        self.send();
     }
 
     /// Takes what arrived, up to [`RECEIVE_TURN`].
@@ -248,7 +245,7 @@ impl Peer {
                 self.note_first(task.lun, &task.work, shared);
                 let size = size(&task.work);
                 let buffer = if size > 0 { self.connection.buffer(size) } else { Vec::new() };
-                match shared.execute(self.id, task, buffer) {
+                match shared.execute(self.id, task, buffer, self.connection.takes_stored()) {
                     Executed::Now(id, outcome, spent) => {
                         self.connection.complete(id, outcome);
                         self.connection.give_back(spent);
@@ -256,14 +253,14 @@ impl Peer {
                     Executed::Later => self.away += size,
                 }
                 if self.connection.outgoing_bytes() >= SEND_AT {
-                    self.send();
+                    self.send(shared);
                 }
             }
             if idle {
                 break;
             }
         }
-        self.send();
+        self.send(shared);
     }
 
     /// Takes work back that had to wait.
@@ -310,31 +307,15 @@ impl Peer {
         }
     }
 
-    fn send(&mut self) {
-        while self.connection.outgoing_bytes() > 0 && !self.broken {
-            let mut pieces = [IoSlice::new(&[]); PIECES];
-            let mut count = 0;
-            for (place, piece) in pieces.iter_mut().zip(self.connection.outgoing()) {
-                *place = IoSlice::new(piece);
-                count += 1;
-            }
-            let pieces = pieces.get(..count).unwrap_or(&[]);
-            let sent = if let [one] = pieces {
-                (&self.stream).write(one)
-            } else {
-                (&self.stream).write_vectored(pieces)
-            };
-            match sent {
-                Ok(0) => self.broken = true,
-                Ok(count) => self.connection.sent(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if retry(&error) => return,
-                Err(_) => self.broken = true,
-            }
+    fn send(&mut self, shared: &Shared) {
+        if let Err(error) = send(&self.stream, &mut self.connection, shared) {
+            tracing::debug!(%error, peer = %self.address, "connection lost");
+            self.broken = true;
         }
     }
 }
 
-fn retry(error: &io::Error) -> bool {
+/// Whether it is not an error but a matter of time.
+pub fn retry(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

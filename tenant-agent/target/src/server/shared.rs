@@ -1,10 +1,11 @@
 //! What all peers use: disks, secrets, counters, the event queue.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::event::TargetEvent;
-use bmi_iscsi::{Fault, Isid, Outcome, TargetConfig, TargetState, Task, TaskId, Work};
+use bmi_iscsi::{Fault, Isid, Outcome, Range, TargetConfig, TargetState, Task, TaskId, Work};
 
 use super::poller::Poller;
 use super::remote::Remote;
@@ -96,8 +97,20 @@ impl Shared {
         self.events.send(event);
     }
 
-    /// Does work on a logical unit, now if that needs no waiting. `buffer` is for what is read.
-    pub fn execute(&mut self, peer: u64, Task { id, lun, work }: Task, mut buffer: Vec<u8>) -> Executed {
+    /// The file of a logical unit from which a range can be sent.
+    pub fn resident(&self, lun: u16, range: Range) -> Option<BorrowedFd<'_>> {
+        self.disks.iter().find(|disk| disk.unit.number == lun)?.resident(range)
+    }
+
+    /// Does work on a logical unit, now if that needs no waiting. `buffer` is for what is read, unless that can be
+    /// `from_store`.
+    pub fn execute(
+        &mut self,
+        peer: u64,
+        Task { id, lun, work }: Task,
+        mut buffer: Vec<u8>,
+        from_store: bool,
+    ) -> Executed {
         if let Some(remote) = self.remotes.iter_mut().find(|remote| remote.lun == lun) {
             remote.submit(peer, id, work, buffer);
             return Executed::Later;
@@ -105,6 +118,14 @@ impl Shared {
         let Some(disk) = self.disks.iter().find(|disk| disk.unit.number == lun) else {
             return Executed::Now(id, Outcome::Failed(Fault::Read), buffer);
         };
+        if let Work::Read(range) = work
+            && from_store
+            && !self.worker.has_work_of(lun)
+            && disk.is_sent_from(range)
+        {
+            self.moved.read += range.length;
+            return Executed::Now(id, Outcome::Stored(range), buffer);
+        }
         if !self.worker.has_work_of(lun)
             && let Some(outcome) = disk.execute_now(&work, &mut buffer, &mut self.moved)
         {

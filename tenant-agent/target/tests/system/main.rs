@@ -16,6 +16,7 @@ mod firmware;
 mod hostile;
 mod images;
 mod login;
+mod long_reads;
 mod nbd;
 mod reset;
 mod takeover;
