@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: retries, redirects, and any knowledge of what an answer means.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -161,6 +162,24 @@ impl Api {
     pub fn json(&self, method: &str, path: &str, body: &Value) -> Answer {
         let body = body.to_string();
         self.send(method, path, &[("Content-Type", "application/json")], Some(body.as_bytes()))
+    }
+
+    /// Every sample of `/metrics`: name with labels, and value. The form is checked on the way.
+    #[must_use]
+    pub fn samples(&self) -> BTreeMap<String, f64> {
+        let answer = self.get("/metrics");
+        assert_eq!(answer.status, 200);
+        let kind = answer.header("content-type").unwrap();
+        assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
+        let text = String::from_utf8(answer.body).unwrap();
+        assert!(text.ends_with("# EOF\n"), "an OpenMetrics text says where it ends");
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .map(|line| {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                (name.to_owned(), value.parse().unwrap())
+            })
+            .collect()
     }
 
     /// POST of JSON.

@@ -33,6 +33,8 @@ struct Boot {
     volume_differs: bool,
     volumes: usize,
     leaks: Vec<String>,
+    /// Requests to the disk that `/metrics` tells of: reads, writes.
+    requests: [f64; 2],
 }
 
 fn boot(firmware: Firmware, mac: &str) -> Boot {
@@ -61,6 +63,16 @@ fn boot(firmware: Firmware, mac: &str) -> Boot {
         let stages = api.get(&format!("{path}/timeline")).expect(200)["stages"].as_array().unwrap().clone();
         stages.iter().any(|stage| stage["stage"] == "write.first").then_some(stages)
     });
+    let requests = until("the metrics tell what the node reads", Duration::from_secs(30), || {
+        let samples = api.samples();
+        let count = |kind: &str| {
+            let name = "bmi_target_request_duration_seconds_count{";
+            let of = |sample: &&String| sample.starts_with(name) && sample.contains(kind);
+            samples.keys().find(of).map_or(0.0, |sample| samples[sample])
+        };
+        let counts = ["kind=\"read\"", "kind=\"write\""].map(count);
+        counts.iter().all(|count| *count > 0.0).then_some(counts)
+    });
     let leaks = secrets_seen(&deployment, &stages, instance["id"].as_str().unwrap());
     let console = node.console();
     drop(node);
@@ -77,6 +89,7 @@ fn boot(firmware: Firmware, mac: &str) -> Boot {
             .success(),
         volumes: volumes.len(),
         leaks,
+        requests,
     }
 }
 
@@ -167,6 +180,8 @@ fn b1_bios_pxe_boots_to_login() {
     assert_eq!(boot.instance["state"], "running");
     assert_eq!(boot.instance["target_state"], "listening");
     assert!(boot.instance["traffic"]["read"].as_u64().unwrap() > 0, "{}", boot.instance);
+    let [reads, writes] = boot.requests;
+    assert!(reads > 100.0 && writes > 0.0, "/metrics tells of {reads} reads and {writes} writes");
 }
 
 #[test]

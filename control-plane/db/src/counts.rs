@@ -5,7 +5,7 @@ use diesel::dsl::count_star;
 use diesel::prelude::*;
 
 use crate::key::Key;
-use crate::schema::{agents, images, instances, networks, nodes, operations, projects};
+use crate::schema::{agents, images, instances, networks, nodes, operations, projects, sessions};
 use crate::{AnyConnection, DbError};
 
 /// How many of something are in each state.
@@ -38,6 +38,17 @@ pub struct TargetCount {
     pub read_bytes: i64,
     /// Bytes written since the target started.
     pub written_bytes: i64,
+    /// Its last session, once there was one.
+    pub session: Option<SessionCount>,
+}
+
+/// The session that began last at an instance's target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionCount {
+    /// When it began.
+    pub began_at: Timestamp,
+    /// What it asked of the disk, as it was written.
+    pub statistics: String,
 }
 
 /// Everything.
@@ -70,7 +81,9 @@ pub fn all(connection: &mut AnyConnection) -> Result<Counts, DbError> {
             (agents::generation_observed, agents::netboot_state, agents::last_seen).nullable(),
         ))
         .load(connection)?;
-    let targets: Vec<(Key, Key, Key, String, i64, i64)> = instances::table
+    type Target = (Key, Key, Key, String, i64, i64, Option<(i64, String)>);
+    let targets: Vec<Target> = instances::table
+        .left_join(sessions::table.on(sessions::instance_id.eq(instances::id)))
         .order(instances::id.asc())
         .select((
             instances::id,
@@ -79,6 +92,7 @@ pub fn all(connection: &mut AnyConnection) -> Result<Counts, DbError> {
             instances::target_state,
             instances::read_bytes,
             instances::written_bytes,
+            (sessions::began_at, sessions::statistics).nullable(),
         ))
         .load(connection)?;
     Ok(Counts {
@@ -107,13 +121,17 @@ pub fn all(connection: &mut AnyConnection) -> Result<Counts, DbError> {
             .collect(),
         targets: targets
             .into_iter()
-            .map(|(instance, project, network, state, read_bytes, written_bytes)| TargetCount {
+            .map(|(instance, project, network, state, read_bytes, written_bytes, session)| TargetCount {
                 instance: instance.into(),
                 project: project.into(),
                 network: network.into(),
                 state,
                 read_bytes,
                 written_bytes,
+                session: session.map(|(began_at, statistics)| SessionCount {
+                    began_at: Timestamp::from_micros(began_at),
+                    statistics,
+                }),
             })
             .collect(),
     })

@@ -26,6 +26,7 @@ pub mod network;
 pub mod node;
 pub mod operation;
 pub mod project;
+pub mod session;
 pub mod stage;
 
 pub use connection::{AnyConnection, Db};

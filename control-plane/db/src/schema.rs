@@ -153,6 +153,12 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
     use crate::key::UuidSql;
+    sessions (instance_id) { instance_id -> UuidSql, began_at -> BigInt, statistics -> Text, }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
     idempotency (id) {
         id -> UuidSql,
         caller -> Text,
@@ -165,4 +171,6 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(nodes, nics, instances, networks, agents, operations, stages);
+diesel::allow_tables_to_appear_in_same_query!(
+    nodes, nics, instances, networks, agents, operations, stages, sessions
+);

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bmi_agent_api::event::{AgentEvent, BridgeEvent, EventSource, NetbootEvent, TargetEvent};
+use bmi_agent_api::event::{
+    AgentEvent, BridgeEvent, EventSource, NetbootEvent, SessionStatistics, TargetEvent,
+};
 use bmi_agent_api::status::{ServiceStatus, StatusReport};
 use bmi_api::{InstanceState, TargetState, Traffic};
 use bmi_db::AnyConnection;
@@ -132,10 +134,15 @@ fn target_event(
             bmi_db::instance::traffic(connection, network, instance, traffic)?;
             return Ok(());
         }
+        TargetEvent::Statistics { peer: _, statistics } => {
+            bmi_db::session::statistics(connection, instance, &document(&statistics)?)?;
+            return Ok(());
+        }
         TargetEvent::Listening { address } => ("target", detail.with("address", address)),
         TargetEvent::Login { initiator, peer, boot } => {
             let from = [InstanceState::Ready];
             bmi_db::instance::state_change(connection, instance, &from, InstanceState::Running)?;
+            bmi_db::session::begin(connection, instance, at, &document(&SessionStatistics::default())?)?;
             let detail = detail.with("initiator", initiator).with("peer", peer).with_some("boot", boot);
             ("login", detail)
         }
@@ -153,6 +160,10 @@ fn target_event(
     let detail =
         detail.with("read_bytes", traffic.read.bytes()).with("written_bytes", traffic.written.bytes());
     Ok(bmi_db::stage::insert(connection, instance, at, stage, &detail.0)?)
+}
+
+fn document(statistics: &SessionStatistics) -> Result<String, AppError> {
+    serde_json::to_string(statistics).map_err(|error| AppError::Defect(format!("statistics: {error}")))
 }
 
 fn netboot_event(

@@ -5,12 +5,14 @@
 //!
 //! Invariant: labels are ids and words of ours, never names that somebody chose.
 
+mod sessions;
+
 use std::fmt;
 use std::time::Duration;
 
 use bmi_api::{InstanceState, NodeState, OperationKind, OperationState, TargetState};
 use bmi_auth::Caller;
-use bmi_db::counts::{ByState, Counts};
+use bmi_db::counts::{ByState, Counts, TargetCount};
 use bmi_drivers::store::Usage;
 use bmi_types::ByteSize;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -142,6 +144,7 @@ fn write(text: &mut String, app: &App, counts: &Counts, store: &Usage) -> fmt::R
     set(&gauges(&mut registry, "store_used_bytes", "Bytes of the data store in use"), [], bytes(store.used));
     agents(&mut registry, counts);
     targets(&mut registry, counts);
+    sessions::register(&mut registry, &counts.targets);
     encode_registry(text, &registry)?;
     encode_eof(text)
 }
@@ -168,17 +171,19 @@ fn targets(registry: &mut Registry, counts: &Counts) {
     let written =
         gauges(registry, "target_written_bytes", "Bytes written by the node since its target started");
     for target in &counts.targets {
-        let labels = || {
-            [
-                ("instance", target.instance.to_string()),
-                ("project", target.project.to_string()),
-                ("network", target.network.to_string()),
-            ]
-        };
+        let labels = || target_labels(target);
         set(&listening, labels(), i64::from(target.state == TargetState::Listening.as_str()));
         set(&read, labels(), target.read_bytes);
         set(&written, labels(), target.written_bytes);
     }
+}
+
+fn target_labels(target: &TargetCount) -> [(&'static str, String); 3] {
+    [
+        ("instance", target.instance.to_string()),
+        ("project", target.project.to_string()),
+        ("network", target.network.to_string()),
+    ]
 }
 
 fn gauges(registry: &mut Registry, name: &str, help: &str) -> Gauges {

@@ -15,6 +15,40 @@ pub const LINE_MAX: usize = 8 * 1024;
 /// The most events in one batch to the control plane.
 pub const BATCH_MAX: usize = 256;
 
+/// Upper bounds of the classes that latencies are counted in, in microseconds.
+pub const LATENCY_BOUNDS: [u64; 12] =
+    [10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000];
+
+/// Requests of one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requests {
+    /// Those that failed.
+    pub failed: u64,
+    /// Bytes that were read or written.
+    pub bytes: u64,
+    /// Microseconds they took, all together.
+    pub micros: u64,
+    /// How many took at most each of the [`LATENCY_BOUNDS`], and more than the one before it; last, those that took
+    /// longer than all.
+    pub latency: [u64; LATENCY_BOUNDS.len() + 1],
+}
+
+/// What a session asked of its disk. A request takes from when all of it has arrived until its answer is ready to be
+/// sent; a READ of more than 256 KiB is several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionStatistics {
+    /// Reading.
+    pub read: Requests,
+    /// Writing, in any way.
+    pub write: Requests,
+    /// Waiting for stable storage (SYNCHRONIZE CACHE).
+    pub flush: Requests,
+    /// Everything else: VERIFY, UNMAP and such.
+    pub other: Requests,
+}
+
 /// What an iSCSI target says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", deny_unknown_fields)]
@@ -56,6 +90,15 @@ pub enum TargetEvent {
         read_bytes: u64,
         /// Bytes written to the disk.
         written_bytes: u64,
+    },
+    /// What the session of this peer asked of the disk since it began. At most one in five seconds, only when it has
+    /// changed, and a last one before its `logout`.
+    #[serde(rename = "session.statistics")]
+    Statistics {
+        /// From where the session came.
+        peer: SocketAddr,
+        /// What it asked for.
+        statistics: Box<SessionStatistics>,
     },
     /// A session ended.
     #[serde(rename = "logout")]

@@ -1,5 +1,6 @@
 //! Logical units and the work done on them.
 
+use std::ops::AddAssign;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
@@ -101,6 +102,13 @@ pub fn open(lun: &Lun, block_size: u32) -> Result<Store, OpenError> {
 pub struct Moved {
     pub read: u64,
     pub written: u64,
+}
+
+impl AddAssign for Moved {
+    fn add_assign(&mut self, more: Self) {
+        self.read += more.read;
+        self.written += more.written;
+    }
 }
 
 impl Disk {

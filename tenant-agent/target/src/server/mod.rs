@@ -10,6 +10,7 @@ mod send;
 mod shared;
 #[cfg(test)]
 mod stalled;
+mod statistics;
 mod takeover;
 mod worker;
 
@@ -153,7 +154,7 @@ impl Server {
         }
         for peer in &mut self.peers {
             peer.connection_timeout(now);
-            peer.drive(&mut self.shared);
+            peer.drive(&mut self.shared, now);
         }
         self.settle(now);
         for at in 0..self.listeners.len() {
@@ -169,6 +170,9 @@ impl Server {
         self.shared.update_interests(&self.poller, REMOTES);
         for peer in &mut self.peers {
             peer.update_interest(&self.poller, PEERS);
+        }
+        for peer in &mut self.peers {
+            peer.report(&self.shared, now, false);
         }
         self.shared.report_traffic(now);
     }
@@ -225,7 +229,7 @@ impl Server {
             self.decide_contender(now);
             let gone = self.remove_ended(now);
             for peer in &mut self.peers {
-                peer.drive(&mut self.shared);
+                peer.drive(&mut self.shared, now);
             }
             if idle && !gone && self.shared.requests.is_empty() {
                 return;
@@ -245,7 +249,8 @@ impl Server {
     }
 
     /// Closes a peer. Its writes are done, never begun, or waited for before another session begins.
-    fn farewell(&mut self, peer: Peer, why: Ended) {
+    fn farewell(&mut self, mut peer: Peer, why: Ended) {
+        peer.report(&self.shared, Instant::now(), true);
         if let Some(holding) = &peer.holding
             && !holding.discovery
         {
@@ -314,7 +319,7 @@ impl Server {
                 if let Some(old) = replaces {
                     self.end(old, Ended::Reinstated);
                 }
-                self.begin_session(id);
+                self.begin_session(id, now);
             }
             Decision::Refuse(status, reason) => peer.refuse(status, reason),
             Decision::Probe { .. } if contended => {
@@ -348,7 +353,7 @@ impl Server {
                 self.contender = None;
                 if self.may_still_boot(id) {
                     self.end(holder, Ended::Fenced);
-                    self.begin_session(id);
+                    self.begin_session(id, now);
                 }
             }
             None => {
@@ -371,7 +376,7 @@ impl Server {
 
     /// Call only after [`Self::may_still_boot`]. No write of a session that ended may land after the first answer of
     /// this one, so it begins when they are done; then it is decided about again.
-    fn begin_session(&mut self, id: u64) {
+    fn begin_session(&mut self, id: u64, now: Instant) {
         if self.others_write() {
             self.waiting.push(id);
             return;
@@ -392,7 +397,7 @@ impl Server {
                 boot,
             });
         }
-        peer.holding = Some(Holding::new(&candidate, tsih));
+        peer.holding = Some(Holding::new(&candidate, tsih, now));
     }
 
     fn fresh_tsih(&mut self) -> u16 {

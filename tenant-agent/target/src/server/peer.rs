@@ -11,6 +11,7 @@ use bmi_iscsi::{Candidate, CloseReason, Connection, Event, Isid, LoginStatus, Se
 use super::poller::{Interest, Poller};
 use super::send::send;
 use super::shared::{Executed, Request, Shared};
+use super::statistics::{Kind, Statistics};
 use super::takeover::Held;
 use super::worker::{Done, size};
 
@@ -58,17 +59,19 @@ pub struct Holding {
     pub isid: Isid,
     pub tsih: u16,
     pub discovery: bool,
+    statistics: Statistics,
     has_read: bool,
     has_written: bool,
 }
 
 impl Holding {
-    pub fn new(candidate: &Candidate, tsih: u16) -> Self {
+    pub fn new(candidate: &Candidate, tsih: u16, now: Instant) -> Self {
         Self {
             initiator: candidate.initiator.clone(),
             isid: candidate.isid,
             tsih,
             discovery: candidate.discovery,
+            statistics: Statistics::new(now),
             has_read: false,
             has_written: false,
         }
@@ -153,7 +156,8 @@ impl Peer {
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        [self.connection.deadline(), self.close_by].into_iter().flatten().min()
+        let statistics = self.holding.as_ref().and_then(|holding| holding.statistics.deadline());
+        [self.connection.deadline(), self.close_by, statistics].into_iter().flatten().min()
     }
 
     pub fn connection_timeout(&mut self, now: Instant) {
@@ -227,8 +231,8 @@ impl Peer {
         }
     }
 
-    /// Answers events, does disk work, sends.
-    pub fn drive(&mut self, shared: &mut Shared) {
+    /// Answers events, does disk work, sends. What it finds has waited since `since`.
+    pub fn drive(&mut self, shared: &mut Shared, since: Instant) {
         if self.broken {
             return;
         }
@@ -243,16 +247,20 @@ impl Peer {
             {
                 idle = false;
                 self.note_first(task.lun, &task.work, shared);
-                let size = size(&task.work);
+                let (size, kind) = (size(&task.work), Kind::of(&task.work));
                 let buffer = if size > 0 { self.connection.buffer(size) } else { Vec::new() };
                 match shared.execute(self.id, task, buffer, self.connection.takes_stored()) {
-                    Executed::Now(id, outcome, spent) => {
+                    Executed::Now(id, outcome, moved, spent) => {
+                        if let Some(holding) = &mut self.holding {
+                            holding.statistics.count(kind, moved, &outcome);
+                        }
                         self.connection.complete(id, outcome);
                         self.connection.give_back(spent);
                     }
                     Executed::Later => self.away += size,
                 }
                 if self.connection.outgoing_bytes() >= SEND_AT {
+                    self.close_batch(since);
                     self.send(shared);
                 }
             }
@@ -260,11 +268,31 @@ impl Peer {
                 break;
             }
         }
+        self.close_batch(since);
         self.send(shared);
+    }
+
+    fn close_batch(&mut self, since: Instant) {
+        if let Some(holding) = self.holding.as_mut().filter(|holding| holding.statistics.is_open()) {
+            holding.statistics.close(since.elapsed());
+        }
+    }
+
+    /// Tells what the session has asked for, if it is time, or if it is the `last` time.
+    pub fn report(&mut self, shared: &Shared, now: Instant, last: bool) {
+        let Some(holding) = self.holding.as_mut().filter(|holding| !holding.discovery) else { return };
+        let told = if last { holding.statistics.take_last() } else { holding.statistics.take(now) };
+        if let Some(statistics) = told {
+            shared.say(&TargetEvent::Statistics { peer: self.address, statistics: Box::new(statistics) });
+        }
     }
 
     /// Takes work back that had to wait.
     pub fn complete(&mut self, done: Done) {
+        if let Some(holding) = &mut self.holding {
+            holding.statistics.count(done.kind, done.moved, &done.outcome);
+            holding.statistics.close(done.since.elapsed());
+        }
         self.away = self.away.saturating_sub(done.size);
         self.connection.complete(done.task, done.outcome);
         self.connection.give_back(done.spent);

@@ -11,6 +11,7 @@ use bmi_iscsi::{Outcome, TaskId, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::poller::{Interest, Poller};
+use super::statistics::Kind;
 use super::worker::{Done, size};
 use crate::disk::{Moved, failure};
 use crate::steps::{Next, Steps};
@@ -28,7 +29,7 @@ struct Job {
     first: Option<Request>,
     alone: bool,
     since: Instant,
-    wrote: bool,
+    kind: Kind,
     size: usize,
 }
 
@@ -50,7 +51,7 @@ impl Remote {
     /// Takes work on. Ask [`Self::process`] afterwards.
     pub fn submit(&mut self, peer: u64, task: TaskId, work: Work, buffer: Vec<u8>) {
         let alone = matches!(work, Work::CompareAndWrite { .. } | Work::Or { .. } | Work::WriteVerify { .. });
-        let (wrote, size) = (work.writes(), size(&work));
+        let (kind, size) = (Kind::of(&work), size(&work));
         let (steps, first) = Steps::begin(work, buffer, self.nbd.size());
         self.next_token += 1;
         let token = self.next_token;
@@ -62,7 +63,7 @@ impl Remote {
             first: Some(first),
             alone,
             since: Instant::now(),
-            wrote,
+            kind,
             size,
         });
         self.start();
@@ -121,8 +122,8 @@ impl Remote {
 
     fn over(&self, job: Job, outcome: Outcome, spent: Vec<u8>) -> Done {
         let moved = if matches!(outcome, Outcome::Failed(_)) { Moved::default() } else { job.steps.moved };
-        let Job { peer, task, wrote, size, .. } = job;
-        Done { peer, task, lun: self.lun, outcome, spent, moved, wrote, size }
+        let Job { peer, task, kind, since, size, .. } = job;
+        Done { peer, task, lun: self.lun, outcome, spent, moved, kind, since, size }
     }
 
     /// Tells the poller what is waited for, if that has changed.

@@ -9,6 +9,7 @@ use bmi_iscsi::{Fault, Isid, Outcome, Range, TargetConfig, TargetState, Task, Ta
 
 use super::poller::Poller;
 use super::remote::Remote;
+use super::statistics::Kind;
 use super::worker::{Done, Worker};
 use crate::credentials::Credentials;
 use crate::disk::{Disk, Moved, Store};
@@ -37,7 +38,7 @@ pub enum Request {
 /// What became of work.
 pub enum Executed {
     /// It is done; the buffer is not needed any more.
-    Now(TaskId, Outcome, Vec<u8>),
+    Now(TaskId, Outcome, Moved, Vec<u8>),
     /// It is on its way, and comes back by [`Shared::done`].
     Later,
 }
@@ -116,22 +117,24 @@ impl Shared {
             return Executed::Later;
         }
         let Some(disk) = self.disks.iter().find(|disk| disk.unit.number == lun) else {
-            return Executed::Now(id, Outcome::Failed(Fault::Read), buffer);
+            return Executed::Now(id, Outcome::Failed(Fault::Read), Moved::default(), buffer);
         };
-        if let Work::Read(range) = work
-            && from_store
-            && !self.worker.has_work_of(lun)
-            && disk.is_sent_from(range)
-        {
-            self.moved.read += range.length;
-            return Executed::Now(id, Outcome::Stored(range), buffer);
-        }
-        if !self.worker.has_work_of(lun)
-            && let Some(outcome) = disk.execute_now(&work, &mut buffer, &mut self.moved)
-        {
-            self.note_space(lun, matches!(work, Work::Write { .. }), &outcome);
-            let spent = if let Work::Write { data, .. } = work { data } else { buffer };
-            return Executed::Now(id, outcome, spent);
+        if !self.worker.has_work_of(lun) {
+            if let Work::Read(range) = work
+                && from_store
+                && disk.is_sent_from(range)
+            {
+                let moved = Moved { read: range.length, written: 0 };
+                self.moved += moved;
+                return Executed::Now(id, Outcome::Stored(range), moved, buffer);
+            }
+            let mut moved = Moved::default();
+            if let Some(outcome) = disk.execute_now(&work, &mut buffer, &mut moved) {
+                self.moved += moved;
+                self.note_space(lun, matches!(work, Work::Write { .. }), &outcome);
+                let spent = if let Work::Write { data, .. } = work { data } else { buffer };
+                return Executed::Now(id, outcome, moved, spent);
+            }
         }
         self.worker.submit(peer, id, disk, work, buffer);
         Executed::Later
@@ -142,9 +145,8 @@ impl Shared {
         let mut done = self.worker.take();
         done.append(&mut self.over);
         for one in &done {
-            self.moved.read += one.moved.read;
-            self.moved.written += one.moved.written;
-            self.note_space(one.lun, one.wrote, &one.outcome);
+            self.moved += one.moved;
+            self.note_space(one.lun, one.kind == Kind::Write, &one.outcome);
         }
         done
     }

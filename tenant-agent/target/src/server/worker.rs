@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use bmi_iscsi::{Outcome, TaskId, Work};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::statistics::Kind;
 use crate::disk::{Disk, Moved};
 
 /// How long the thread stays without work.
@@ -33,6 +34,7 @@ struct Job {
     work: Work,
     /// For what is read.
     buffer: Vec<u8>,
+    since: Instant,
 }
 
 /// Work that was done.
@@ -44,8 +46,9 @@ pub struct Done {
     /// A buffer that is not needed any more.
     pub spent: Vec<u8>,
     pub moved: Moved,
-    /// Whether it was to write.
-    pub wrote: bool,
+    pub kind: Kind,
+    /// When it came.
+    pub since: Instant,
     /// The bytes that it was expected to bring.
     pub size: usize,
 }
@@ -105,8 +108,9 @@ impl Worker {
 
     /// Takes work on. It is done inline when no thread can be had: slow beats never.
     pub fn submit(&mut self, peer: u64, task: TaskId, disk: &Arc<Disk>, work: Work, buffer: Vec<u8>) {
-        let job = Job { peer, task, disk: Arc::clone(disk), work, buffer };
-        self.pending.push((disk.unit.number, peer, Instant::now()));
+        let since = Instant::now();
+        let job = Job { peer, task, disk: Arc::clone(disk), work, buffer, since };
+        self.pending.push((disk.unit.number, peer, since));
         if self.jobs.is_none() {
             self.jobs = start(&self.bell);
         }
@@ -186,12 +190,12 @@ fn start(bell: &Arc<Bell>) -> Option<Sender<Job>> {
     }
 }
 
-fn work_on(Job { peer, task, disk, work, buffer }: Job) -> Done {
+fn work_on(Job { peer, task, disk, work, buffer, since }: Job) -> Done {
     let mut moved = Moved::default();
-    let wrote = work.writes();
+    let kind = Kind::of(&work);
     let size = size(&work);
     let (outcome, spent) = disk.execute(work, buffer, &mut moved);
-    Done { peer, task, lun: disk.unit.number, outcome, spent, moved, wrote, size }
+    Done { peer, task, lun: disk.unit.number, outcome, spent, moved, kind, since, size }
 }
 
 /// The bytes that work adds to what is to be sent.

@@ -19,6 +19,7 @@ mod login;
 mod long_reads;
 mod nbd;
 mod reset;
+mod statistics;
 mod takeover;
 mod target;
 mod wire;
