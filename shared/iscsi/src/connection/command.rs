@@ -185,26 +185,29 @@ impl Connection {
         &mut self,
         session: &mut Session,
         itt: u32,
-        open: &Open,
+        mut open: Open,
         action: ServiceAction,
         list: &[u8],
     ) {
         let request = match Request::read(action, list) {
             Ok(request) => request,
-            Err(sense) => return self.answer_sense(itt, open, sense),
+            Err(sense) => return self.answer_sense(itt, &open, sense),
         };
         let act = |reservations: &mut Reservations, who: &Identity| reservations.persistent(who, request);
         match session.member.with(open.lun, act).unwrap_or(Err(Refused::Sense(Sense::LUN_NOT_SUPPORTED))) {
             Ok(effect) => {
                 session.member.tell(open.lun, &effect.attentions);
-                if !effect.aborted.is_empty() {
-                    let whose = effect.aborted.into_iter().map(|who| (who.initiator, who.isid)).collect();
-                    self.events.push_back(Event::Preempted { lun: open.lun, whose });
+                if effect.aborted.is_empty() {
+                    return self.answer_good(itt, &open);
                 }
-                self.answer_good(itt, open);
+                // It is over when what it aborted is: until then it is a task as any other.
+                let whose = effect.aborted.into_iter().map(|who| (who.initiator, who.isid)).collect();
+                self.events.push_back(Event::Preempted { lun: open.lun, whose, task: open.id });
+                open.state = State::Taken;
+                session.tasks.insert(itt, open);
             }
             Err(Refused::Conflict) => self.answer_status(itt, RESERVATION_CONFLICT),
-            Err(Refused::Sense(sense)) => self.answer_sense(itt, open, sense),
+            Err(Refused::Sense(sense)) => self.answer_sense(itt, &open, sense),
         }
     }
 
@@ -218,7 +221,7 @@ impl Connection {
         data: Vec<u8>,
     ) {
         if let Action::PersistentOut(service_action) = action {
-            return self.persistent_out(session, itt, &open, service_action, &data);
+            return self.persistent_out(session, itt, open, service_action, &data);
         }
         if let Action::ModeSelect { header, .. } = action {
             return self.mode_select(session, itt, &open, header, &data);

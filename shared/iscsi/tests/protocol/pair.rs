@@ -61,6 +61,9 @@ pub struct Pair {
     pub refused: Vec<(LoginStatus, &'static str)>,
     pub candidates: Vec<Candidate>,
     pub others: Vec<Event>,
+    /// Resets and the like that wait for other sessions' work, which is under way as long as `others_work`.
+    pub waiting: Vec<TaskId>,
+    pub others_work: bool,
     /// What the target says to a candidate, at once.
     pub decision: Option<Result<u16, (LoginStatus, &'static str)>>,
     pub secret: Option<Vec<u8>>,
@@ -125,6 +128,8 @@ impl Pair {
             refused: Vec::new(),
             candidates: Vec::new(),
             others: Vec::new(),
+            waiting: Vec::new(),
+            others_work: false,
             decision: Some(Ok(1)),
             secret: None,
             mutual: None,
@@ -250,8 +255,18 @@ impl Pair {
                         }
                     }
                     Event::Refused { status, reason } => self.refused.push((status, reason)),
-                    other => self.others.push(other),
+                    other => {
+                        if let Event::Reset { task, .. } | Event::Preempted { task, .. } = &other {
+                            self.waiting.push(*task);
+                        }
+                        self.others.push(other);
+                    }
                 }
+            }
+            while !self.others_work
+                && let Some(task) = self.waiting.pop()
+            {
+                self.target.complete(task, Outcome::Done);
             }
             while let Some(task) = self.target.poll_task() {
                 idle = false;

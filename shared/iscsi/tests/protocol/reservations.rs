@@ -127,13 +127,45 @@ fn preempting_takes_the_reservation_and_ends_what_was_under_way() {
         assert_eq!(out(&mut other, 4, 3, 2, 77).status(), CONFLICT, "nobody has key 77");
         assert_eq!(out(&mut other, if abort { 5 } else { 4 }, 5, 2, 1).status(), 0);
         let whose = vec![(INITIATOR.to_owned(), Isid([0, 2, 0x3d, 0, 0, 1]))];
-        let preempted = Event::Preempted { lun: 0, whose };
-        assert_eq!(other.others.contains(&preempted), abort);
+        let told =
+            |event: &Event| matches!(event, Event::Preempted { lun: 0, whose: them, .. } if *them == whose);
+        assert_eq!(other.others.iter().any(told), abort);
         assert_eq!(third.command(5, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2a04));
         assert_eq!(holder.command(5, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2a05));
         assert_eq!((reads(&mut holder), writes(&mut holder)), (0, CONFLICT));
         assert_eq!(writes(&mut other), 0);
     }
+}
+
+#[test]
+fn preempt_and_abort_is_answered_when_what_it_aborted_is_over() {
+    let mut holder = Pair::ready(&[]);
+    let mut other = holder.beside(2);
+    registered(&mut holder, 1);
+    registered(&mut other, 2);
+    other.others_work = true;
+    let mut list = [0; 24];
+    (list[7], list[15]) = (2, 1);
+    let preempt = [0x5f, 5, 1, 0, 0, 0, 0, 0, 24, 0];
+    assert!(other.command(5, 0, &preempt, 0x20, 24, &list).is_empty());
+    assert_eq!(holder.command(5, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2a05));
+    assert_eq!(read(&mut holder, 0)[15], 2, "it has happened all the same");
+    // It may be aborted as any other command; then the abort is what waits.
+    let mut abort = [0; 48];
+    (abort[0], abort[1], abort[19], abort[23]) = (0x42, 0x81, 9, 5);
+    abort[24..28].copy_from_slice(&other.cmd_sn.to_be_bytes());
+    other.send(&abort, b"");
+    assert!(other.answers.is_empty());
+    other.others_work = false;
+    other.drive();
+    assert_eq!(other.answers.pop_front().map(|answer| (answer.opcode(), answer.header[2])), Some((0x22, 0)));
+    assert!(other.answers.is_empty());
+    registered(&mut holder, 1);
+    other.others_work = true;
+    assert!(other.command(5, 0, &preempt, 0x20, 24, &list).is_empty());
+    other.others_work = false;
+    other.drive();
+    assert_eq!(other.answers[0].status(), 0);
 }
 
 #[test]
