@@ -294,11 +294,12 @@ mod tests {
         let range = Range { offset: 0, length: 512 };
         vec![
             Work::Write { offset: 0, data: vec![1; 512], durable: false },
-            Work::Repeat { range, block: vec![1; 512] },
-            Work::Zero { range, unmap: true },
-            Work::Zero { range, unmap: false },
-            Work::Discard(vec![range]),
+            Work::Repeat { range, block: vec![1; 512], durable: false },
+            Work::Zero { range, unmap: true, durable: false },
+            Work::Zero { range, unmap: false, durable: false },
+            Work::Discard { ranges: vec![range], durable: false },
             Work::Flush,
+            Work::FlushAll,
         ]
     }
 
@@ -353,7 +354,7 @@ mod tests {
         let range = Range { offset: 512, length: 2 * PIECE + 1024 };
         let block: Vec<u8> = (0..=u8::MAX).cycle().take(512).collect();
         assert_eq!(
-            disk.execute(Work::Repeat { range, block: block.clone() }, vec![], &mut moved).0,
+            disk.execute(Work::Repeat { range, block: block.clone(), durable: false }, vec![], &mut moved).0,
             Outcome::Done
         );
         let data = block.repeat(usize::try_from(range.length / 512).unwrap());

@@ -62,14 +62,11 @@ impl Connection {
             Some(refused) => Err(refused),
             None => scsi::decode(&self.config, header.lun(), mode, &cdb).map_err(Refused::Sense),
         };
-        let mut action = match decoded {
+        let action = match decoded {
             Ok(action) => action,
             Err(Refused::Sense(sense)) => return self.answer_sense(itt, &open, sense),
             Err(Refused::Conflict) => return self.answer_status(itt, RESERVATION_CONFLICT),
         };
-        if !mode.write_cache && self.config.unit(open.lun).is_some_and(|unit| unit.write_cache) {
-            action.make_durable();
-        }
         match action {
             Action::Nothing => self.answer_good(itt, &open),
             Action::Reply(data) => self.answer_data(session, itt, &mut open, data),
@@ -166,18 +163,35 @@ impl Connection {
         }
     }
 
-    /// MODE SELECT, with its parameter list.
-    fn mode_select(&mut self, session: &Session, itt: u32, open: &Open, header: ModeHeader, list: &[u8]) {
+    /// MODE SELECT, with its parameter list. With the write cache off, nothing that was answered may be lost: the pages
+    /// change, so that what begins from now on is durable, and what came before is flushed before the answer.
+    fn mode_select(&mut self, session: &mut Session, itt: u32, open: Open, header: ModeHeader, list: &[u8]) {
         let Some(unit) = self.config.unit(open.lun) else {
-            return self.answer_sense(itt, open, Sense::LUN_NOT_SUPPORTED);
+            return self.answer_sense(itt, &open, Sense::LUN_NOT_SUPPORTED);
         };
-        match scsi::mode_select(unit, session.member.mode(open.lun), header, list) {
-            Ok(mode) => {
-                session.member.set_mode(open.lun, mode);
-                self.answer_good(itt, open);
-            }
-            Err(sense) => self.answer_sense(itt, open, sense),
+        let before = session.member.mode(open.lun);
+        let mode = match scsi::mode_select(unit, before, header, list) {
+            Ok(mode) => mode,
+            Err(sense) => return self.answer_sense(itt, &open, sense),
+        };
+        let flushes = before.write_cache && !mode.write_cache;
+        if flushes && session.stalled.contains(&open.lun) {
+            return self.answer_stalled(session, itt, open.lun);
         }
+        session.member.set_mode(open.lun, mode);
+        if flushes {
+            session.tasks.insert(itt, open);
+            session.make_ready(itt, Work::FlushAll);
+        } else {
+            self.answer_good(itt, &open);
+        }
+    }
+
+    /// The store stands still: TASK SET FULL where tasks are under way that will end first, else BUSY (SAM-5 sections
+    /// 5.3.4, 5.3.6).
+    fn answer_stalled(&mut self, session: &Session, itt: u32, lun: u16) {
+        let under_way = session.tasks.iter().any(|(_, other)| other.lun == lun);
+        self.answer_status(itt, if under_way { TASK_SET_FULL } else { BUSY });
     }
 
     /// PERSISTENT RESERVE OUT, with its parameter list.
@@ -224,7 +238,7 @@ impl Connection {
             return self.persistent_out(session, itt, open, service_action, &data);
         }
         if let Action::ModeSelect { header, .. } = action {
-            return self.mode_select(session, itt, &open, header, &data);
+            return self.mode_select(session, itt, open, header, &data);
         }
         let work = match self.config.unit(open.lun) {
             Some(unit) => action.into_work(unit, data),
@@ -233,10 +247,8 @@ impl Connection {
         match work {
             Err(sense) => self.answer_sense(itt, &open, sense),
             Ok(None) => self.answer_good(itt, &open),
-            // TASK SET FULL where tasks are under way that will end first, else BUSY (SAM-5 sections 5.3.4, 5.3.6).
             Ok(Some(_)) if session.stalled.contains(&open.lun) => {
-                let under_way = session.tasks.iter().any(|(_, other)| other.lun == open.lun);
-                self.answer_status(itt, if under_way { TASK_SET_FULL } else { BUSY });
+                self.answer_stalled(session, itt, open.lun);
             }
             // Nothing of it can be sent, so nothing is read.
             Ok(Some(Work::Read(_))) if open.read_length == 0 => self.answer_good(itt, &open),

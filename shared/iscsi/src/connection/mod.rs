@@ -486,10 +486,16 @@ impl Connection {
 
     /// The next work for a logical unit. Take it only while little is [`Connection::outgoing`].
     pub fn poll_task(&mut self) -> Option<Task> {
-        match &mut self.phase {
-            Phase::Full(session) => session.next_task(),
-            _ => None,
+        let Phase::Full(session) = &mut self.phase else { return None };
+        let mut task = session.next_task()?;
+        // Not before: any session may have switched the write cache off meanwhile.
+        if let Some(durable) = task.work.durable_mut()
+            && !*durable
+        {
+            *durable = self.config.unit(task.lun).is_some_and(|unit| unit.write_cache)
+                && !session.member.mode(task.lun).write_cache;
         }
+        Some(task)
     }
 
     /// Reports how work ended, or that what an [`Event`] named is over.

@@ -236,14 +236,18 @@ pub enum Work {
     },
     /// Read and throw away.
     Check(Range),
-    /// Everything to stable storage.
+    /// Everything that is done to stable storage.
     Flush,
+    /// Everything that has come to stable storage: what is under way is waited for.
+    FlushAll,
     /// Write one block over and over. `range.length` is a multiple of its length.
     Repeat {
         /// Where.
         range: Range,
         /// One block.
         block: Vec<u8>,
+        /// Flush.
+        durable: bool,
     },
     /// Make it read as zeros. Space may be given back if `unmap`.
     Zero {
@@ -251,9 +255,16 @@ pub enum Work {
         range: Range,
         /// Give space back.
         unmap: bool,
+        /// Flush.
+        durable: bool,
     },
     /// Give space back; all of it reads as zeros afterwards.
-    Discard(Vec<Range>),
+    Discard {
+        /// Where.
+        ranges: Vec<Range>,
+        /// Flush.
+        durable: bool,
+    },
 }
 
 impl Work {
@@ -269,6 +280,25 @@ impl Work {
                 | Self::Repeat { .. }
                 | Self::Zero { .. }
         )
+    }
+
+    /// For what changes the disk: whether it is on stable storage before it is answered, where that can be chosen.
+    pub(crate) const fn durable_mut(&mut self) -> Option<&mut bool> {
+        match self {
+            Self::Write { durable, .. }
+            | Self::CompareAndWrite { durable, .. }
+            | Self::Or { durable, .. }
+            | Self::Repeat { durable, .. }
+            | Self::Zero { durable, .. }
+            | Self::Discard { durable, .. } => Some(durable),
+            Self::Read(_)
+            | Self::WriteVerify { .. }
+            | Self::Extent { .. }
+            | Self::Compare { .. }
+            | Self::Check(_)
+            | Self::Flush
+            | Self::FlushAll => None,
+        }
     }
 }
 
@@ -355,16 +385,6 @@ impl Action {
         )
     }
 
-    /// The initiator has switched the write cache off: what is written is on stable storage before it is answered.
-    pub(crate) const fn make_durable(&mut self) {
-        if let Self::Write { durable, .. }
-        | Self::Or { durable, .. }
-        | Self::CompareAndWrite { durable, .. } = self
-        {
-            *durable = true;
-        }
-    }
-
     /// The work, with the data that arrived. `Ok(None)`: there is nothing to do.
     ///
     /// # Errors
@@ -417,15 +437,15 @@ impl Action {
                     return Err(Sense::INVALID_FIELD_IN_INFORMATION_UNIT);
                 }
                 if data.iter().all(|byte| *byte == 0) {
-                    Work::Zero { range, unmap }
+                    Work::Zero { range, unmap, durable: false }
                 } else {
-                    Work::Repeat { range, block: data }
+                    Work::Repeat { range, block: data, durable: false }
                 }
             }
-            Self::Zero { range, unmap } => Work::Zero { range, unmap },
+            Self::Zero { range, unmap } => Work::Zero { range, unmap, durable: false },
             Self::Unmap(_) => match unmap::ranges(unit, &data)? {
                 ranges if ranges.is_empty() => return Ok(None),
-                ranges => Work::Discard(ranges),
+                ranges => Work::Discard { ranges, durable: false },
             },
         }))
     }

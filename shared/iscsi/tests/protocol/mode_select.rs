@@ -1,6 +1,6 @@
 //! MODE SELECT: write cache, format of sense data, software write protect.
 
-use bmi_iscsi::Work;
+use bmi_iscsi::{Fault, Outcome, Work};
 
 use crate::pair::{Pair, ten};
 
@@ -31,6 +31,72 @@ fn with_the_write_cache_off_every_write_is_durable_and_others_are_told() {
     assert_eq!(page(&mut other, 0x08).1[2] & WCE, 0);
     pair.slow = true;
     pair.command(5, 0, &ten(0x2a, 0, 1), 0x20, 512, &[1; 512]);
+    pair.command(6, 0, &ten(0x41, 0, 1), 0x20, 512, &[1; 512]);
+    pair.command(7, 0, &ten(0x41, 0, 1), 0x20, 512, &[0; 512]);
+    let mut list = [0; 24];
+    (list[1], list[3], list[19]) = (22, 16, 1);
+    pair.command(8, 0, &[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], 0x20, 24, &list);
+    let works: Vec<&Work> = pair.held.iter().map(|(_, work)| work).collect();
+    assert!(matches!(
+        works[..],
+        [
+            Work::Write { durable: true, .. },
+            Work::Repeat { durable: true, .. },
+            Work::Zero { durable: true, .. },
+            Work::Discard { durable: true, .. },
+        ]
+    ));
+}
+
+/// MODE SELECT (6) that switches the write cache off: the command and its list.
+fn cache_off(pair: &mut Pair) -> ([u8; 6], Vec<u8>) {
+    let mut caching = page(pair, 0x08).1;
+    caching[2] &= !WCE;
+    let list = [&[0; 4][..], &caching].concat();
+    ([0x15, 0x10, 0, 0, u8::try_from(list.len()).unwrap(), 0], list)
+}
+
+#[test]
+fn the_write_cache_is_off_when_what_came_before_is_flushed() {
+    let mut pair = Pair::ready(&[]);
+    let (select, list) = cache_off(&mut pair);
+    pair.slow = true;
+    pair.command(5, 0, &ten(0x2a, 0, 1), 0x20, 512, &[1; 512]);
+    assert!(pair.command(6, 0, &select, 0x20, 24, &list).is_empty(), "not before the flush");
+    pair.command(7, 0, &ten(0x2a, 0, 1), 0x20, 512, &[1; 512]);
+    let works: Vec<&Work> = pair.held.iter().map(|(_, work)| work).collect();
+    assert!(matches!(
+        works[..],
+        [Work::Write { durable: false, .. }, Work::FlushAll, Work::Write { durable: true, .. }]
+    ));
+    pair.release();
+    assert_eq!(pair.answers.iter().map(|answer| answer.word(16)).collect::<Vec<_>>(), [5, 6, 7]);
+    pair.answers.clear();
+    // It is off already: there is nothing to flush.
+    assert_eq!(pair.command(6, 0, &select, 0x20, 24, &list)[0].status(), 0);
+}
+
+#[test]
+fn a_flush_that_fails_is_told() {
+    let mut pair = Pair::ready(&[]);
+    let (select, list) = cache_off(&mut pair);
+    pair.slow = true;
+    pair.command(6, 0, &select, 0x20, 24, &list);
+    let (task, _) = pair.held.remove(0);
+    pair.target.complete(task, Outcome::Failed(Fault::Write));
+    pair.drive();
+    assert_eq!(pair.answers[0].sense(), (3, 0x0c00));
+}
+
+#[test]
+fn the_write_cache_counts_when_a_write_is_done_and_not_when_it_comes() {
+    let mut pair = Pair::ready(&["ImmediateData=No"]);
+    let mut other = pair.beside(2);
+    let (select, list) = cache_off(&mut other);
+    pair.slow = true;
+    let r2t = pair.command(5, 0, &ten(0x2a, 0, 1), 0x20, 512, &[]).remove(0);
+    assert_eq!(other.command(6, 0, &select, 0x20, 24, &list)[0].status(), 0);
+    pair.data_out(5, r2t.word(20), 0, 0, true, &[1; 512]);
     assert!(matches!(pair.held[0].1, Work::Write { durable: true, .. }));
 }
 

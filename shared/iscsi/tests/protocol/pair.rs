@@ -362,13 +362,13 @@ impl Pair {
                 self.disk[span(range.offset, range.length as usize)].fill(0);
                 Outcome::Done
             }
-            Work::Discard(ranges) => {
+            Work::Discard { ranges, .. } => {
                 for range in ranges {
                     self.disk[span(range.offset, range.length as usize)].fill(0);
                 }
                 Outcome::Done
             }
-            Work::Repeat { range, block } => {
+            Work::Repeat { range, block, .. } => {
                 self.disk[span(range.offset, range.length as usize)]
                     .chunks_mut(block.len())
                     .for_each(|chunk| chunk.copy_from_slice(&block));
