@@ -56,7 +56,7 @@ impl Connection {
         };
         let cdb = wire::array_at::<16>(&header.0, 32);
         // A unit that there is not has no state to look at.
-        let (mode, refused) = session.member.look(open.lun, wire::u8_at(&cdb, 0));
+        let (mode, refused) = session.member.look(open.lun, &cdb);
         open.descriptor_sense = mode.descriptor_sense;
         let decoded = match refused {
             Some(refused) => Err(refused),

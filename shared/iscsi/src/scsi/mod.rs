@@ -31,7 +31,7 @@ pub(crate) use mode::Mode;
 pub use mode_select::Header as ModeHeader;
 pub(crate) use mode_select::apply as mode_select;
 pub use reservation::ServiceAction;
-pub(crate) use reservation::{Identity, Refused, Request, Reservations, class, read as persistent_in};
+pub(crate) use reservation::{Identity, Refused, Request, Reservations, read as persistent_in};
 pub use sense::{Sense, SenseKey};
 pub(crate) use state::Member;
 pub use state::TargetState;
@@ -481,10 +481,7 @@ pub fn decode(
         _ => {}
     }
     let Some(unit) = unit else { return Err(Sense::LUN_NOT_SUPPORTED) };
-    if mode.write_protected
-        && class(operation) == reservation::Class::Write
-        && !matches!(operation, 0x15 | 0x1a | 0x55 | 0x5a)
-    {
+    if mode.write_protected && writes_medium(operation) {
         return Err(Sense::SOFTWARE_WRITE_PROTECTED);
     }
     match operation {
@@ -521,6 +518,11 @@ pub fn decode(
         0x42 => unmap::decode(unit, cdb),
         _ => Err(Sense::INVALID_OPERATION_CODE),
     }
+}
+
+/// WRITE, WRITE AND VERIFY, WRITE SAME, UNMAP, COMPARE AND WRITE, ORWRITE.
+const fn writes_medium(operation: u8) -> bool {
+    matches!(operation, 0x0a | 0x2a | 0x8a | 0xaa | 0x2e | 0x8e | 0xae | 0x41 | 0x93 | 0x42 | 0x89 | 0x8b)
 }
 
 fn service_action(cdb: &[u8; 16]) -> u8 {

@@ -109,6 +109,9 @@ fn software_write_protect_refuses_writes_and_is_taken_off_again() {
     assert_eq!(page(&mut pair, 0x0a).0[2] & 0x80, 0x80, "WP");
     assert_eq!(pair.command(5, 0, &ten(0x2a, 0, 1), 0x20, 512, &[1; 512])[0].sense(), (7, 0x2702));
     assert_eq!(pair.command(5, 0, &ten(0x28, 0, 1), 0x40, 512, &[])[0].opcode(), 0x25);
+    // Neither writes the medium: SYNCHRONIZE CACHE, and START STOP UNIT that stops.
+    assert_eq!(pair.command(5, 0, &ten(0x35, 0, 0), 0, 0, &[])[0].status(), 0);
+    assert_eq!(pair.command(5, 0, &[0x1b, 0, 0, 0, 0, 0], 0, 0, &[])[0].status(), 0);
     control[4] &= !0x08;
     assert_eq!(select(&mut pair, &control).status(), 0);
     assert_eq!(pair.command(5, 0, &ten(0x2a, 0, 1), 0x20, 512, &[1; 512])[0].status(), 0);

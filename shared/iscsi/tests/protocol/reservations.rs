@@ -70,6 +70,50 @@ fn each_type_admits_whom_it_says() {
 }
 
 #[test]
+fn each_command_of_a_stranger_meets_a_reservation_as_the_tables_say() {
+    // SPC-4 table 66, SBC-3 table 13: beside write exclusive, beside exclusive access.
+    const NO: u8 = CONFLICT;
+    let of = |bytes: &[(usize, u8)]| {
+        let mut cdb = [0; 16];
+        bytes.iter().for_each(|(at, byte)| cdb[*at] = *byte);
+        cdb
+    };
+    for (cdb, write_exclusive, exclusive_access) in [
+        (of(&[(0, 0x00)]), 0, 0),
+        (of(&[(0, 0x12), (4, 36)]), 0, 0),
+        (of(&[(0, 0x25)]), 0, 0),
+        (of(&[(0, 0x9e), (1, 0x10), (13, 32)]), 0, 0),
+        (of(&[(0, 0x5e), (8, 64)]), 0, 0),
+        (of(&[(0, 0xa0), (9, 64)]), 0, 0),
+        (of(&[(0, 0x1a), (2, 0x3f), (4, 255)]), 0, NO),
+        (of(&[(0, 0x9e), (1, 0x12), (13, 24)]), 0, NO),
+        (of(&[(0, 0xa3), (1, 0x0c), (9, 64)]), 0, NO),
+        (of(&[(0, 0x28), (8, 1)]), 0, NO),
+        (of(&[(0, 0x2f), (8, 1)]), 0, NO),
+        (of(&[(0, 0x34), (8, 1)]), 0, NO),
+        (of(&[(0, 0x1b), (4, 1)]), 0, 0),
+        (of(&[(0, 0x1b), (4, 0)]), NO, NO),
+        (of(&[(0, 0x1b), (4, 0x11)]), NO, NO),
+        (of(&[(0, 0x1e), (4, 0)]), 0, 0),
+        (of(&[(0, 0x1e), (4, 1)]), NO, NO),
+        (of(&[(0, 0x35)]), NO, NO),
+        (of(&[(0, 0x42)]), NO, NO),
+    ] {
+        for (kind, expected) in
+            [(1, write_exclusive), (5, write_exclusive), (3, exclusive_access), (6, exclusive_access)]
+        {
+            let mut holder = Pair::ready(&[]);
+            let mut other = holder.beside(2);
+            registered(&mut holder, 1);
+            assert_eq!(out(&mut holder, 1, kind, 1, 0).status(), 0);
+            let answer = other.command(5, 0, &cdb, 0x40, 512, &[]).remove(0);
+            let status = if answer.opcode() == 0x25 { 0 } else { answer.status() };
+            assert_eq!(status, expected, "type {kind}: {cdb:x?}");
+        }
+    }
+}
+
+#[test]
 fn registrations_need_the_right_key_and_survive_their_session() {
     let mut one = Pair::ready(&[]);
     assert_eq!(out(&mut one, 0, 0, 9, 1).status(), CONFLICT, "a key without being registered");
