@@ -98,7 +98,7 @@ impl Connection {
             }
             // No blocks, and yet data: the number did not fit its byte.
             Action::CompareAndWrite { range: Range { length: 0, .. }, .. } if open.write_length > 0 => {
-                self.answer_sense(itt, &open, Sense::INVALID_FIELD_IN_CDB);
+                self.answer_sense(itt, &open, Sense::invalid_field(13));
             }
             Action::LbaStatus { allocation, .. } => {
                 open.allocation = allocation;

@@ -503,12 +503,12 @@ pub fn decode(
         0x16 if wire::u8_at(cdb, 1) & 0x01 == 0 => Ok(Action::Reserve),
         0x17 if wire::u8_at(cdb, 1) & 0x01 == 0 => Ok(Action::Release),
         // Reservations of a part of a unit (SPC-2 section 7.21.3).
-        0x16 | 0x17 => Err(Sense::INVALID_FIELD_IN_CDB),
+        0x16 | 0x17 => Err(Sense::invalid_field(1)),
         0x5e if service_action(cdb) <= 3 => Ok(Action::PersistentIn {
             service_action: service_action(cdb),
             allocation: u32::from(wire::u16_at(cdb, 7)),
         }),
-        0x5e => Err(Sense::INVALID_FIELD_IN_CDB),
+        0x5e => Err(Sense::invalid_field(1)),
         0x5f => match wire::u32_at(cdb, 5) {
             reservation::LIST => ServiceAction::read(cdb).map(Action::PersistentOut),
             _ => Err(Sense::PARAMETER_LIST_LENGTH),

@@ -51,6 +51,13 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// SKSV and C/D, and the field pointer, in fixed format.
+    pub fn field(&self) -> (u8, u16) {
+        (self.data[17], u16::from_be_bytes([self.data[18], self.data[19]]))
+    }
+}
+
 pub struct Pair {
     pub target: Connection,
     /// What it shares with other pairs.
