@@ -26,6 +26,8 @@ struct UnitState {
     number: u16,
     reservations: Reservations,
     mode: Mode,
+    /// As after power on. None are saved.
+    initial: Mode,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +57,7 @@ impl TargetState {
             number: unit.number,
             reservations: Reservations::default(),
             mode: Mode::initial(unit),
+            initial: Mode::initial(unit),
         };
         let units = config.units.iter().map(state).collect();
         Self(Arc::new(Mutex::new(State { units, ..State::default() })))
@@ -110,7 +113,8 @@ impl Member {
         self.state.lock().take_attention(self.id, lun)
     }
 
-    /// A reset of a unit: everybody is told, also whoever asked for it (SAM-5 section 6.3.3), and RESERVE (6) is over.
+    /// A reset of a unit: everybody is told, also whoever asked for it (SAM-5 section 6.3.3), RESERVE (6) is over, and
+    /// the mode pages are what they were at first, since none are saved (SPC-4 section 7.5).
     pub fn reset(&self, lun: u16) {
         let mut state = self.state.lock();
         for nexus in &mut state.nexuses {
@@ -120,6 +124,7 @@ impl Member {
         }
         if let Some(unit) = state.units.iter_mut().find(|unit| unit.number == lun) {
             unit.reservations.reset();
+            unit.mode = unit.initial;
         }
     }
 

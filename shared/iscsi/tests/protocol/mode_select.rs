@@ -162,3 +162,30 @@ fn a_list_that_is_cut_off_or_wants_what_cannot_be_changes_nothing() {
     assert_eq!(select(&mut pair, &[0x02, 2, 0, 0]).sense(), (5, 0x2600));
     assert_eq!(page(&mut pair, 0x3f), before);
 }
+
+#[test]
+fn a_reset_brings_back_what_was_there_at_first() {
+    // LOGICAL UNIT RESET, TARGET WARM RESET.
+    for function in [5, 6] {
+        let mut pair = Pair::ready(&[]);
+        let mut other = pair.beside(2);
+        let before = page(&mut pair, 0x3f);
+        let (write_cache, list) = cache_off(&mut pair);
+        assert_eq!(pair.command(5, 0, &write_cache, 0x20, 24, &list)[0].status(), 0);
+        let mut control = page(&mut pair, 0x0a).1;
+        (control[2], control[4]) = (control[2] | 0x04, control[4] | 0x08);
+        assert_eq!(select(&mut pair, &control).status(), 0);
+        assert_ne!(page(&mut pair, 0x3f), before);
+        let mut reset = [0; 48];
+        (reset[0], reset[1], reset[19]) = (0x42, 0x80 | function, 9);
+        reset[24..28].copy_from_slice(&pair.cmd_sn.to_be_bytes());
+        pair.send(&reset, b"");
+        assert_eq!(pair.answers.pop_front().map(|answer| answer.header[2]), Some(0));
+        for session in [&mut pair, &mut other] {
+            // In fixed format again, and nothing of the pages that were changed before: the reset says it all.
+            assert_eq!(session.command(5, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2900));
+            assert_eq!(page(session, 0x3f), before);
+        }
+        assert_eq!(pair.command(5, 0, &ten(0x2a, 0, 1), 0x20, 512, &[1; 512])[0].status(), 0);
+    }
+}
