@@ -160,6 +160,10 @@ impl Disk {
 
     /// Does the work, however long it takes. Gives back a buffer that is not needed any more.
     pub fn execute(&self, work: Work, buffer: Vec<u8>, moved: &mut Moved) -> (Outcome, Vec<u8>) {
+        if let Work::Prefetch(range) = work {
+            self.device.prefetch(range.offset, range.length);
+            return (Outcome::Done, buffer);
+        }
         let (mut steps, mut request) = Steps::begin(work, buffer, self.device.size());
         loop {
             let reply = match self.answer(request) {
@@ -168,6 +172,10 @@ impl Disk {
             };
             match steps.next(reply) {
                 Next::Ask(next) => request = next,
+                Next::AskMedium(next) => match self.uncache(&next) {
+                    Ok(()) => request = next,
+                    Err(error) => return (failure(self.unit.number, &error), Vec::new()),
+                },
                 Next::End(outcome, spent) => {
                     moved.read += steps.moved.read;
                     moved.written += steps.moved.written;
@@ -182,6 +190,12 @@ impl Disk {
             Ok(outcome) => outcome,
             Err(error) => failure(self.unit.number, &error),
         }
+    }
+
+    /// Lets go of what is to be read, so that the medium is.
+    fn uncache(&self, request: &Request) -> Result<(), BlockError> {
+        let Request::Read { offset, buffer } = request else { return Ok(()) };
+        self.device.uncache(*offset, buffer.len() as u64)
     }
 
     /// What an asynchronous store would be asked, of this one.
@@ -240,6 +254,8 @@ pub fn difference(held: &[u8], expected: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use bmi_iscsi::Range;
 
     use super::*;
@@ -276,6 +292,12 @@ mod tests {
         fn flush(&self) -> Result<(), BlockError> {
             Err((self.0)(Operation::Flush))
         }
+
+        fn uncache(&self, _: u64, _: u64) -> Result<(), BlockError> {
+            Err((self.0)(Operation::Read))
+        }
+
+        fn prefetch(&self, _: u64, _: u64) {}
 
         fn discard(&self, _: u64, _: u64) -> Result<(), BlockError> {
             Err((self.0)(Operation::Discard))
@@ -365,5 +387,80 @@ mod tests {
         let shifted = Work::Compare { offset: 1024, data };
         assert_eq!(disk.execute(shifted, vec![], &mut moved).0, Outcome::Differs { at });
         assert_eq!(disk.execute(Work::Check(range), vec![], &mut moved).0, Outcome::Done);
+    }
+
+    /// A store whose medium keeps nothing: what was written can only be read from memory.
+    struct Worn {
+        memory: Memory,
+        let_go: AtomicBool,
+    }
+
+    impl BlockDevice for Worn {
+        fn size(&self) -> u64 {
+            self.memory.size()
+        }
+
+        fn has_volatile_cache(&self) -> bool {
+            true
+        }
+
+        fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
+            self.memory.read(offset, buffer)?;
+            if self.let_go.load(Ordering::Relaxed) {
+                buffer.fill(0);
+            }
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
+            self.memory.write(offset, data)
+        }
+
+        fn read_now(&self, _: u64, _: &mut [u8]) -> Option<Result<(), BlockError>> {
+            None
+        }
+
+        fn write_now(&self, _: u64, _: &[u8]) -> Option<Result<(), BlockError>> {
+            None
+        }
+
+        fn flush(&self) -> Result<(), BlockError> {
+            Ok(())
+        }
+
+        fn uncache(&self, _: u64, _: u64) -> Result<(), BlockError> {
+            self.let_go.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn prefetch(&self, _: u64, _: u64) {
+            self.let_go.store(false, Ordering::Relaxed);
+        }
+
+        fn discard(&self, offset: u64, length: u64) -> Result<(), BlockError> {
+            self.memory.discard(offset, length)
+        }
+
+        fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), BlockError> {
+            self.memory.write_zeroes(offset, length)
+        }
+
+        fn extent(&self, offset: u64) -> Result<Extent, BlockError> {
+            self.memory.extent(offset)
+        }
+    }
+
+    #[test]
+    fn what_is_verified_is_read_from_the_medium_and_what_will_be_read_is_announced() {
+        let worn = Worn { memory: Memory::new(4096), let_go: AtomicBool::new(false) };
+        let disk = Disk::over(Box::new(worn));
+        let mut moved = Moved::default();
+        let mut execute = |work| disk.execute(work, Vec::new(), &mut moved).0;
+        let data = || vec![7; 512];
+        assert_eq!(execute(Work::Write { offset: 0, data: data(), durable: true }), Outcome::Done);
+        assert_eq!(execute(Work::Compare { offset: 0, data: data() }), Outcome::Done);
+        assert_eq!(execute(Work::WriteVerify { offset: 0, data: data() }), Outcome::Differs { at: 0 });
+        assert_eq!(execute(Work::Prefetch(Range { offset: 0, length: 512 })), Outcome::Done);
+        assert_eq!(execute(Work::Compare { offset: 0, data: data() }), Outcome::Done);
     }
 }

@@ -18,6 +18,8 @@ pub const PIECE: u64 = 1024 * 1024;
 pub enum Next {
     /// Ask this, and tell [`Steps::next`] the reply.
     Ask(Request),
+    /// As [`Next::Ask`], but a store that keeps in memory what it has must not answer from there.
+    AskMedium(Request),
     /// It is over; the buffer is not needed any more.
     End(Outcome, Vec<u8>),
 }
@@ -101,7 +103,8 @@ impl Steps {
                 buffer.resize(data.len(), 0);
                 (State::Comparing { expected: data, then: None }, Request::Read { offset, buffer })
             }
-            Work::Check(mut rest) => {
+            // A store that does not know of reading ahead may do it when it is read.
+            Work::Check(mut rest) | Work::Prefetch(mut rest) => {
                 let first = piece(&mut rest, PIECE);
                 buffer.resize(length(first.length), 0);
                 (State::Checking(rest), Request::Read { offset: first.offset, buffer })
@@ -165,7 +168,7 @@ impl Steps {
                 self.moved.written += spent.len() as u64;
                 let buffer = vec![0; spent.len()];
                 self.state = State::Comparing { expected: spent, then: None };
-                Next::Ask(Request::Read { offset, buffer })
+                Next::AskMedium(Request::Read { offset, buffer })
             }
             (State::Comparing { expected, then }, Some(held)) => match (difference(&held, &expected), then) {
                 (Some(at), _) => Next::End(Outcome::Differs { at }, held),
@@ -243,7 +246,7 @@ mod tests {
         let (mut steps, mut request) = Steps::begin(work, Vec::new(), disk.len() as u64);
         loop {
             match steps.next(answer(disk, request)) {
-                Next::Ask(next) => request = next,
+                Next::Ask(next) | Next::AskMedium(next) => request = next,
                 Next::End(outcome, _) => return (outcome, steps.moved),
             }
         }
@@ -335,7 +338,7 @@ mod tests {
             loop {
                 asked.push(matches!(request, Request::Flush));
                 match steps.next(answer(&mut vec![0; length(3 * PIECE)], request)) {
-                    Next::Ask(next) => request = next,
+                    Next::Ask(next) | Next::AskMedium(next) => request = next,
                     Next::End(outcome, _) => {
                         assert_eq!(outcome, Outcome::Done);
                         return asked;

@@ -50,7 +50,7 @@ pub fn execute(target: &mut Connection, unit: &Unit, disk: &mut [u8], work: Work
             ranges.into_iter().for_each(|range| disk[span(range)].fill(0));
             Outcome::Done
         }
-        Work::Check(_) | Work::Flush | Work::FlushAll => Outcome::Done,
+        Work::Check(_) | Work::Prefetch(_) | Work::Flush | Work::FlushAll => Outcome::Done,
     }
 }
 
@@ -105,6 +105,10 @@ pub fn judge(unit: &Unit, work: &Work) -> u64 {
         }
         Work::Compare { offset, data } => (6, *offset, data.len() as u64),
         Work::Check(range) => (7, range.offset, range.length),
+        Work::Prefetch(range) => {
+            assert!(range.length > 0 && range.length <= u64::from(TRANSFER_MAX), "bounded");
+            (13, range.offset, range.length)
+        }
         Work::Flush => return 8,
         Work::FlushAll => return 12,
         Work::Repeat { range, block, .. } => {

@@ -160,6 +160,8 @@ pub enum Action {
     Compare(Range),
     /// Read and throw away.
     Check(Range),
+    /// Read ahead.
+    Prefetch(Range),
     /// Everything to stable storage.
     Flush,
     /// Repeat one block from the initiator.
@@ -236,6 +238,8 @@ pub enum Work {
     },
     /// Read and throw away.
     Check(Range),
+    /// It will be read soon. Nothing need be done.
+    Prefetch(Range),
     /// Everything that is done to stable storage.
     Flush,
     /// Everything that has come to stable storage: what is under way is waited for.
@@ -296,6 +300,7 @@ impl Work {
             | Self::Extent { .. }
             | Self::Compare { .. }
             | Self::Check(_)
+            | Self::Prefetch(_)
             | Self::Flush
             | Self::FlushAll => None,
         }
@@ -403,6 +408,7 @@ impl Action {
             Self::LbaStatus { offset, .. } => Work::Extent { offset },
             Self::Read(range) => Work::Read(range),
             Self::Check(range) => Work::Check(range),
+            Self::Prefetch(range) => Work::Prefetch(range),
             Self::Flush => Work::Flush,
             Self::CompareAndWrite { range: Range { length: 0, .. }, .. } => return Ok(None),
             Self::Write { .. } | Self::Compare(_) | Self::WriteVerify(_) | Self::Or { .. }

@@ -96,7 +96,8 @@ impl Remote {
                 (_, None) => continue,
             };
             match next {
-                Next::Ask(request) => self.nbd.submit(completed.token, request),
+                // Nothing of it is kept on this side.
+                Next::Ask(request) | Next::AskMedium(request) => self.nbd.submit(completed.token, request),
                 Next::End(outcome, spent) => {
                     let job = self.running.swap_remove(at);
                     done.push(self.over(job, outcome, spent));

@@ -85,6 +85,12 @@ impl BlockDevice for Gated {
         Ok(())
     }
 
+    fn uncache(&self, _: u64, _: u64) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn prefetch(&self, _: u64, _: u64) {}
+
     fn discard(&self, _: u64, _: u64) -> Result<(), BlockError> {
         Ok(())
     }
