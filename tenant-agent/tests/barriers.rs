@@ -88,7 +88,8 @@ const CALLS: &[&str] = &[
 ];
 
 /// What only a target could try: it has a disk, and no use for datagrams.
-const TARGET_CALLS: &[&str] = &["grow", "reserve", "zero-reserve", "insert", "mode", "truncate", "udp"];
+const TARGET_CALLS: &[&str] =
+    &["grow", "reserve", "zero-reserve", "insert", "read-once", "mode", "truncate", "udp"];
 
 /// What is held, by which barrier, how that shows; and which other barriers would hold it too and are away meanwhile.
 struct Held {
@@ -116,7 +117,7 @@ fn without(barriers: &[Barrier]) -> BTreeSet<Barrier> {
 fn s3_honest_programs_do_what_they_must() {
     let pad = Launchpad::new(310_501);
     let config = pad.directory.path().join("evil");
-    for attempt in ["nothing", "write", "zero", "punch", "listen", "thread"] {
+    for attempt in ["nothing", "write", "zero", "punch", "read-ahead", "let-go", "listen", "thread"] {
         assert_eq!(pad.attempt("bmi-target", attempt, "", &without(&[])), Done, "{attempt}");
     }
     for profile in ["bmi-target", "bmi-netboot"] {

@@ -54,6 +54,17 @@ pub trait BlockDevice: Send + Sync {
     /// When that cannot be said.
     fn flush(&self) -> Result<(), BlockError>;
 
+    /// Lets go of what is kept of the range in memory, so that it is read from the store next. What is not on stable
+    /// storage stays: call [`BlockDevice::flush`] before.
+    ///
+    /// # Errors
+    /// When the range is outside the device, or the system does not let go.
+    fn uncache(&self, offset: u64, length: u64) -> Result<(), BlockError>;
+
+    /// Begins to read the range into memory, where it is going to be read from, and waits for nothing. That this does
+    /// not succeed shows when it is read.
+    fn prefetch(&self, offset: u64, length: u64);
+
     /// Gives space back. The range reads as zeros afterwards.
     ///
     /// # Errors

@@ -2,11 +2,15 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, IoSlice, IoSliceMut, Seek as _, SeekFrom};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom as Seek, fallocate, flock, fstatfs, seek};
+use rustix::fs::{
+    Advice, FallocateFlags, FlockOperation, OFlags, SeekFrom as Seek, fadvise, fallocate, flock, fstatfs,
+    seek,
+};
 use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
 
 use crate::direct::{BLOCK, Direct};
@@ -18,6 +22,9 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// Zeros are written in pieces of this size where the filesystem cannot do it itself.
 const ZEROS: usize = 256 * 1024;
+
+/// The page cache keeps runs of pages together, up to this many bytes, and lets go of whole ones only.
+const RUN: u64 = 2 * 1024 * 1024;
 
 /// How to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +103,17 @@ impl File {
         let in_memory = caching == Caching::PageCache
             && fstatfs(&file).is_ok_and(|about| u64::try_from(about.f_type) == Ok(TMPFS_MAGIC));
         Ok(Self { file, size, access, in_memory, direct })
+    }
+
+    /// Tells the kernel about the page cache, if the file is kept there.
+    fn advise(&self, offset: u64, length: u64, advice: Advice) -> rustix::io::Result<()> {
+        // No length means all the rest to the kernel.
+        match NonZeroU64::new(length) {
+            Some(length) if self.direct.is_none() && !self.in_memory => {
+                fadvise(&self.file, offset, Some(length), advice)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn writable(&self, operation: Operation, offset: u64, length: u64) -> Result<(), BlockError> {
@@ -210,6 +228,18 @@ impl BlockDevice for File {
         self.file.sync_data().map_err(|source| BlockError::from_io(Operation::Flush, 0, source))
     }
 
+    fn uncache(&self, offset: u64, length: u64) -> Result<(), BlockError> {
+        check(Operation::Read, self.size, offset, length)?;
+        let first = offset - offset % RUN;
+        let whole = (offset + length).saturating_sub(first).next_multiple_of(RUN);
+        self.advise(first, whole, Advice::DontNeed)
+            .map_err(|errno| BlockError::from_io(Operation::Read, offset, errno.into()))
+    }
+
+    fn prefetch(&self, offset: u64, length: u64) {
+        let _ = self.advise(offset, length, Advice::WillNeed);
+    }
+
     fn discard(&self, offset: u64, length: u64) -> Result<(), BlockError> {
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         self.allocate(Operation::Discard, hole, offset, length)
@@ -303,6 +333,46 @@ mod tests {
         }
         assert!(matches!(device.read_now(1 << 20, &mut held), Some(Err(BlockError::OutOfRange { .. }))));
         assert!(matches!(device.write_now(1 << 20, &held), Some(Err(BlockError::OutOfRange { .. }))));
+    }
+
+    /// Which pages of a range are in the page cache.
+    fn cached(device: &File, offset: u64, length: u64) -> Vec<bool> {
+        let pages = (offset..offset + length).step_by(4096);
+        pages.map(|at| matches!(device.read_now(at, &mut [0; 4096]), Some(Ok(())))).collect()
+    }
+
+    #[test]
+    fn what_is_let_go_is_read_from_the_store_and_what_is_read_ahead_is_not() {
+        let path = file(16 << 20);
+        let device = File::open(path.path(), Access::ReadWrite).unwrap();
+        if device.in_memory {
+            return;
+        }
+        device.write(0, &vec![7; 16 << 20]).unwrap();
+        device.flush().unwrap();
+        // A block in the middle of a long run of pages.
+        let at = (5 << 20) + 512;
+        device.uncache(at, 512).unwrap();
+        assert_eq!(cached(&device, 5 << 20, 4096), [false]);
+        assert_eq!(cached(&device, 0, 4096), [true], "the rest stays");
+        let mut held = [0; 512];
+        device.read(at, &mut held).unwrap();
+        assert_eq!(held, [7; 512]);
+        device.uncache(0, 16 << 20).unwrap();
+        // To look may itself begin to read, so each place is looked at once.
+        let read_ahead = (2_u64..16).map(|piece| piece << 20).any(|at| {
+            device.prefetch(at, 64 * 1024);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            !cached(&device, at, 64 * 1024).contains(&false)
+        });
+        assert!(read_ahead);
+        // What is written and not flushed is not lost.
+        device.write(0, &[9; 4096]).unwrap();
+        device.uncache(0, 4096).unwrap();
+        let mut held = [0; 4096];
+        device.read(0, &mut held).unwrap();
+        assert_eq!(held, [9; 4096]);
+        assert!(matches!(device.uncache(16 << 20, 1), Err(BlockError::OutOfRange { .. })));
     }
 
     #[test]

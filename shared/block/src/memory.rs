@@ -123,6 +123,12 @@ impl BlockDevice for Memory {
         Ok(())
     }
 
+    fn uncache(&self, offset: u64, length: u64) -> Result<(), BlockError> {
+        check(Operation::Read, self.size, offset, length)
+    }
+
+    fn prefetch(&self, _: u64, _: u64) {}
+
     fn discard(&self, offset: u64, length: u64) -> Result<(), BlockError> {
         self.zero(Operation::Discard, offset, length)
     }

@@ -168,6 +168,10 @@ impl Disk {
 
     /// Does the work, however long it takes. Gives back a buffer that is not needed any more.
     pub fn execute(&self, work: Work, buffer: Vec<u8>, moved: &mut Moved) -> (Outcome, Vec<u8>) {
+        if let Work::Prefetch(range) = work {
+            self.device.prefetch(range.offset, range.length);
+            return (Outcome::Done, buffer);
+        }
         let (mut steps, mut request) = Steps::begin(work, buffer, self.device.size());
         loop {
             let reply = match self.answer(request) {
@@ -176,6 +180,10 @@ impl Disk {
             };
             match steps.next(reply) {
                 Next::Ask(next) => request = next,
+                Next::AskMedium(next) => match self.uncache(&next) {
+                    Ok(()) => request = next,
+                    Err(error) => return (failure(self.unit.number, &error), Vec::new()),
+                },
                 Next::End(outcome, spent) => {
                     moved.read += steps.moved.read;
                     moved.written += steps.moved.written;
@@ -190,6 +198,12 @@ impl Disk {
             Ok(outcome) => outcome,
             Err(error) => failure(self.unit.number, &error),
         }
+    }
+
+    /// Lets go of what is to be read, so that the medium is.
+    fn uncache(&self, request: &Request) -> Result<(), BlockError> {
+        let Request::Read { offset, buffer } = request else { return Ok(()) };
+        self.device.uncache(*offset, buffer.len() as u64)
     }
 
     /// What an asynchronous store would be asked, of this one.
@@ -248,6 +262,8 @@ pub fn difference(held: &[u8], expected: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use bmi_iscsi::Range;
 
     use super::*;
@@ -285,6 +301,12 @@ mod tests {
             Err((self.0)(Operation::Flush))
         }
 
+        fn uncache(&self, _: u64, _: u64) -> Result<(), BlockError> {
+            Err((self.0)(Operation::Read))
+        }
+
+        fn prefetch(&self, _: u64, _: u64) {}
+
         fn discard(&self, _: u64, _: u64) -> Result<(), BlockError> {
             Err((self.0)(Operation::Discard))
         }
@@ -302,11 +324,12 @@ mod tests {
         let range = Range { offset: 0, length: 512 };
         vec![
             Work::Write { offset: 0, data: vec![1; 512], durable: false },
-            Work::Repeat { range, block: vec![1; 512] },
-            Work::Zero { range, unmap: true },
-            Work::Zero { range, unmap: false },
-            Work::Discard(vec![range]),
+            Work::Repeat { range, block: vec![1; 512], durable: false },
+            Work::Zero { range, unmap: true, durable: false },
+            Work::Zero { range, unmap: false, durable: false },
+            Work::Discard { ranges: vec![range], durable: false },
             Work::Flush,
+            Work::FlushAll,
         ]
     }
 
@@ -361,7 +384,7 @@ mod tests {
         let range = Range { offset: 512, length: 2 * PIECE + 1024 };
         let block: Vec<u8> = (0..=u8::MAX).cycle().take(512).collect();
         assert_eq!(
-            disk.execute(Work::Repeat { range, block: block.clone() }, vec![], &mut moved).0,
+            disk.execute(Work::Repeat { range, block: block.clone(), durable: false }, vec![], &mut moved).0,
             Outcome::Done
         );
         let data = block.repeat(usize::try_from(range.length / 512).unwrap());
@@ -372,5 +395,80 @@ mod tests {
         let shifted = Work::Compare { offset: 1024, data };
         assert_eq!(disk.execute(shifted, vec![], &mut moved).0, Outcome::Differs { at });
         assert_eq!(disk.execute(Work::Check(range), vec![], &mut moved).0, Outcome::Done);
+    }
+
+    /// A store whose medium keeps nothing: what was written can only be read from memory.
+    struct Worn {
+        memory: Memory,
+        let_go: AtomicBool,
+    }
+
+    impl BlockDevice for Worn {
+        fn size(&self) -> u64 {
+            self.memory.size()
+        }
+
+        fn has_volatile_cache(&self) -> bool {
+            true
+        }
+
+        fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
+            self.memory.read(offset, buffer)?;
+            if self.let_go.load(Ordering::Relaxed) {
+                buffer.fill(0);
+            }
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
+            self.memory.write(offset, data)
+        }
+
+        fn read_now(&self, _: u64, _: &mut [u8]) -> Option<Result<(), BlockError>> {
+            None
+        }
+
+        fn write_now(&self, _: u64, _: &[u8]) -> Option<Result<(), BlockError>> {
+            None
+        }
+
+        fn flush(&self) -> Result<(), BlockError> {
+            Ok(())
+        }
+
+        fn uncache(&self, _: u64, _: u64) -> Result<(), BlockError> {
+            self.let_go.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn prefetch(&self, _: u64, _: u64) {
+            self.let_go.store(false, Ordering::Relaxed);
+        }
+
+        fn discard(&self, offset: u64, length: u64) -> Result<(), BlockError> {
+            self.memory.discard(offset, length)
+        }
+
+        fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), BlockError> {
+            self.memory.write_zeroes(offset, length)
+        }
+
+        fn extent(&self, offset: u64) -> Result<Extent, BlockError> {
+            self.memory.extent(offset)
+        }
+    }
+
+    #[test]
+    fn what_is_verified_is_read_from_the_medium_and_what_will_be_read_is_announced() {
+        let worn = Worn { memory: Memory::new(4096), let_go: AtomicBool::new(false) };
+        let disk = Disk::over(Box::new(worn));
+        let mut moved = Moved::default();
+        let mut execute = |work| disk.execute(work, Vec::new(), &mut moved).0;
+        let data = || vec![7; 512];
+        assert_eq!(execute(Work::Write { offset: 0, data: data(), durable: true }), Outcome::Done);
+        assert_eq!(execute(Work::Compare { offset: 0, data: data() }), Outcome::Done);
+        assert_eq!(execute(Work::WriteVerify { offset: 0, data: data() }), Outcome::Differs { at: 0 });
+        assert_eq!(execute(Work::Prefetch(Range { offset: 0, length: 512 })), Outcome::Done);
+        assert_eq!(execute(Work::Compare { offset: 0, data: data() }), Outcome::Done);
     }
 }

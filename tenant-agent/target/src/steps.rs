@@ -18,6 +18,8 @@ pub const PIECE: u64 = 1024 * 1024;
 pub enum Next {
     /// Ask this, and tell [`Steps::next`] the reply.
     Ask(Request),
+    /// As [`Next::Ask`], but a store that keeps in memory what it has must not answer from there.
+    AskMedium(Request),
     /// It is over; the buffer is not needed any more.
     End(Outcome, Vec<u8>),
 }
@@ -47,6 +49,8 @@ enum State {
 #[derive(Debug)]
 pub struct Steps {
     state: State,
+    /// A flush comes last.
+    flush: bool,
     pub moved: Moved,
 }
 
@@ -65,6 +69,12 @@ fn piece(rest: &mut Range, most: u64) -> Range {
 impl Steps {
     /// The first request. `buffer` is for what is read, and `size` is that of the store, in bytes.
     pub fn begin(work: Work, mut buffer: Vec<u8>, size: u64) -> (Self, Request) {
+        let flush = matches!(
+            work,
+            Work::Repeat { durable: true, .. }
+                | Work::Zero { durable: true, .. }
+                | Work::Discard { durable: true, .. }
+        );
         let last = State::Last { writes: 0, reads: 0 };
         let (state, request) = match work {
             Work::Read(range) => {
@@ -93,24 +103,25 @@ impl Steps {
                 buffer.resize(data.len(), 0);
                 (State::Comparing { expected: data, then: None }, Request::Read { offset, buffer })
             }
-            Work::Check(mut rest) => {
+            // A store that does not know of reading ahead may do it when it is read.
+            Work::Check(mut rest) | Work::Prefetch(mut rest) => {
                 let first = piece(&mut rest, PIECE);
                 buffer.resize(length(first.length), 0);
                 (State::Checking(rest), Request::Read { offset: first.offset, buffer })
             }
-            Work::Flush => (last, Request::Flush),
-            Work::Repeat { range: mut rest, block } => {
+            Work::Flush | Work::FlushAll => (last, Request::Flush),
+            Work::Repeat { range: mut rest, block, .. } => {
                 let most = (PIECE / (block.len() as u64).max(1)).max(1) * block.len() as u64;
                 let first = piece(&mut rest, most);
                 let data = block.repeat(length(first.length) / block.len().max(1));
                 (State::Repeating(rest), Request::Write { offset: first.offset, data, durable: false })
             }
-            Work::Zero { range, unmap } => {
+            Work::Zero { range, unmap, .. } => {
                 let Range { offset, length } = range;
                 let state = State::Last { writes: 0, reads: 0 };
                 (state, Request::WriteZeroes { offset, length, may_unmap: unmap })
             }
-            Work::Discard(ranges) => {
+            Work::Discard { ranges, .. } => {
                 let mut rest: VecDeque<Range> = ranges.into();
                 // The protocol makes no empty list; one of nothing costs nothing.
                 let Range { offset, length } = rest.pop_front().unwrap_or(Range { offset: 0, length: 0 });
@@ -121,11 +132,18 @@ impl Steps {
                 (State::Extent { offset }, Request::Extent { offset, length })
             }
         };
-        (Self { state, moved: Moved::default() }, request)
+        (Self { state, flush, moved: Moved::default() }, request)
     }
 
     /// What comes after a reply.
     pub fn next(&mut self, reply: Reply) -> Next {
+        match self.step(reply) {
+            Next::End(Outcome::Done, _) if std::mem::take(&mut self.flush) => Next::Ask(Request::Flush),
+            next => next,
+        }
+    }
+
+    fn step(&mut self, reply: Reply) -> Next {
         let last = State::Last { writes: 0, reads: 0 };
         let (held, spent) = match reply {
             Reply::Extent { length, allocated } => {
@@ -150,7 +168,7 @@ impl Steps {
                 self.moved.written += spent.len() as u64;
                 let buffer = vec![0; spent.len()];
                 self.state = State::Comparing { expected: spent, then: None };
-                Next::Ask(Request::Read { offset, buffer })
+                Next::AskMedium(Request::Read { offset, buffer })
             }
             (State::Comparing { expected, then }, Some(held)) => match (difference(&held, &expected), then) {
                 (Some(at), _) => Next::End(Outcome::Differs { at }, held),
@@ -228,7 +246,7 @@ mod tests {
         let (mut steps, mut request) = Steps::begin(work, Vec::new(), disk.len() as u64);
         loop {
             match steps.next(answer(disk, request)) {
-                Next::Ask(next) => request = next,
+                Next::Ask(next) | Next::AskMedium(next) => request = next,
                 Next::End(outcome, _) => return (outcome, steps.moved),
             }
         }
@@ -272,13 +290,21 @@ mod tests {
             (Work::Check(range(512, 2 * 1024 * 1024 + 512)), Outcome::Done, (0, 0)),
             (Work::Flush, Outcome::Done, (0, 0)),
             (
-                Work::Repeat { range: range(512, 2 * 1024 * 1024 + 1024), block: blocks(5, 1) },
+                Work::Repeat {
+                    range: range(512, 2 * 1024 * 1024 + 1024),
+                    block: blocks(5, 1),
+                    durable: false,
+                },
                 Outcome::Done,
                 (0, 2 * 1024 * 1024 + 1024),
             ),
-            (Work::Discard(vec![range(0, 1024), range(1024 * 1024, 512)]), Outcome::Done, (0, 0)),
-            (Work::Zero { range: range(2048, 512), unmap: false }, Outcome::Done, (0, 0)),
-            (Work::Zero { range: range(8192, 512), unmap: true }, Outcome::Done, (0, 0)),
+            (
+                Work::Discard { ranges: vec![range(0, 1024), range(1024 * 1024, 512)], durable: true },
+                Outcome::Done,
+                (0, 0),
+            ),
+            (Work::Zero { range: range(2048, 512), unmap: false, durable: true }, Outcome::Done, (0, 0)),
+            (Work::Zero { range: range(8192, 512), unmap: true, durable: false }, Outcome::Done, (0, 0)),
             (Work::Read(range(512, 1024)), read(&[blocks(0, 1), blocks(5, 1)]), (1024, 0)),
             (
                 Work::Read(range(1024 * 1024 - 512, 1536)),
@@ -300,5 +326,36 @@ mod tests {
         let all = Work::Read(range(0, size as u64));
         let outcome = run(&mut disk, all.clone()).0;
         assert!(outcome == local.execute(all, vec![0; size], &mut Moved::default()).0);
+    }
+
+    #[test]
+    fn what_must_last_is_flushed_when_all_of_it_is_done() {
+        let ranges = [Range { offset: 0, length: 512 }, Range { offset: 2 * PIECE, length: 512 }];
+        let range = Range { offset: 0, length: 2 * PIECE };
+        let flushes = |work: Work| {
+            let (mut steps, mut request) = Steps::begin(work, Vec::new(), 3 * PIECE);
+            let mut asked = Vec::new();
+            loop {
+                asked.push(matches!(request, Request::Flush));
+                match steps.next(answer(&mut vec![0; length(3 * PIECE)], request)) {
+                    Next::Ask(next) | Next::AskMedium(next) => request = next,
+                    Next::End(outcome, _) => {
+                        assert_eq!(outcome, Outcome::Done);
+                        return asked;
+                    }
+                }
+            }
+        };
+        for durable in [false, true] {
+            for (work, requests) in [
+                (Work::Repeat { range, block: vec![1; 512], durable }, 2),
+                (Work::Zero { range, unmap: true, durable }, 1),
+                (Work::Discard { ranges: ranges.to_vec(), durable }, 2),
+            ] {
+                let mut expected = vec![false; requests];
+                expected.extend(durable.then_some(true));
+                assert_eq!(flushes(work), expected);
+            }
+        }
     }
 }

@@ -49,6 +49,9 @@ static long zero_reserve(int fd) { return allocated(fd, FALLOC_FL_ZERO_RANGE | F
 static long zero_grow(int fd) { return allocated(fd, FALLOC_FL_ZERO_RANGE); }
 static long insert(int fd) { return fallocate(fd, FALLOC_FL_INSERT_RANGE, 0, 1 << 20); }
 static long zero(int fd) { return fallocate(fd, FALLOC_FL_ZERO_RANGE, 0, 4096); }
+static long read_ahead(int fd) { return posix_fadvise(fd, 0, 4096, POSIX_FADV_WILLNEED); }
+static long let_go(int fd) { return posix_fadvise(fd, 0, 4096, POSIX_FADV_DONTNEED); }
+static long read_once(int fd) { return posix_fadvise(fd, 0, 4096, POSIX_FADV_NOREUSE); }
 static long punch(int fd) { return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096); }
 static long beyond(int fd) { return pwrite(fd, "x", 1, MUCH) == 1 ? 0 : -1; }
 static long within(int fd) { return pwrite(fd, "x", 1, 0) == 1 && fdatasync(fd) == 0 ? 0 : -1; }
@@ -155,6 +158,8 @@ static long attempt_made(const char *attempt) {
   TRY("write", on_volume(within))
   TRY("zero", on_volume(zero))
   TRY("punch", on_volume(punch))
+  TRY("read-ahead", on_volume(read_ahead))
+  TRY("let-go", on_volume(let_go))
   TRY("listen", tcp_bound(3260))
   TRY("thread", ({ pthread_t t; pthread_create(&t, NULL, wait_for_ever, NULL); }))
   TRY("read", opened(O_RDONLY))
@@ -170,6 +175,7 @@ static long attempt_made(const char *attempt) {
   TRY("zero-reserve", on_volume(zero_reserve))
   TRY("zero-grow", on_volume(zero_grow))
   TRY("insert", on_volume(insert))
+  TRY("read-once", on_volume(read_once))
   TRY("beyond", on_volume(beyond))
   TRY("unlink", unlink(argument))
   TRY("memfd", syscall(SYS_memfd_create, "x", 0) < 0 ? -1 : 0)

@@ -38,7 +38,7 @@ pub fn execute(target: &mut Connection, unit: &Unit, disk: &mut [u8], work: Work
             disk[offset as usize..].iter_mut().zip(data).for_each(|(held, new)| *held |= new);
             Outcome::Done
         }
-        Work::Repeat { range, block } => {
+        Work::Repeat { range, block, .. } => {
             disk[span(range)].chunks_mut(block.len()).for_each(|chunk| chunk.copy_from_slice(&block));
             Outcome::Done
         }
@@ -46,11 +46,11 @@ pub fn execute(target: &mut Connection, unit: &Unit, disk: &mut [u8], work: Work
             disk[span(range)].fill(0);
             Outcome::Done
         }
-        Work::Discard(ranges) => {
+        Work::Discard { ranges, .. } => {
             ranges.into_iter().for_each(|range| disk[span(range)].fill(0));
             Outcome::Done
         }
-        Work::Check(_) | Work::Flush => Outcome::Done,
+        Work::Check(_) | Work::Prefetch(_) | Work::Flush | Work::FlushAll => Outcome::Done,
     }
 }
 
@@ -85,7 +85,7 @@ pub fn judge(unit: &Unit, work: &Work) -> u64 {
         assert!(offset.is_multiple_of(size) && length.is_multiple_of(size), "whole blocks");
     };
     assert!(data(work).len() as u64 <= u64::from(TRANSFER_MAX), "more data than a command may bring");
-    let changes = work.writes() || matches!(work, Work::Discard(_));
+    let changes = work.writes() || matches!(work, Work::Discard { .. });
     assert!(!changes || !unit.read_only, "a write to a unit that is read-only");
     let (kind, offset, length) = match work {
         Work::Read(range) => {
@@ -105,13 +105,18 @@ pub fn judge(unit: &Unit, work: &Work) -> u64 {
         }
         Work::Compare { offset, data } => (6, *offset, data.len() as u64),
         Work::Check(range) => (7, range.offset, range.length),
+        Work::Prefetch(range) => {
+            assert!(range.length > 0 && range.length <= u64::from(TRANSFER_MAX), "bounded");
+            (13, range.offset, range.length)
+        }
         Work::Flush => return 8,
-        Work::Repeat { range, block } => {
+        Work::FlushAll => return 12,
+        Work::Repeat { range, block, .. } => {
             assert!(block.len() as u64 == size, "one block");
             (9, range.offset, range.length)
         }
         Work::Zero { range, .. } => (10, range.offset, range.length),
-        Work::Discard(ranges) => {
+        Work::Discard { ranges, .. } => {
             assert!(!ranges.is_empty() && ranges.len() <= 4096, "{} ranges", ranges.len());
             ranges.iter().for_each(|range| within(range.offset, range.length));
             return 11;

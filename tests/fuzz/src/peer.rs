@@ -242,10 +242,15 @@ impl Peer {
                 self.target.admit(if self.door.refuses { refused } else { Ok(1) });
             }
             Event::Refused { reason, .. } => self.trace.text(Kind::Event, reason),
-            Event::Reset { lun } => self.trace.note(Kind::Event, 8 + u64::from(lun.is_some())),
-            Event::Preempted { whose, .. } => {
+            // There is no other session whose work it could wait for.
+            Event::Reset { lun, task } => {
+                self.trace.note(Kind::Event, 8 + u64::from(lun.is_some()));
+                self.target.complete(task, Outcome::Done);
+            }
+            Event::Preempted { whose, task, .. } => {
                 assert!(whose.len() <= 64);
                 self.trace.note(Kind::Event, 10);
+                self.target.complete(task, Outcome::Done);
             }
             Event::Alive => self.trace.note(Kind::Event, 11),
         }

@@ -56,20 +56,17 @@ impl Connection {
         };
         let cdb = wire::array_at::<16>(&header.0, 32);
         // A unit that there is not has no state to look at.
-        let (mode, refused) = session.member.look(open.lun, wire::u8_at(&cdb, 0));
+        let (mode, refused) = session.member.look(open.lun, &cdb);
         open.descriptor_sense = mode.descriptor_sense;
         let decoded = match refused {
             Some(refused) => Err(refused),
             None => scsi::decode(&self.config, header.lun(), mode, &cdb).map_err(Refused::Sense),
         };
-        let mut action = match decoded {
+        let action = match decoded {
             Ok(action) => action,
             Err(Refused::Sense(sense)) => return self.answer_sense(itt, &open, sense),
             Err(Refused::Conflict) => return self.answer_status(itt, RESERVATION_CONFLICT),
         };
-        if !mode.write_cache && self.config.unit(open.lun).is_some_and(|unit| unit.write_cache) {
-            action.make_durable();
-        }
         match action {
             Action::Nothing => self.answer_good(itt, &open),
             Action::Reply(data) => self.answer_data(session, itt, &mut open, data),
@@ -101,7 +98,7 @@ impl Connection {
             }
             // No blocks, and yet data: the number did not fit its byte.
             Action::CompareAndWrite { range: Range { length: 0, .. }, .. } if open.write_length > 0 => {
-                self.answer_sense(itt, &open, Sense::INVALID_FIELD_IN_CDB);
+                self.answer_sense(itt, &open, Sense::invalid_field(13));
             }
             Action::LbaStatus { allocation, .. } => {
                 open.allocation = allocation;
@@ -166,18 +163,35 @@ impl Connection {
         }
     }
 
-    /// MODE SELECT, with its parameter list.
-    fn mode_select(&mut self, session: &Session, itt: u32, open: &Open, header: ModeHeader, list: &[u8]) {
+    /// MODE SELECT, with its parameter list. With the write cache off, nothing that was answered may be lost: the pages
+    /// change, so that what begins from now on is durable, and what came before is flushed before the answer.
+    fn mode_select(&mut self, session: &mut Session, itt: u32, open: Open, header: ModeHeader, list: &[u8]) {
         let Some(unit) = self.config.unit(open.lun) else {
-            return self.answer_sense(itt, open, Sense::LUN_NOT_SUPPORTED);
+            return self.answer_sense(itt, &open, Sense::LUN_NOT_SUPPORTED);
         };
-        match scsi::mode_select(unit, session.member.mode(open.lun), header, list) {
-            Ok(mode) => {
-                session.member.set_mode(open.lun, mode);
-                self.answer_good(itt, open);
-            }
-            Err(sense) => self.answer_sense(itt, open, sense),
+        let before = session.member.mode(open.lun);
+        let mode = match scsi::mode_select(unit, before, header, list) {
+            Ok(mode) => mode,
+            Err(sense) => return self.answer_sense(itt, &open, sense),
+        };
+        let flushes = before.write_cache && !mode.write_cache;
+        if flushes && session.stalled.contains(&open.lun) {
+            return self.answer_stalled(session, itt, open.lun);
         }
+        session.member.set_mode(open.lun, mode);
+        if flushes {
+            session.tasks.insert(itt, open);
+            session.make_ready(itt, Work::FlushAll);
+        } else {
+            self.answer_good(itt, &open);
+        }
+    }
+
+    /// The store stands still: TASK SET FULL where tasks are under way that will end first, else BUSY (SAM-5 sections
+    /// 5.3.4, 5.3.6).
+    fn answer_stalled(&mut self, session: &Session, itt: u32, lun: u16) {
+        let under_way = session.tasks.iter().any(|(_, other)| other.lun == lun);
+        self.answer_status(itt, if under_way { TASK_SET_FULL } else { BUSY });
     }
 
     /// PERSISTENT RESERVE OUT, with its parameter list.
@@ -185,26 +199,29 @@ impl Connection {
         &mut self,
         session: &mut Session,
         itt: u32,
-        open: &Open,
+        mut open: Open,
         action: ServiceAction,
         list: &[u8],
     ) {
         let request = match Request::read(action, list) {
             Ok(request) => request,
-            Err(sense) => return self.answer_sense(itt, open, sense),
+            Err(sense) => return self.answer_sense(itt, &open, sense),
         };
         let act = |reservations: &mut Reservations, who: &Identity| reservations.persistent(who, request);
         match session.member.with(open.lun, act).unwrap_or(Err(Refused::Sense(Sense::LUN_NOT_SUPPORTED))) {
             Ok(effect) => {
                 session.member.tell(open.lun, &effect.attentions);
-                if !effect.aborted.is_empty() {
-                    let whose = effect.aborted.into_iter().map(|who| (who.initiator, who.isid)).collect();
-                    self.events.push_back(Event::Preempted { lun: open.lun, whose });
+                if effect.aborted.is_empty() {
+                    return self.answer_good(itt, &open);
                 }
-                self.answer_good(itt, open);
+                // It is over when what it aborted is: until then it is a task as any other.
+                let whose = effect.aborted.into_iter().map(|who| (who.initiator, who.isid)).collect();
+                self.events.push_back(Event::Preempted { lun: open.lun, whose, task: open.id });
+                open.state = State::Taken;
+                session.tasks.insert(itt, open);
             }
             Err(Refused::Conflict) => self.answer_status(itt, RESERVATION_CONFLICT),
-            Err(Refused::Sense(sense)) => self.answer_sense(itt, open, sense),
+            Err(Refused::Sense(sense)) => self.answer_sense(itt, &open, sense),
         }
     }
 
@@ -218,10 +235,10 @@ impl Connection {
         data: Vec<u8>,
     ) {
         if let Action::PersistentOut(service_action) = action {
-            return self.persistent_out(session, itt, &open, service_action, &data);
+            return self.persistent_out(session, itt, open, service_action, &data);
         }
         if let Action::ModeSelect { header, .. } = action {
-            return self.mode_select(session, itt, &open, header, &data);
+            return self.mode_select(session, itt, open, header, &data);
         }
         let work = match self.config.unit(open.lun) {
             Some(unit) => action.into_work(unit, data),
@@ -230,10 +247,8 @@ impl Connection {
         match work {
             Err(sense) => self.answer_sense(itt, &open, sense),
             Ok(None) => self.answer_good(itt, &open),
-            // TASK SET FULL where tasks are under way that will end first, else BUSY (SAM-5 sections 5.3.4, 5.3.6).
             Ok(Some(_)) if session.stalled.contains(&open.lun) => {
-                let under_way = session.tasks.iter().any(|(_, other)| other.lun == open.lun);
-                self.answer_status(itt, if under_way { TASK_SET_FULL } else { BUSY });
+                self.answer_stalled(session, itt, open.lun);
             }
             // Nothing of it can be sent, so nothing is read.
             Ok(Some(Work::Read(_))) if open.read_length == 0 => self.answer_good(itt, &open),

@@ -96,17 +96,23 @@ pub enum Event {
         reason: &'static str,
     },
     /// Task management reset this unit, or all of them: tell the target's other sessions with
-    /// [`Connection::reset`].
+    /// [`Connection::reset`]. [`Connection::complete`] this task when no work of the unit that was begun before is under
+    /// way any more; then the reset is answered.
     Reset {
         /// The unit.
         lun: Option<u16>,
+        /// What waits.
+        task: TaskId,
     },
-    /// A reservation was preempted with abort: call [`Connection::reset`] for the sessions of these initiators.
+    /// A reservation was preempted with abort: call [`Connection::reset`] for the sessions of these initiators, and
+    /// [`Connection::complete`] this task as for [`Event::Reset`], also where such a session has ended.
     Preempted {
         /// The unit.
         lun: u16,
         /// Names and ISIDs.
         whose: Vec<(String, Isid)>,
+        /// What waits.
+        task: TaskId,
     },
     /// Something arrived in full feature phase after [`Connection::ping`].
     Alive,
@@ -480,13 +486,19 @@ impl Connection {
 
     /// The next work for a logical unit. Take it only while little is [`Connection::outgoing`].
     pub fn poll_task(&mut self) -> Option<Task> {
-        match &mut self.phase {
-            Phase::Full(session) => session.next_task(),
-            _ => None,
+        let Phase::Full(session) = &mut self.phase else { return None };
+        let mut task = session.next_task()?;
+        // Not before: any session may have switched the write cache off meanwhile.
+        if let Some(durable) = task.work.durable_mut()
+            && !*durable
+        {
+            *durable = self.config.unit(task.lun).is_some_and(|unit| unit.write_cache)
+                && !session.member.mode(task.lun).write_cache;
         }
+        Some(task)
     }
 
-    /// Reports how work ended.
+    /// Reports how work ended, or that what an [`Event`] named is over.
     pub fn complete(&mut self, id: TaskId, outcome: Outcome) {
         if let Phase::Full(mut session) = std::mem::replace(&mut self.phase, Phase::Ended) {
             self.task_completed(&mut session, id, outcome);

@@ -101,7 +101,7 @@ pub struct Burst {
     pub end: u32,
 }
 
-/// A task management answer that waits for dead tasks to be completed.
+/// A task management answer that waits for dead tasks to be completed, and for word of other sessions'.
 #[derive(Debug)]
 pub struct Deferred {
     pub itt: u32,
@@ -173,9 +173,9 @@ impl Session {
         WINDOW.saturating_sub(wire::length(self.tasks.len() + self.dead.len()))
     }
 
-    /// Whether commands are unanswered.
+    /// Whether commands or task management are unanswered.
     pub fn busy(&self) -> bool {
-        !self.tasks.is_empty() || !self.dead.is_empty()
+        !self.tasks.is_empty() || !self.dead.is_empty() || !self.deferred.is_empty()
     }
 
     pub fn make_ready(&mut self, itt: u32, work: Work) {

@@ -31,19 +31,13 @@ impl Connection {
                 None => (NO_LUN, Vec::new()),
             },
             5 => match known {
-                Some(number) => {
-                    session.member.reset(number);
-                    self.events.push_back(Event::Reset { lun: Some(number) });
-                    (COMPLETE, session.abort(|_, open| open.lun == number))
-                }
+                Some(number) => (COMPLETE, self.reset_units(session, Some(number))),
                 None => (NO_LUN, Vec::new()),
             },
             // TARGET WARM RESET and COLD RESET; the latter also ends the sessions.
             kind @ (6 | 7) => {
-                self.events.push_back(Event::Reset { lun: None });
-                self.config.units.iter().for_each(|unit| session.member.reset(unit.number));
                 close = kind == 7;
-                (COMPLETE, session.abort(|_, _| true))
+                (COMPLETE, self.reset_units(session, None))
             }
             8 => (NO_REASSIGNMENT, Vec::new()),
             _ => (REJECTED, Vec::new()),
@@ -53,7 +47,20 @@ impl Connection {
         self.finish_deferred(session, TaskId(0));
         if self.closing.is_none() {
             self.grant(session);
+            self.finish_logout(session);
         }
+    }
+
+    /// Resets a unit, or all of them. Returns what the answer waits for: tasks of this session, and word that those of
+    /// the others are over (SAM-5 section 6.3.3).
+    fn reset_units(&mut self, session: &mut Session, lun: Option<u16>) -> Vec<TaskId> {
+        let units = self.config.units.iter().map(|unit| unit.number);
+        units.filter(|number| lun.is_none_or(|lun| lun == *number)).for_each(|lun| session.member.reset(lun));
+        let mut waits = session.abort(|_, open| lun.is_none_or(|lun| lun == open.lun));
+        let task = session.fresh_id();
+        self.events.push_back(Event::Reset { lun, task });
+        waits.push(task);
+        waits
     }
 
     fn abort_task(&mut self, session: &mut Session, header: &Header) -> (u8, Vec<TaskId>) {
@@ -106,7 +113,10 @@ impl Connection {
                 }
                 self.grant(&mut session);
                 self.open_window(&session);
-                self.phase = Phase::Full(session);
+                self.finish_logout(&mut session);
+                if self.closing.is_none() {
+                    self.phase = Phase::Full(session);
+                }
             }
             other => self.phase = other,
         }

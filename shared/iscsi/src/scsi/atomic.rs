@@ -13,12 +13,12 @@ pub fn decode_compare_and_write(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, S
     unit.writable()?;
     // WRPROTECT.
     if flags & 0xe0 != 0 {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(1));
     }
     let blocks = wire::u8_at(cdb, 13);
     let range = unit.range(wire::u64_at(cdb, 2), u64::from(blocks))?;
     if blocks > COMPARE_AND_WRITE_BLOCKS_MAX {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(13));
     }
     Ok(Action::CompareAndWrite { range, durable: flags & 0x08 != 0 })
 }

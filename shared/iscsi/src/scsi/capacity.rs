@@ -6,7 +6,7 @@ use crate::wire;
 pub fn decode_10(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
     // An address without PMI is a fault (SBC-3 section 5.15.1).
     if wire::u8_at(cdb, 8) & 1 == 0 && wire::u32_at(cdb, 2) != 0 {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(2));
     }
     // The last block, not the number of blocks; all ones sends the initiator to READ CAPACITY (16).
     let last = u32::try_from(unit.blocks.saturating_sub(1)).unwrap_or(u32::MAX);

@@ -16,8 +16,10 @@ pub fn decode(config: &TargetConfig, unit: Option<&Unit>, cdb: &[u8; 16]) -> Res
     match wire::u8_at(cdb, 1) & 0x03 {
         0 if page == 0 => Ok(reply(standard(unit), allocation)),
         1 => Ok(reply(vpd::page(config, unit, page)?, allocation)),
-        // A page without EVPD, or the obsolete CMDDT.
-        _ => Err(Sense::INVALID_FIELD_IN_CDB),
+        // A page without EVPD.
+        0 => Err(Sense::invalid_field(2)),
+        // The obsolete CMDDT.
+        _ => Err(Sense::invalid_field(1)),
     }
 }
 

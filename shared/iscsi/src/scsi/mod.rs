@@ -31,7 +31,7 @@ pub(crate) use mode::Mode;
 pub use mode_select::Header as ModeHeader;
 pub(crate) use mode_select::apply as mode_select;
 pub use reservation::ServiceAction;
-pub(crate) use reservation::{Identity, Refused, Request, Reservations, class, read as persistent_in};
+pub(crate) use reservation::{Identity, Refused, Request, Reservations, read as persistent_in};
 pub use sense::{Sense, SenseKey};
 pub(crate) use state::Member;
 pub use state::TargetState;
@@ -160,6 +160,8 @@ pub enum Action {
     Compare(Range),
     /// Read and throw away.
     Check(Range),
+    /// Read ahead.
+    Prefetch(Range),
     /// Everything to stable storage.
     Flush,
     /// Repeat one block from the initiator.
@@ -236,14 +238,20 @@ pub enum Work {
     },
     /// Read and throw away.
     Check(Range),
-    /// Everything to stable storage.
+    /// It will be read soon. Nothing need be done.
+    Prefetch(Range),
+    /// Everything that is done to stable storage.
     Flush,
+    /// Everything that has come to stable storage: what is under way is waited for.
+    FlushAll,
     /// Write one block over and over. `range.length` is a multiple of its length.
     Repeat {
         /// Where.
         range: Range,
         /// One block.
         block: Vec<u8>,
+        /// Flush.
+        durable: bool,
     },
     /// Make it read as zeros. Space may be given back if `unmap`.
     Zero {
@@ -251,9 +259,16 @@ pub enum Work {
         range: Range,
         /// Give space back.
         unmap: bool,
+        /// Flush.
+        durable: bool,
     },
     /// Give space back; all of it reads as zeros afterwards.
-    Discard(Vec<Range>),
+    Discard {
+        /// Where.
+        ranges: Vec<Range>,
+        /// Flush.
+        durable: bool,
+    },
 }
 
 impl Work {
@@ -269,6 +284,26 @@ impl Work {
                 | Self::Repeat { .. }
                 | Self::Zero { .. }
         )
+    }
+
+    /// For what changes the disk: whether it is on stable storage before it is answered, where that can be chosen.
+    pub(crate) const fn durable_mut(&mut self) -> Option<&mut bool> {
+        match self {
+            Self::Write { durable, .. }
+            | Self::CompareAndWrite { durable, .. }
+            | Self::Or { durable, .. }
+            | Self::Repeat { durable, .. }
+            | Self::Zero { durable, .. }
+            | Self::Discard { durable, .. } => Some(durable),
+            Self::Read(_)
+            | Self::WriteVerify { .. }
+            | Self::Extent { .. }
+            | Self::Compare { .. }
+            | Self::Check(_)
+            | Self::Prefetch(_)
+            | Self::Flush
+            | Self::FlushAll => None,
+        }
     }
 }
 
@@ -355,16 +390,6 @@ impl Action {
         )
     }
 
-    /// The initiator has switched the write cache off: what is written is on stable storage before it is answered.
-    pub(crate) const fn make_durable(&mut self) {
-        if let Self::Write { durable, .. }
-        | Self::Or { durable, .. }
-        | Self::CompareAndWrite { durable, .. } = self
-        {
-            *durable = true;
-        }
-    }
-
     /// The work, with the data that arrived. `Ok(None)`: there is nothing to do.
     ///
     /// # Errors
@@ -383,6 +408,7 @@ impl Action {
             Self::LbaStatus { offset, .. } => Work::Extent { offset },
             Self::Read(range) => Work::Read(range),
             Self::Check(range) => Work::Check(range),
+            Self::Prefetch(range) => Work::Prefetch(range),
             Self::Flush => Work::Flush,
             Self::CompareAndWrite { range: Range { length: 0, .. }, .. } => return Ok(None),
             Self::Write { .. } | Self::Compare(_) | Self::WriteVerify(_) | Self::Or { .. }
@@ -417,15 +443,15 @@ impl Action {
                     return Err(Sense::INVALID_FIELD_IN_INFORMATION_UNIT);
                 }
                 if data.iter().all(|byte| *byte == 0) {
-                    Work::Zero { range, unmap }
+                    Work::Zero { range, unmap, durable: false }
                 } else {
-                    Work::Repeat { range, block: data }
+                    Work::Repeat { range, block: data, durable: false }
                 }
             }
-            Self::Zero { range, unmap } => Work::Zero { range, unmap },
+            Self::Zero { range, unmap } => Work::Zero { range, unmap, durable: false },
             Self::Unmap(_) => match unmap::ranges(unit, &data)? {
                 ranges if ranges.is_empty() => return Ok(None),
-                ranges => Work::Discard(ranges),
+                ranges => Work::Discard { ranges, durable: false },
             },
         }))
     }
@@ -461,10 +487,7 @@ pub fn decode(
         _ => {}
     }
     let Some(unit) = unit else { return Err(Sense::LUN_NOT_SUPPORTED) };
-    if mode.write_protected
-        && class(operation) == reservation::Class::Write
-        && !matches!(operation, 0x15 | 0x1a | 0x55 | 0x5a)
-    {
+    if mode.write_protected && writes_medium(operation) {
         return Err(Sense::SOFTWARE_WRITE_PROTECTED);
     }
     match operation {
@@ -486,12 +509,12 @@ pub fn decode(
         0x16 if wire::u8_at(cdb, 1) & 0x01 == 0 => Ok(Action::Reserve),
         0x17 if wire::u8_at(cdb, 1) & 0x01 == 0 => Ok(Action::Release),
         // Reservations of a part of a unit (SPC-2 section 7.21.3).
-        0x16 | 0x17 => Err(Sense::INVALID_FIELD_IN_CDB),
+        0x16 | 0x17 => Err(Sense::invalid_field(1)),
         0x5e if service_action(cdb) <= 3 => Ok(Action::PersistentIn {
             service_action: service_action(cdb),
             allocation: u32::from(wire::u16_at(cdb, 7)),
         }),
-        0x5e => Err(Sense::INVALID_FIELD_IN_CDB),
+        0x5e => Err(Sense::invalid_field(1)),
         0x5f => match wire::u32_at(cdb, 5) {
             reservation::LIST => ServiceAction::read(cdb).map(Action::PersistentOut),
             _ => Err(Sense::PARAMETER_LIST_LENGTH),
@@ -501,6 +524,11 @@ pub fn decode(
         0x42 => unmap::decode(unit, cdb),
         _ => Err(Sense::INVALID_OPERATION_CODE),
     }
+}
+
+/// WRITE, WRITE AND VERIFY, WRITE SAME, UNMAP, COMPARE AND WRITE, ORWRITE.
+const fn writes_medium(operation: u8) -> bool {
+    matches!(operation, 0x0a | 0x2a | 0x8a | 0xaa | 0x2e | 0x8e | 0xae | 0x41 | 0x93 | 0x42 | 0x89 | 0x8b)
 }
 
 fn service_action(cdb: &[u8; 16]) -> u8 {

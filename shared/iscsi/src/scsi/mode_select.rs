@@ -24,7 +24,7 @@ pub fn decode(cdb: &[u8; 16]) -> Result<Action, Sense> {
         _ => (Header::Ten, u32::from(wire::u16_at(cdb, 7))),
     };
     if wire::u8_at(cdb, 1) != PF {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(1));
     }
     // No list is no fault.
     Ok(if length == 0 { Action::Nothing } else { Action::ModeSelect { header, length } })
@@ -39,42 +39,56 @@ pub fn apply(unit: &Unit, before: Mode, header: Header, list: &[u8]) -> Result<M
     };
     let rest = list.get(size..).ok_or(cut)?;
     let (descriptor, mut rest) = rest.split_at_checked(descriptor).ok_or(cut)?;
-    same_blocks(unit, descriptor, long)?;
+    same_blocks(unit, descriptor, long)
+        .map_err(|at| Sense::invalid_in_list(at.map_or(size - 1, |at| size + at)))?;
     let mut mode = before;
     while !rest.is_empty() {
+        let at = list.len() - rest.len();
         let [number, length, after @ ..] = rest else { return Err(cut) };
         let (body, after) = after.split_at_checked(usize::from(*length)).ok_or(cut)?;
-        one_page(unit, &mut mode, *number, body)?;
+        one_page(unit, &mut mode, *number, body).map_err(|wrong| Sense::invalid_in_list(at + wrong))?;
         rest = after;
     }
     Ok(mode)
 }
 
 /// A page may differ from what it is only in what can be changed. PS and SPF must be 0.
-fn one_page(unit: &Unit, mode: &mut Mode, number: u8, body: &[u8]) -> Result<(), Sense> {
+///
+/// # Errors
+/// The first byte of the page that is wrong.
+fn one_page(unit: &Unit, mode: &mut Mode, number: u8, body: &[u8]) -> Result<(), usize> {
     let find = |pages: [super::mode::Page; 3]| pages.into_iter().find(|page| page.0 == number);
     let (Some((_, now)), Some((_, mask))) = (find(pages(*mode)), find(bits(Mode::changeable(unit)))) else {
-        return Err(Sense::INVALID_FIELD_IN_LIST);
+        return Err(0);
     };
+    if body.len() != now.len() {
+        return Err(1);
+    }
     let differs = |((new, now), mask): ((&u8, &u8), &u8)| (new ^ now) & !mask != 0;
-    if body.len() != now.len() || body.iter().zip(&now).zip(&mask).any(differs) {
-        return Err(Sense::INVALID_FIELD_IN_LIST);
+    if let Some(at) = body.iter().zip(&now).zip(&mask).position(differs) {
+        return Err(2 + at);
     }
     read(number, body, mode);
     Ok(())
 }
 
 /// A block descriptor must say what is (or, for the number of blocks, 0 or all ones: SPC-4 section 7.5.6.2).
-fn same_blocks(unit: &Unit, descriptor: &[u8], long: bool) -> Result<(), Sense> {
-    let (blocks, size, most) = match (descriptor.len(), long) {
+///
+/// # Errors
+/// The byte of it that is wrong, or nothing where its length is.
+fn same_blocks(unit: &Unit, descriptor: &[u8], long: bool) -> Result<(), Option<usize>> {
+    let (blocks, (size, size_at), most) = match (descriptor.len(), long) {
         (0, _) => return Ok(()),
         (8, false) => {
             let blocks = u64::from(wire::u32_at(descriptor, 0));
-            (blocks, wire::u24_at(descriptor, 5), u64::from(u32::MAX))
+            (blocks, (wire::u24_at(descriptor, 5), 5), u64::from(u32::MAX))
         }
-        (16, true) => (wire::u64_at(descriptor, 0), wire::u32_at(descriptor, 12), u64::MAX),
-        _ => return Err(Sense::INVALID_FIELD_IN_LIST),
+        (16, true) => (wire::u64_at(descriptor, 0), (wire::u32_at(descriptor, 12), 12), u64::MAX),
+        _ => return Err(None),
     };
-    let fits = size == unit.block_size && (blocks == 0 || blocks == most || blocks == unit.blocks);
-    if fits { Ok(()) } else { Err(Sense::INVALID_FIELD_IN_LIST) }
+    if size != unit.block_size {
+        return Err(Some(size_at));
+    }
+    let fits = blocks == 0 || blocks == most || blocks == unit.blocks;
+    if fits { Ok(()) } else { Err(Some(0)) }
 }

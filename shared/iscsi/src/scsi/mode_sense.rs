@@ -9,7 +9,7 @@ pub fn decode(unit: &Unit, mode: Mode, cdb: &[u8; 16]) -> Result<Action, Sense> 
     let (control, page) = (wire::u8_at(cdb, 2) >> 6, wire::u8_at(cdb, 2) & 0x3f);
     let subpage = wire::u8_at(cdb, 3);
     if !matches!((page, subpage), (_, 0) | (0x3f, 0xff)) {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(3));
     }
     let shown = match control {
         0 => pages(mode),
@@ -23,7 +23,7 @@ pub fn decode(unit: &Unit, mode: Mode, cdb: &[u8; 16]) -> Result<Action, Sense> 
         bodies.extend_from_slice(body);
     }
     if bodies.is_empty() {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(2));
     }
     let descriptor =
         if wire::u8_at(cdb, 1) & 0x08 != 0 { Vec::new() } else { block_descriptor(unit, cdb, ten) };

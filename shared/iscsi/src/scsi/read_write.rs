@@ -8,22 +8,37 @@ use crate::wire;
 pub struct Extent {
     pub block: u64,
     pub blocks: u32,
+    /// Where in the CDB the number of blocks is.
+    pub blocks_at: u16,
     pub flags: u8,
 }
 
 /// Reads the fields by the group code of the operation (SPC-4 section 4.2.5.1).
 pub fn extent(cdb: &[u8; 16]) -> Extent {
-    let (block, blocks, flags) = match wire::u8_at(cdb, 0) >> 5 {
+    let flags = wire::u8_at(cdb, 1);
+    match wire::u8_at(cdb, 0) >> 5 {
         0 => {
-            let blocks = u32::from(wire::u8_at(cdb, 4));
+            let block = u64::from(wire::u24_at(cdb, 1) & 0x001f_ffff);
             // 0 means 256 (SBC-3 section 5.10).
-            (u64::from(wire::u24_at(cdb, 1) & 0x001f_ffff), if blocks == 0 { 256 } else { blocks }, 0)
+            let blocks = match wire::u8_at(cdb, 4) {
+                0 => 256,
+                blocks => u32::from(blocks),
+            };
+            Extent { block, blocks, blocks_at: 4, flags: 0 }
         }
-        1 | 2 => (u64::from(wire::u32_at(cdb, 2)), u32::from(wire::u16_at(cdb, 7)), wire::u8_at(cdb, 1)),
-        5 => (u64::from(wire::u32_at(cdb, 2)), wire::u32_at(cdb, 6), wire::u8_at(cdb, 1)),
-        _ => (wire::u64_at(cdb, 2), wire::u32_at(cdb, 10), wire::u8_at(cdb, 1)),
-    };
-    Extent { block, blocks, flags }
+        1 | 2 => {
+            let (block, blocks) = (u64::from(wire::u32_at(cdb, 2)), u32::from(wire::u16_at(cdb, 7)));
+            Extent { block, blocks, blocks_at: 7, flags }
+        }
+        5 => {
+            let (block, blocks) = (u64::from(wire::u32_at(cdb, 2)), wire::u32_at(cdb, 6));
+            Extent { block, blocks, blocks_at: 6, flags }
+        }
+        _ => {
+            let (block, blocks) = (wire::u64_at(cdb, 2), wire::u32_at(cdb, 10));
+            Extent { block, blocks, blocks_at: 10, flags }
+        }
+    }
 }
 
 /// The range of a command that brings data: no protection information, within the unit, not too long.
@@ -33,11 +48,11 @@ pub fn transfer(unit: &Unit, extent: &Extent) -> Result<Range, Sense> {
 
 fn bounded(unit: &Unit, extent: &Extent, longest: u32) -> Result<Range, Sense> {
     if extent.flags & 0xe0 != 0 {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(1));
     }
     let range = unit.range(extent.block, u64::from(extent.blocks))?;
     if range.length > u64::from(longest) {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(extent.blocks_at));
     }
     Ok(range)
 }

@@ -7,13 +7,13 @@ use crate::wire;
 pub fn decode(config: &TargetConfig, cdb: &[u8; 16]) -> Result<Action, Sense> {
     let allocation = wire::u32_at(cdb, 6);
     if allocation < 16 {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(6));
     }
     let mut numbers: Vec<u16> = match wire::u8_at(cdb, 2) {
         0x00 | 0x02 => config.units.iter().map(|unit| unit.number).collect(),
         // Well-known logical units: none.
         0x01 => Vec::new(),
-        _ => return Err(Sense::INVALID_FIELD_IN_CDB),
+        _ => return Err(Sense::invalid_field(2)),
     };
     numbers.sort_unstable();
     let mut data = wire::length(numbers.len() * 8).to_be_bytes().to_vec();

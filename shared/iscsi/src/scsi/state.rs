@@ -6,9 +6,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::reservation::{Identity, Refused, Reservations, class};
+use super::reservation::{Identity, Refused, Reservations};
 use super::{Mode, Sense, Unit, reports_unit_attention};
 use crate::config::TargetConfig;
+use crate::wire;
 
 /// Attentions of one unit that wait for one nexus. More are dropped: the first ones tell that much has changed.
 const ATTENTIONS_MAX: usize = 8;
@@ -25,6 +26,8 @@ struct UnitState {
     number: u16,
     reservations: Reservations,
     mode: Mode,
+    /// As after power on. None are saved.
+    initial: Mode,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +57,7 @@ impl TargetState {
             number: unit.number,
             reservations: Reservations::default(),
             mode: Mode::initial(unit),
+            initial: Mode::initial(unit),
         };
         let units = config.units.iter().map(state).collect();
         Self(Arc::new(Mutex::new(State { units, ..State::default() })))
@@ -86,16 +90,19 @@ pub(crate) struct Member {
 impl Member {
     /// How a unit is set, and what of it keeps a command from being looked at: an attention, which is taken, or another's
     /// reservation.
-    pub fn look(&self, lun: u16, operation: u8) -> (Mode, Option<Refused>) {
+    pub fn look(&self, lun: u16, cdb: &[u8; 16]) -> (Mode, Option<Refused>) {
         let mut state = self.state.lock();
-        let attention =
-            if reports_unit_attention(operation) { state.take_attention(self.id, lun) } else { None };
+        let attention = if reports_unit_attention(wire::u8_at(cdb, 0)) {
+            state.take_attention(self.id, lun)
+        } else {
+            None
+        };
         let Some(unit) = state.units.iter().find(|unit| unit.number == lun) else {
             return (Mode::default(), None);
         };
         let refused = match attention {
             Some(sense) => Some(Refused::Sense(sense)),
-            None if unit.reservations.admits(&self.who, class(operation)) => None,
+            None if unit.reservations.admits(&self.who, cdb) => None,
             None => Some(Refused::Conflict),
         };
         (unit.mode, refused)
@@ -106,7 +113,8 @@ impl Member {
         self.state.lock().take_attention(self.id, lun)
     }
 
-    /// A reset of a unit: everybody is told, also whoever asked for it (SAM-5 section 6.3.3), and RESERVE (6) is over.
+    /// A reset of a unit: everybody is told, also whoever asked for it (SAM-5 section 6.3.3), RESERVE (6) is over, and
+    /// the mode pages are what they were at first, since none are saved (SPC-4 section 7.5).
     pub fn reset(&self, lun: u16) {
         let mut state = self.state.lock();
         for nexus in &mut state.nexuses {
@@ -116,6 +124,7 @@ impl Member {
         }
         if let Some(unit) = state.units.iter_mut().find(|unit| unit.number == lun) {
             unit.reservations.reset();
+            unit.mode = unit.initial;
         }
     }
 

@@ -94,7 +94,7 @@ pub fn decode(cdb: &[u8; 16]) -> Result<Action, Sense> {
             let serviced = of_operation.peek().is_some_and(|command| command.service_action.is_some());
             // 1: the operation must not have service actions; 2: it must (SPC-4 table 262).
             if of_operation.peek().is_some() && serviced != (options & 0x07 == 2) {
-                return Err(Sense::INVALID_FIELD_IN_CDB);
+                return Err(Sense::invalid_field(2));
             }
             one(of_operation.find(|command| !serviced || matches(command, service_action)), timeouts)
         }
@@ -104,7 +104,7 @@ pub fn decode(cdb: &[u8; 16]) -> Result<Action, Sense> {
                 .find(|command| command.operation == operation && matches(command, service_action));
             one(found, timeouts)
         }
-        _ => return Err(Sense::INVALID_FIELD_IN_CDB),
+        _ => return Err(Sense::invalid_field(2)),
     };
     Ok(reply(data, wire::u32_at(cdb, 6)))
 }
@@ -175,7 +175,7 @@ mod tests {
                 // fields (SPC-4 sections 6.15, 6.16).
                 let foreign = if matches!(operation, 0x5e | 0x5f) {
                     cdb[8] = 24;
-                    Sense::INVALID_FIELD_IN_CDB
+                    Sense::invalid_field(1)
                 } else {
                     Sense::INVALID_OPERATION_CODE
                 };

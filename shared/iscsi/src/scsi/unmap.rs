@@ -19,7 +19,7 @@ pub fn decode(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
     unit.writable()?;
     // ANCHOR is not supported (VPD page B2h).
     if wire::u8_at(cdb, 1) & 1 != 0 {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(1));
     }
     match u32::from(wire::u16_at(cdb, 7)) {
         0 => Ok(Action::Nothing),
@@ -34,18 +34,18 @@ pub fn ranges(unit: &Unit, list: &[u8]) -> Result<Vec<Range>, Sense> {
     let descriptors =
         list.get(HEADER..).and_then(|rest| rest.get(..described)).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
     if descriptors.len() / DESCRIPTOR > wire::index(DESCRIPTORS_MAX) {
-        return Err(Sense::INVALID_FIELD_IN_LIST);
+        return Err(Sense::invalid_in_list(2));
     }
     let mut total = 0_u64;
     let mut ranges = Vec::new();
-    for descriptor in descriptors.chunks_exact(DESCRIPTOR) {
+    for (number, descriptor) in descriptors.chunks_exact(DESCRIPTOR).enumerate() {
         let (block, blocks) = (wire::u64_at(descriptor, 0), wire::u32_at(descriptor, 8));
         if blocks == 0 {
             continue;
         }
         total += u64::from(blocks);
         if total > u64::from(UNMAP_BLOCKS_MAX) {
-            return Err(Sense::INVALID_FIELD_IN_LIST);
+            return Err(Sense::invalid_in_list(HEADER + number * DESCRIPTOR + 8));
         }
         ranges.push(unit.range(block, u64::from(blocks))?);
     }

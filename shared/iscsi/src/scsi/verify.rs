@@ -9,7 +9,7 @@ pub fn decode(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
     match extent.flags >> 1 & 0x03 {
         0 => {
             if extent.flags & 0xe0 != 0 {
-                return Err(Sense::INVALID_FIELD_IN_CDB);
+                return Err(Sense::invalid_field(1));
             }
             // No data moves, but it is read: the same bound keeps other sessions waiting only so long.
             Ok(match transfer(unit, &extent)? {
@@ -18,7 +18,7 @@ pub fn decode(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
             })
         }
         1 => Ok(Action::Compare(transfer(unit, &extent)?)),
-        _ => Err(Sense::INVALID_FIELD_IN_CDB),
+        _ => Err(Sense::invalid_field(1)),
     }
 }
 
@@ -26,7 +26,7 @@ pub fn decode_write(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
     let extent = extent(cdb);
     unit.writable()?;
     if extent.flags >> 1 & 0x03 > 1 {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(1));
     }
     Ok(Action::WriteVerify(transfer(unit, &extent)?))
 }

@@ -15,7 +15,7 @@ const PAGES: [u8; 7] = [0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2];
 
 pub fn page(config: &TargetConfig, unit: Option<&Unit>, page: u8) -> Result<Vec<u8>, Sense> {
     let Some(unit) = unit else {
-        return if page == 0 { Ok(vec![NO_UNIT, 0, 0, 1, 0]) } else { Err(Sense::INVALID_FIELD_IN_CDB) };
+        return if page == 0 { Ok(vec![NO_UNIT, 0, 0, 1, 0]) } else { Err(Sense::invalid_field(2)) };
     };
     let body = match page {
         0x00 => PAGES.to_vec(),
@@ -26,7 +26,7 @@ pub fn page(config: &TargetConfig, unit: Option<&Unit>, page: u8) -> Result<Vec<
         0xb1 => characteristics(),
         // LBPU, LBPWS, LBPWS10, LBPRZ; thin.
         0xb2 => vec![0, 0xe4, 0x02, 0],
-        _ => return Err(Sense::INVALID_FIELD_IN_CDB),
+        _ => return Err(Sense::invalid_field(2)),
     };
     let mut data = vec![0, page];
     data.extend_from_slice(&u16::try_from(body.len()).unwrap_or(u16::MAX).to_be_bytes());

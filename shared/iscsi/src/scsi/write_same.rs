@@ -14,12 +14,12 @@ pub fn decode(unit: &Unit, cdb: &[u8; 16]) -> Result<Action, Sense> {
     let no_data = wire::u8_at(cdb, 0) == 0x93 && extent.flags & 0x01 != 0;
     // WRPROTECT, ANCHOR, and the obsolete PBDATA and LBDATA.
     if extent.flags & 0xf6 != 0 {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(1));
     }
     let range = unit.range(extent.block, u64::from(extent.blocks))?;
     // WSNZ: 0 does not mean "to the end".
     if extent.blocks == 0 || u64::from(extent.blocks) > WRITE_SAME_BLOCKS_MAX {
-        return Err(Sense::INVALID_FIELD_IN_CDB);
+        return Err(Sense::invalid_field(extent.blocks_at));
     }
     if no_data {
         return Ok(Action::Zero { range, unmap });

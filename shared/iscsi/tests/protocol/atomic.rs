@@ -1,6 +1,8 @@
 //! COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, PRE-FETCH, GET LBA STATUS.
 
-use crate::pair::{Pair, ten};
+use bmi_iscsi::{Range, TRANSFER_MAX, Work};
+
+use crate::pair::{Pair, config, ten};
 
 /// COMPARE AND WRITE of so many blocks from a block on.
 fn compare_and_write(block: u64, blocks: u8) -> [u8; 16] {
@@ -64,17 +66,46 @@ fn or_write_keeps_the_bits_that_are_there() {
 }
 
 #[test]
-fn write_and_verify_writes_and_pre_fetch_only_looks_at_the_range() {
+fn write_and_verify_writes() {
     let mut pair = Pair::ready(&[]);
     assert_eq!(pair.command(5, 0, &ten(0x2e, 2, 1), 0x20, 512, &[5; 512])[0].status(), 0);
     assert_eq!(pair.disk[1024], 5);
     let mut reserved = ten(0x2e, 2, 1);
     reserved[1] = 0x06;
     assert_eq!(pair.command(5, 0, &reserved, 0x20, 512, &[5; 512])[0].sense(), (5, 0x2400));
-    let before = pair.executed;
-    assert_eq!(pair.command(5, 0, &ten(0x34, 0, 8), 0, 0, &[])[0].status(), 0);
+}
+
+#[test]
+fn pre_fetch_reads_ahead_within_bounds() {
+    let mut pair = Pair::ready(&[]);
+    pair.slow = true;
+    // The disk has 4096 blocks, which is less than what is read ahead at most.
+    for (cdb, offset, length) in [
+        (&ten(0x34, 2, 8)[..], 1024, 4096),
+        (&ten(0x34, 4000, 0), 4000 * 512, 96 * 512),
+        (&sixteen(0x90, 1, 4095), 512, 4095 * 512),
+    ] {
+        assert!(pair.command(5, 0, cdb, 0, 0, &[]).is_empty());
+        assert_eq!(pair.held[0].1, Work::Prefetch(Range { offset, length }));
+        pair.release();
+        assert_eq!(pair.answers.pop_front().map(|answer| answer.status()), Some(0));
+    }
     assert_eq!(pair.command(5, 0, &sixteen(0x90, 4095, 2), 0, 0, &[])[0].sense(), (5, 0x2100));
-    assert_eq!(pair.executed, before);
+    assert_eq!(pair.command(5, 0, &sixteen(0x90, 4097, 0), 0, 0, &[])[0].sense(), (5, 0x2100));
+    assert_eq!(pair.command(5, 0, &sixteen(0x90, 4096, 0), 0, 0, &[])[0].status(), 0);
+}
+
+#[test]
+fn pre_fetch_of_a_large_disk_reads_a_part_of_it() {
+    let mut config = config();
+    config.units[0].blocks = 1 << 24;
+    let mut pair = Pair::new(config);
+    pair.log_in(&[]);
+    pair.command(5, 0, &[0; 6], 0, 0, &[]);
+    pair.slow = true;
+    pair.command(5, 0, &sixteen(0x90, 8, 0), 0, 0, &[]);
+    let length = TRANSFER_MAX.into();
+    assert_eq!(pair.held[0].1, Work::Prefetch(Range { offset: 4096, length }));
 }
 
 #[test]

@@ -234,3 +234,32 @@ fn logout_is_answered_after_the_commands_before_it() {
     assert_eq!(opcodes, [0x25, 0x26]);
     assert_eq!(pair.target.closing(), Some(CloseReason::Logout));
 }
+
+#[test]
+fn the_wrong_byte_of_a_command_is_pointed_to() {
+    let mut pair = Pair::ready(&[]);
+    for (cdb, byte) in [
+        (&[0x12, 0, 0x80, 0, 64, 0][..], 2),
+        (&[0x12, 2, 0, 0, 64, 0], 1),
+        (&[0x12, 1, 0x99, 0, 64, 0], 2),
+        (&[0x1a, 0, 0x08, 1, 64, 0], 3),
+        (&[0x1a, 0, 0x05, 0, 64, 0], 2),
+        (&[0x16, 1, 0, 0, 0, 0], 1),
+        (&[0x25, 0, 0, 0, 0, 1, 0, 0, 0, 0], 2),
+        (&[0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0], 1),
+        (&[0x41, 0, 0, 0, 0, 0, 0, 0, 0, 0], 7),
+        (&[0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 10),
+        (&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], 6),
+        (&[0xa0, 0, 9, 0, 0, 0, 0, 0, 0, 64, 0, 0], 2),
+        // A service action is asked for where there are none.
+        (&[0xa3, 0x0c, 2, 0x28, 0, 0, 0, 0, 0, 64, 0, 0], 2),
+        (&[0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 200, 0, 0], 13),
+        (&[0x5e, 9, 0, 0, 0, 0, 0, 0, 64, 0], 1),
+        (&[0x5f, 1, 0x1f, 0, 0, 0, 0, 0, 24, 0], 2),
+    ] {
+        let answer = pair.command(5, 0, cdb, 0x40, 64, &[]).remove(0);
+        assert_eq!((answer.sense(), answer.field()), ((5, 0x2400), (0xc0, byte)), "{cdb:x?}");
+    }
+    // Where nothing is pointed to, the bytes are zeros.
+    assert_eq!(pair.command(5, 0, &ten(0x28, u32::MAX, 1), 0x40, 512, &[])[0].field(), (0, 0));
+}

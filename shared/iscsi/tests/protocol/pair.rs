@@ -51,6 +51,13 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// SKSV and C/D, and the field pointer, in fixed format.
+    pub fn field(&self) -> (u8, u16) {
+        (self.data[17], u16::from_be_bytes([self.data[18], self.data[19]]))
+    }
+}
+
 pub struct Pair {
     pub target: Connection,
     /// What it shares with other pairs.
@@ -61,6 +68,9 @@ pub struct Pair {
     pub refused: Vec<(LoginStatus, &'static str)>,
     pub candidates: Vec<Candidate>,
     pub others: Vec<Event>,
+    /// Resets and the like that wait for other sessions' work, which is under way as long as `others_work`.
+    pub waiting: Vec<TaskId>,
+    pub others_work: bool,
     /// What the target says to a candidate, at once.
     pub decision: Option<Result<u16, (LoginStatus, &'static str)>>,
     pub secret: Option<Vec<u8>>,
@@ -125,6 +135,8 @@ impl Pair {
             refused: Vec::new(),
             candidates: Vec::new(),
             others: Vec::new(),
+            waiting: Vec::new(),
+            others_work: false,
             decision: Some(Ok(1)),
             secret: None,
             mutual: None,
@@ -250,8 +262,18 @@ impl Pair {
                         }
                     }
                     Event::Refused { status, reason } => self.refused.push((status, reason)),
-                    other => self.others.push(other),
+                    other => {
+                        if let Event::Reset { task, .. } | Event::Preempted { task, .. } = &other {
+                            self.waiting.push(*task);
+                        }
+                        self.others.push(other);
+                    }
                 }
+            }
+            while !self.others_work
+                && let Some(task) = self.waiting.pop()
+            {
+                self.target.complete(task, Outcome::Done);
             }
             while let Some(task) = self.target.poll_task() {
                 idle = false;
@@ -347,13 +369,13 @@ impl Pair {
                 self.disk[span(range.offset, range.length as usize)].fill(0);
                 Outcome::Done
             }
-            Work::Discard(ranges) => {
+            Work::Discard { ranges, .. } => {
                 for range in ranges {
                     self.disk[span(range.offset, range.length as usize)].fill(0);
                 }
                 Outcome::Done
             }
-            Work::Repeat { range, block } => {
+            Work::Repeat { range, block, .. } => {
                 self.disk[span(range.offset, range.length as usize)]
                     .chunks_mut(block.len())
                     .for_each(|chunk| chunk.copy_from_slice(&block));

@@ -70,6 +70,50 @@ fn each_type_admits_whom_it_says() {
 }
 
 #[test]
+fn each_command_of_a_stranger_meets_a_reservation_as_the_tables_say() {
+    // SPC-4 table 66, SBC-3 table 13: beside write exclusive, beside exclusive access.
+    const NO: u8 = CONFLICT;
+    let of = |bytes: &[(usize, u8)]| {
+        let mut cdb = [0; 16];
+        bytes.iter().for_each(|(at, byte)| cdb[*at] = *byte);
+        cdb
+    };
+    for (cdb, write_exclusive, exclusive_access) in [
+        (of(&[(0, 0x00)]), 0, 0),
+        (of(&[(0, 0x12), (4, 36)]), 0, 0),
+        (of(&[(0, 0x25)]), 0, 0),
+        (of(&[(0, 0x9e), (1, 0x10), (13, 32)]), 0, 0),
+        (of(&[(0, 0x5e), (8, 64)]), 0, 0),
+        (of(&[(0, 0xa0), (9, 64)]), 0, 0),
+        (of(&[(0, 0x1a), (2, 0x3f), (4, 255)]), 0, NO),
+        (of(&[(0, 0x9e), (1, 0x12), (13, 24)]), 0, NO),
+        (of(&[(0, 0xa3), (1, 0x0c), (9, 64)]), 0, NO),
+        (of(&[(0, 0x28), (8, 1)]), 0, NO),
+        (of(&[(0, 0x2f), (8, 1)]), 0, NO),
+        (of(&[(0, 0x34), (8, 1)]), 0, NO),
+        (of(&[(0, 0x1b), (4, 1)]), 0, 0),
+        (of(&[(0, 0x1b), (4, 0)]), NO, NO),
+        (of(&[(0, 0x1b), (4, 0x11)]), NO, NO),
+        (of(&[(0, 0x1e), (4, 0)]), 0, 0),
+        (of(&[(0, 0x1e), (4, 1)]), NO, NO),
+        (of(&[(0, 0x35)]), NO, NO),
+        (of(&[(0, 0x42)]), NO, NO),
+    ] {
+        for (kind, expected) in
+            [(1, write_exclusive), (5, write_exclusive), (3, exclusive_access), (6, exclusive_access)]
+        {
+            let mut holder = Pair::ready(&[]);
+            let mut other = holder.beside(2);
+            registered(&mut holder, 1);
+            assert_eq!(out(&mut holder, 1, kind, 1, 0).status(), 0);
+            let answer = other.command(5, 0, &cdb, 0x40, 512, &[]).remove(0);
+            let status = if answer.opcode() == 0x25 { 0 } else { answer.status() };
+            assert_eq!(status, expected, "type {kind}: {cdb:x?}");
+        }
+    }
+}
+
+#[test]
 fn registrations_need_the_right_key_and_survive_their_session() {
     let mut one = Pair::ready(&[]);
     assert_eq!(out(&mut one, 0, 0, 9, 1).status(), CONFLICT, "a key without being registered");
@@ -127,13 +171,45 @@ fn preempting_takes_the_reservation_and_ends_what_was_under_way() {
         assert_eq!(out(&mut other, 4, 3, 2, 77).status(), CONFLICT, "nobody has key 77");
         assert_eq!(out(&mut other, if abort { 5 } else { 4 }, 5, 2, 1).status(), 0);
         let whose = vec![(INITIATOR.to_owned(), Isid([0, 2, 0x3d, 0, 0, 1]))];
-        let preempted = Event::Preempted { lun: 0, whose };
-        assert_eq!(other.others.contains(&preempted), abort);
+        let told =
+            |event: &Event| matches!(event, Event::Preempted { lun: 0, whose: them, .. } if *them == whose);
+        assert_eq!(other.others.iter().any(told), abort);
         assert_eq!(third.command(5, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2a04));
         assert_eq!(holder.command(5, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2a05));
         assert_eq!((reads(&mut holder), writes(&mut holder)), (0, CONFLICT));
         assert_eq!(writes(&mut other), 0);
     }
+}
+
+#[test]
+fn preempt_and_abort_is_answered_when_what_it_aborted_is_over() {
+    let mut holder = Pair::ready(&[]);
+    let mut other = holder.beside(2);
+    registered(&mut holder, 1);
+    registered(&mut other, 2);
+    other.others_work = true;
+    let mut list = [0; 24];
+    (list[7], list[15]) = (2, 1);
+    let preempt = [0x5f, 5, 1, 0, 0, 0, 0, 0, 24, 0];
+    assert!(other.command(5, 0, &preempt, 0x20, 24, &list).is_empty());
+    assert_eq!(holder.command(5, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2a05));
+    assert_eq!(read(&mut holder, 0)[15], 2, "it has happened all the same");
+    // It may be aborted as any other command; then the abort is what waits.
+    let mut abort = [0; 48];
+    (abort[0], abort[1], abort[19], abort[23]) = (0x42, 0x81, 9, 5);
+    abort[24..28].copy_from_slice(&other.cmd_sn.to_be_bytes());
+    other.send(&abort, b"");
+    assert!(other.answers.is_empty());
+    other.others_work = false;
+    other.drive();
+    assert_eq!(other.answers.pop_front().map(|answer| (answer.opcode(), answer.header[2])), Some((0x22, 0)));
+    assert!(other.answers.is_empty());
+    registered(&mut holder, 1);
+    other.others_work = true;
+    assert!(other.command(5, 0, &preempt, 0x20, 24, &list).is_empty());
+    other.others_work = false;
+    other.drive();
+    assert_eq!(other.answers[0].status(), 0);
 }
 
 #[test]

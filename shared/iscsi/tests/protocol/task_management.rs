@@ -52,7 +52,7 @@ fn a_unit_reset_ends_that_unit_only_and_is_told_to_others() {
     pair.command(6, 0, &ten(0x2a, 0, 1), 0x20, 512, &[]);
     manage(&mut pair, 5, 0, u32::MAX);
     assert_eq!(response(&mut pair), 0);
-    assert_eq!(pair.others, [Event::Reset { lun: Some(0) }]);
+    assert!(matches!(pair.others[..], [Event::Reset { lun: Some(0), .. }]));
     pair.release();
     let answers: Vec<Answer> = pair.answers.drain(..).collect();
     assert_eq!((answers.len(), answers[0].word(16)), (1, 5));
@@ -72,6 +72,38 @@ fn a_reset_by_another_session_aborts_and_leaves_a_unit_attention() {
         assert_eq!(session.command(7, 0, &[0; 6], 0, 0, &[])[0].sense(), (6, 0x2900));
         assert_eq!(session.command(7, 0, &[0; 6], 0, 0, &[])[0].status(), 0, "once");
     }
+}
+
+#[test]
+fn a_reset_is_answered_when_the_work_of_other_sessions_is_over_and_logout_waits_for_that() {
+    for function in [5, 6, 7] {
+        let mut pair = Pair::ready(&[]);
+        pair.others_work = true;
+        manage(&mut pair, function, 0, u32::MAX);
+        assert!(pair.answers.is_empty(), "function {function}");
+        let mut logout = [0; 48];
+        logout[..2].copy_from_slice(&[0x46, 0x80]);
+        pair.send(&logout, b"");
+        assert!(pair.answers.is_empty(), "function {function}");
+        pair.others_work = false;
+        pair.drive();
+        assert_eq!(response(&mut pair), 0, "function {function}");
+        assert!(pair.target.closing().is_some());
+    }
+}
+
+#[test]
+fn a_reset_that_ends_the_last_command_lets_a_logout_go_on() {
+    let mut pair = Pair::ready(&[]);
+    // Nobody has taken it yet.
+    let read = pair.command_header(5, 0, &ten(0x28, 0, 1), 0xc0, 512);
+    pair.target.recv(&read);
+    let mut logout = [0; 48];
+    logout[..2].copy_from_slice(&[0x46, 0x80]);
+    pair.target.recv(&logout);
+    pair.target.reset(Some(0));
+    pair.drive();
+    assert_eq!(pair.answers[0].opcode(), 0x26);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod peer;
 mod poller;
 mod remote;
+mod resets;
 mod send;
 mod shared;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::events::Events;
 use crate::listener;
 use peer::{Ended, Holding, Peer};
 use poller::{Interest, Poller};
+use resets::Quiescing;
 use shared::{Request, Shared};
 use takeover::{Decision, Held};
 use worker::Worker;
@@ -67,6 +69,8 @@ pub struct Server {
     contender: Option<Contender>,
     /// Logins that wait until the writes of sessions that ended are done.
     waiting: Vec<u64>,
+    /// Resets and preemptions that are not answered yet.
+    quiescing: Vec<Quiescing>,
     next_peer: u64,
     next_tsih: u16,
 }
@@ -99,6 +103,7 @@ impl Server {
             peers: Vec::new(),
             contender: None,
             waiting: Vec::new(),
+            quiescing: Vec::new(),
             next_peer: 0,
             next_tsih: 0,
         })
@@ -206,26 +211,11 @@ impl Server {
             for request in requests {
                 match request {
                     Request::Admit(peer) => self.admit(peer, now),
-                    Request::Reset { by, lun } => {
-                        self.peers
-                            .iter_mut()
-                            .filter(|peer| peer.id != by)
-                            .for_each(|peer| peer.connection.reset(lun));
-                    }
-                    Request::Preempted { lun, whose } => {
-                        let theirs = |peer: &&mut Peer| {
-                            let held = peer.holding.as_ref();
-                            held.is_some_and(|held| {
-                                whose.iter().any(|(name, isid)| (name, isid) == (&held.initiator, &held.isid))
-                            })
-                        };
-                        self.peers
-                            .iter_mut()
-                            .filter(theirs)
-                            .for_each(|peer| peer.connection.reset(Some(lun)));
-                    }
+                    Request::Reset { by, lun, task } => self.reset(by, lun, task),
+                    Request::Preempted { by, lun, whose, task } => self.preempt(by, lun, &whose, task),
                 }
             }
+            self.end_quiescing();
             self.decide_contender(now);
             let gone = self.remove_ended(now);
             for peer in &mut self.peers {

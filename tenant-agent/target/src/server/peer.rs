@@ -313,8 +313,10 @@ impl Peer {
                 tracing::warn!(peer = %self.address, ?status, reason, "login refused");
                 shared.say(&TargetEvent::LoginRefused { peer: self.address, reason: reason.to_owned() });
             }
-            Event::Reset { lun } => shared.requests.push(Request::Reset { by: self.id, lun }),
-            Event::Preempted { lun, whose } => shared.requests.push(Request::Preempted { lun, whose }),
+            Event::Reset { lun, task } => shared.requests.push(Request::Reset { by: self.id, lun, task }),
+            Event::Preempted { lun, whose, task } => {
+                shared.requests.push(Request::Preempted { by: self.id, lun, whose, task });
+            }
             Event::Alive => {}
         }
     }

@@ -1,7 +1,7 @@
 //! A logical unit on an NBD server: its work is under way together, and nothing here waits for it.
 //!
-//! Invariant: work that must be alone (COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY) begins when nothing else of the unit
-//! is under way, and nothing else begins until it is over.
+//! Invariant: work that must be alone (COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, and a flush of all that came before)
+//! begins when nothing else of the unit is under way, and nothing else begins until it is over.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -50,7 +50,10 @@ impl Remote {
 
     /// Takes work on. Ask [`Self::process`] afterwards.
     pub fn submit(&mut self, peer: u64, task: TaskId, work: Work, buffer: Vec<u8>) {
-        let alone = matches!(work, Work::CompareAndWrite { .. } | Work::Or { .. } | Work::WriteVerify { .. });
+        let alone = matches!(
+            work,
+            Work::CompareAndWrite { .. } | Work::Or { .. } | Work::WriteVerify { .. } | Work::FlushAll
+        );
         let (kind, size) = (Kind::of(&work), size(&work));
         let (steps, first) = Steps::begin(work, buffer, self.nbd.size());
         self.next_token += 1;
@@ -94,7 +97,8 @@ impl Remote {
                 (_, None) => continue,
             };
             match next {
-                Next::Ask(request) => self.nbd.submit(completed.token, request),
+                // Nothing of it is kept on this side.
+                Next::Ask(request) | Next::AskMedium(request) => self.nbd.submit(completed.token, request),
                 Next::End(outcome, spent) => {
                     let job = self.running.swap_remove(at);
                     done.push(self.over(job, outcome, spent));

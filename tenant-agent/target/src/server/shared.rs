@@ -30,9 +30,9 @@ pub enum Request {
     /// Decide about its candidate.
     Admit(u64),
     /// Tell the others that a unit, or all, were reset.
-    Reset { by: u64, lun: Option<u16> },
+    Reset { by: u64, lun: Option<u16>, task: TaskId },
     /// End the tasks of these initiators' sessions.
-    Preempted { lun: u16, whose: Vec<(String, Isid)> },
+    Preempted { by: u64, lun: u16, whose: Vec<(String, Isid)>, task: TaskId },
 }
 
 /// What became of work.
@@ -161,6 +161,17 @@ impl Shared {
         local.chain(remote).map(move |(lun, since)| {
             (lun, since.is_some_and(|since| now.saturating_duration_since(since) >= STALL))
         })
+    }
+
+    /// When the oldest work of a unit, or of all, came that is not done yet.
+    pub fn waits_since(&self, lun: Option<u16>) -> Option<Instant> {
+        let concerned = |number: &u16| lun.is_none_or(|lun| lun == *number);
+        let local = self.disks.iter().map(|disk| disk.unit.number).filter(concerned);
+        let remote = self.remotes.iter().filter(|remote| concerned(&remote.lun));
+        local
+            .filter_map(|lun| self.worker.waits_since(lun))
+            .chain(remote.filter_map(Remote::waits_since))
+            .min()
     }
 
     /// Sends and receives for the stores behind sockets. Whether something is over.

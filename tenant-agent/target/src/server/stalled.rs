@@ -18,9 +18,10 @@ use crate::disk::{Disk, Store};
 use crate::events::Events;
 
 const NAME: &str = "iqn.2026-11.internal.bmi:test";
-/// NOP-In, SCSI Response, Data-In (RFC 7143 section 11.2.1.2).
+/// NOP-In, SCSI Response, Task Management Function Response, Data-In (RFC 7143 section 11.2.1.2).
 const NOP_IN: u8 = 0x20;
 const RESPONSE: u8 = 0x21;
+const MANAGED: u8 = 0x22;
 const DATA_IN: u8 = 0x25;
 /// Status codes (SAM-5 section 5.3.1).
 const BUSY: u8 = 0x08;
@@ -83,6 +84,12 @@ impl BlockDevice for Gated {
         self.0.pass();
         Ok(())
     }
+
+    fn uncache(&self, _: u64, _: u64) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn prefetch(&self, _: u64, _: u64) {}
 
     fn discard(&self, _: u64, _: u64) -> Result<(), BlockError> {
         Ok(())
@@ -199,6 +206,38 @@ impl Initiator {
         self.scsi(0x20, 0x2a, &[value; 512]);
     }
 
+    /// PERSISTENT RESERVE OUT (SPC-4 section 6.16).
+    fn reserve(&mut self, action: u8, kind: u8, key: u8, other: u8) {
+        let mut pdu = vec![0; 72];
+        pdu[..2].copy_from_slice(&[0x01, 0xa0]);
+        pdu[7] = 24;
+        pdu[16..20].copy_from_slice(&(self.command + 100).to_be_bytes());
+        pdu[23] = 24;
+        pdu[24..28].copy_from_slice(&self.command.to_be_bytes());
+        pdu[32..35].copy_from_slice(&[0x5f, action, kind]);
+        pdu[40] = 24;
+        (pdu[55], pdu[63]) = (key, other);
+        self.command += 1;
+        self.stream.write_all(&pdu).unwrap();
+    }
+
+    /// LOGICAL UNIT RESET, immediate (RFC 7143 section 11.5).
+    fn reset(&mut self) {
+        let mut pdu = [0; 48];
+        pdu[..2].copy_from_slice(&[0x42, 0x85]);
+        pdu[19] = 8;
+        pdu[20..24].fill(0xff);
+        pdu[24..28].copy_from_slice(&self.command.to_be_bytes());
+        self.stream.write_all(&pdu).unwrap();
+    }
+
+    /// Nothing comes for a while.
+    fn waits(&mut self) {
+        self.stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        assert!(self.answer().is_none());
+        self.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    }
+
     /// An immediate NOP-Out that wants an answer.
     fn ping(&mut self) {
         let mut pdu = [0; 48];
@@ -265,6 +304,63 @@ fn work_of_one_unit_is_done_in_the_order_it_came() {
         node.done();
     }
     assert_eq!(bytes.lock().unwrap()[0], 20);
+}
+
+/// Two sessions that are registered, the first of which holds the unit and has a write on its way.
+fn holder_and_other() -> (Initiator, Initiator, Arc<Gate>, Arc<Mutex<Vec<u8>>>) {
+    let (address, gate, bytes) = target("many");
+    let (mut holder, mut other) = (Initiator::log_in(address, 1), Initiator::log_in(address, 2));
+    for (node, key) in [(&mut holder, 1), (&mut other, 2)] {
+        node.reserve(0, 0, 0, key);
+        node.done();
+    }
+    holder.reserve(1, 3, 1, 0);
+    holder.done();
+    gate.set(true);
+    holder.write(5);
+    holder.ping();
+    assert_eq!(holder.answer().unwrap()[0], NOP_IN, "the write is on its way");
+    (holder, other, gate, bytes)
+}
+
+#[test]
+fn preempt_and_abort_is_answered_when_no_write_of_the_preempted_can_land_any_more() {
+    let (mut holder, mut other, gate, bytes) = holder_and_other();
+    other.reserve(5, 3, 2, 1);
+    other.waits();
+    assert_eq!(bytes.lock().unwrap()[0], 0);
+    gate.set(false);
+    other.done();
+    assert_eq!(bytes.lock().unwrap()[0], 5, "the old write landed before");
+    other.write(6);
+    other.done();
+    holder.waits();
+    assert_eq!(bytes.lock().unwrap()[0], 6);
+}
+
+#[test]
+fn preempt_and_abort_waits_for_the_writes_of_a_session_that_has_ended_too() {
+    let (holder, mut other, gate, bytes) = holder_and_other();
+    drop(holder);
+    other.ping();
+    assert_eq!(other.answer().unwrap()[0], NOP_IN);
+    other.reserve(5, 3, 2, 1);
+    other.waits();
+    gate.set(false);
+    other.done();
+    assert_eq!(bytes.lock().unwrap()[0], 5);
+}
+
+#[test]
+fn a_reset_is_answered_when_no_write_of_another_session_can_land_any_more() {
+    let (mut holder, mut other, gate, bytes) = holder_and_other();
+    other.reset();
+    other.waits();
+    gate.set(false);
+    let answer = other.answer().unwrap();
+    assert_eq!((answer[0], answer[2]), (MANAGED, 0));
+    assert_eq!(bytes.lock().unwrap()[0], 5, "the write landed before");
+    holder.waits();
 }
 
 #[test]

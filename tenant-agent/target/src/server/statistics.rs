@@ -25,7 +25,7 @@ impl Kind {
     pub const fn of(work: &Work) -> Self {
         match work {
             Work::Read(_) => Self::Read,
-            Work::Flush => Self::Flush,
+            Work::Flush | Work::FlushAll => Self::Flush,
             work if work.writes() => Self::Write,
             _ => Self::Other,
         }
@@ -138,7 +138,7 @@ mod tests {
         assert!(!statistics.is_open());
         statistics.count(kind, READ, &Outcome::Stored(range));
         statistics.close(Duration::from_micros(51));
-        statistics.count(Kind::of(&Work::Zero { range, unmap: true }), Moved::default(), &Outcome::Done);
+        statistics.count(Kind::of(&Work::Zero { range, unmap: true, durable: false }), Moved::default(), &Outcome::Done);
         statistics.close(Duration::from_secs(6));
         assert_eq!(statistics.take(now), None, "it is not time");
         let told = statistics.take(now + EVERY).unwrap();

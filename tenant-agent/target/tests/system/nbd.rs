@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::target::{Target, must, run};
+use crate::wire::{NO_TAG, Wire, pdu, ten};
 
 /// Bytes of the disk.
 const DISK: u64 = 64 * 1024 * 1024;
@@ -168,4 +169,29 @@ fn a_server_that_is_killed_and_comes_back_costs_a_pause_and_no_session() {
     assert!(output.status.success(), "{text}");
     let bytes = fs::read(&file).unwrap();
     assert!(bytes.iter().all(|byte| *byte == 165), "every write that was answered is there");
+}
+
+#[test]
+fn a_reset_is_answered_when_the_server_has_done_what_another_session_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let file = disk(directory.path());
+    let mut server = Server::qemu_nbd(&file, &path("socket"));
+    let target = server.target(&["--sessions", "many"]);
+    let [mut one, mut other] = [1, 2].map(|isid| Wire::log_in_as(isid, target.address, &[]));
+    server.kill();
+    let write = one.command(2, &ten(0x2a, 0, 1), 0xa0, 512).data(&[7; 512]);
+    one.send(&write);
+    // A NOP that is answered tells that the write is on its way.
+    one.send(&pdu(0x40, 0x80).word(16, 3).word(20, NO_TAG).word(24, one.cmd_sn));
+    assert_eq!(one.answer().unwrap().header[0], 0x20);
+    other.send(&pdu(0x42, 0x85).word(16, 4).word(20, NO_TAG).word(24, other.cmd_sn));
+    other.stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let early = other.stream.peek(&mut [0]);
+    assert!(early.is_err(), "the write may still land");
+    let _server = Server::qemu_nbd(&file, &path("socket"));
+    other.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let answer = other.answer().unwrap();
+    assert_eq!((answer.header[0], answer.header[2]), (0x22, 0));
+    assert_eq!(fs::read(&file).unwrap()[..512], [7; 512], "it has landed before");
 }

@@ -2,17 +2,18 @@
 //! SPC-2 table 10).
 
 use super::{Identity, Reservations};
+use crate::wire;
 
 /// What a command means to a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+enum Class {
     /// Passes every reservation: it tells what the unit is.
     Always,
     /// Passes persistent reservations, but not RESERVE (6) of another.
     Shared,
-    /// Reads the medium.
+    /// Reads the medium, or how it is used.
     Read,
-    /// Writes the medium, or how it is used.
+    /// Writes the medium, or changes how it is used.
     Write,
     /// RESERVE (6): decided when it is done.
     Reserve,
@@ -20,16 +21,23 @@ pub enum Class {
     Keys,
 }
 
-/// The class of an operation code.
-pub const fn class(operation: u8) -> Class {
-    match operation {
+/// The class of a command.
+fn class(cdb: &[u8; 16]) -> Class {
+    let byte = |at| wire::u8_at(cdb, at);
+    match byte(0) {
         // REQUEST SENSE, INQUIRY, RELEASE (6), REPORT LUNS.
         0x03 | 0x12 | 0x17 | 0xa0 => Class::Always,
-        // TEST UNIT READY, START STOP UNIT, PREVENT ALLOW, READ CAPACITY (10), PERSISTENT RESERVE IN, READ CAPACITY (16)
-        // and GET LBA STATUS, REPORT SUPPORTED OPERATION CODES.
-        0x00 | 0x1b | 0x1e | 0x25 | 0x5e | 0x9e | 0xa3 => Class::Shared,
-        // READ, VERIFY, PRE-FETCH.
-        0x08 | 0x28 | 0x88 | 0xa8 | 0x2f | 0x8f | 0xaf | 0x34 | 0x90 => Class::Read,
+        // TEST UNIT READY, READ CAPACITY (10), PERSISTENT RESERVE IN.
+        0x00 | 0x25 | 0x5e => Class::Shared,
+        // START STOP UNIT that starts, without a power condition; PREVENT ALLOW MEDIUM REMOVAL that allows.
+        0x1b if byte(4) & 0xf1 == 0x01 => Class::Shared,
+        0x1e if byte(4) & 0x03 == 0 => Class::Shared,
+        // READ CAPACITY (16).
+        0x9e if byte(1) & 0x1f == 0x10 => Class::Shared,
+        // READ, VERIFY, PRE-FETCH, MODE SENSE, GET LBA STATUS, REPORT SUPPORTED OPERATION CODES.
+        0x08 | 0x28 | 0x88 | 0xa8 | 0x2f | 0x8f | 0xaf | 0x34 | 0x90 | 0x1a | 0x5a | 0x9e | 0xa3 => {
+            Class::Read
+        }
         0x16 => Class::Reserve,
         0x5f => Class::Keys,
         _ => Class::Write,
@@ -37,8 +45,9 @@ pub const fn class(operation: u8) -> Class {
 }
 
 impl Reservations {
-    /// Whether `who` may do something of this class.
-    pub fn admits(&self, who: &Identity, class: Class) -> bool {
+    /// Whether `who` may do this.
+    pub fn admits(&self, who: &Identity, cdb: &[u8; 16]) -> bool {
+        let class = class(cdb);
         if self.legacy.as_ref().is_some_and(|holder| holder != who) {
             return class == Class::Always;
         }

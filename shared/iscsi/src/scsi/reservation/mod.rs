@@ -9,7 +9,6 @@ mod access;
 mod persistent;
 mod report;
 
-pub use access::{Class, class};
 pub use persistent::{LIST, Refused, Request, ServiceAction};
 pub use report::read;
 

@@ -55,7 +55,7 @@ impl ServiceAction {
     /// From the CDB.
     pub fn read(cdb: &[u8; 16]) -> Result<Self, Sense> {
         let (scope, kind) = (wire::u8_at(cdb, 2) >> 4, Type::read(wire::u8_at(cdb, 2) & 0x0f));
-        let typed = || kind.filter(|_| scope == 0).ok_or(Sense::INVALID_FIELD_IN_CDB);
+        let typed = || kind.filter(|_| scope == 0).ok_or(Sense::invalid_field(2));
         Ok(match wire::u8_at(cdb, 1) & 0x1f {
             0 => Self::Register,
             1 => Self::Reserve(typed()?),
@@ -64,7 +64,7 @@ impl ServiceAction {
             4 => Self::Preempt(typed()?),
             5 => Self::PreemptAndAbort(typed()?),
             6 => Self::RegisterAndIgnoreExistingKey,
-            _ => return Err(Sense::INVALID_FIELD_IN_CDB),
+            _ => return Err(Sense::invalid_field(1)),
         })
     }
 }
@@ -79,7 +79,7 @@ impl Request {
         let registers =
             matches!(action, ServiceAction::Register | ServiceAction::RegisterAndIgnoreExistingKey);
         if registers && wire::u8_at(list, 20) & 0x0d != 0 {
-            return Err(Sense::INVALID_FIELD_IN_LIST);
+            return Err(Sense::invalid_in_list(20));
         }
         Ok(Self { action, key: wire::u64_at(list, 0), other: wire::u64_at(list, 8) })
     }
@@ -194,7 +194,7 @@ impl Reservations {
     fn preempt(&mut self, who: &Identity, key: u64, kind: Type) -> Result<Effect, Refused> {
         let all = self.held.as_ref().is_some_and(|held| held.kind.is_held_by_all());
         if key == 0 && !all {
-            return Err(Refused::Sense(Sense::INVALID_FIELD_IN_LIST));
+            return Err(Refused::Sense(Sense::invalid_in_list(8)));
         }
         let named = |registrant: &Registrant| (all && key == 0) || registrant.key == key;
         if !self.registrants.iter().any(named) {

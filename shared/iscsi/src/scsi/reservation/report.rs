@@ -11,7 +11,7 @@ pub fn read(reservations: &Reservations, service_action: u8) -> Result<Vec<u8>, 
         1 => reservation(reservations),
         2 => return Ok(capabilities()),
         3 => reservations.registrants.iter().flat_map(|one| full_status(reservations, one)).collect(),
-        _ => return Err(Sense::INVALID_FIELD_IN_CDB),
+        _ => return Err(Sense::invalid_field(1)),
     };
     let mut data = reservations.generation.to_be_bytes().to_vec();
     data.extend_from_slice(&wire::length(body.len()).to_be_bytes());
