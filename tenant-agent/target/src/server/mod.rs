@@ -3,8 +3,12 @@
 //! Invariant: a peer is only touched here, in one thread; what it asks about others (sessions, resets) is collected
 //! while it is served and done afterwards.
 
+mod footprint;
+#[cfg(test)]
+mod gate;
 mod peer;
 mod poller;
+mod pool;
 mod remote;
 mod resets;
 mod send;
@@ -13,7 +17,6 @@ mod shared;
 mod stalled;
 mod statistics;
 mod takeover;
-mod worker;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -30,10 +33,10 @@ use crate::events::Events;
 use crate::listener;
 use peer::{Ended, Holding, Peer};
 use poller::{Interest, Poller};
+use pool::Pool;
 use resets::Quiescing;
 use shared::{Request, Shared};
 use takeover::{Decision, Held};
-use worker::Worker;
 
 /// Logins in progress. One more ends the oldest, so that a newcomer always gets its chance.
 const LOGINS_MAX: usize = 8;
@@ -89,15 +92,15 @@ impl Server {
             chap: credentials.required(),
             units: stores.iter().map(|store| store.unit().clone()).collect(),
         };
-        let worker = Worker::new()?;
+        let pool = Pool::new()?;
         let poller = Poller::new()?;
-        poller.add(worker.bell(), DISK, Interest::INPUT)?;
+        poller.add(pool.bell(), DISK, Interest::INPUT)?;
         for (listener, token) in listeners.iter().zip(LISTENERS..) {
             poller.add(listener, token, Interest::INPUT)?;
         }
         Ok(Self {
             poller,
-            shared: Shared::new(Arc::new(config), stores, credentials, events, worker),
+            shared: Shared::new(Arc::new(config), stores, credentials, events, pool),
             sessions: arguments.sessions,
             listeners,
             peers: Vec::new(),
@@ -139,16 +142,15 @@ impl Server {
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let peers = self.peers.iter().filter_map(Peer::deadline).min();
         let contender = self.contender.as_ref().map(|contender| contender.deadline);
-        let shared = [self.shared.traffic_deadline(now), self.shared.worker.deadline()];
+        let traffic = self.shared.traffic_deadline(now);
         let remotes = self.shared.remotes.iter().filter_map(remote::Remote::deadline).min();
-        [peers, contender, remotes].into_iter().chain(shared).flatten().min()
+        [peers, contender, remotes, traffic].into_iter().flatten().min()
     }
 
     fn serve(&mut self, now: Instant) {
         if self.shared.process_remotes(now) || self.poller.ready().any(|token| token == DISK) {
             self.disk_done(now);
         }
-        self.shared.worker.rest(now);
         for (lun, stalled) in self.shared.stalled(now) {
             self.peers.iter_mut().for_each(|peer| peer.connection.set_stalled(lun, stalled));
         }
@@ -199,7 +201,7 @@ impl Server {
     /// Whether work of a session that ended is not done yet.
     fn others_write(&self) -> bool {
         let living: Vec<u64> = self.peers.iter().map(|peer| peer.id).collect();
-        self.shared.worker.has_work_of_others_than(&living)
+        self.shared.pool.has_work_of_others_than(&living)
             || self.shared.remotes.iter().any(|remote| remote.has_work_of_others_than(&living))
     }
 

@@ -9,11 +9,11 @@ use bmi_agent_api::event::TargetEvent;
 use bmi_iscsi::{Candidate, CloseReason, Connection, Event, Isid, LoginStatus, Seed, Work};
 
 use super::poller::{Interest, Poller};
+use super::pool::{Done, size};
 use super::send::send;
 use super::shared::{Executed, Request, Shared};
 use super::statistics::{Kind, Statistics};
 use super::takeover::Held;
-use super::worker::{Done, size};
 
 /// Disk work and reading stop while this many bytes wait to be sent.
 const OUTGOING_MAX: usize = 2 * 1024 * 1024;

@@ -1,7 +1,6 @@
 //! A logical unit on an NBD server: its work is under way together, and nothing here waits for it.
 //!
-//! Invariant: work that must be alone (COMPARE AND WRITE, ORWRITE, WRITE AND VERIFY, and a flush of all that came before)
-//! begins when nothing else of the unit is under way, and nothing else begins until it is over.
+//! Invariant: work that conflicts with other work ([`Footprint`]) begins when that is over.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,9 +9,10 @@ use bmi_block::nbd::{Change, Nbd, Request};
 use bmi_iscsi::{Outcome, TaskId, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::footprint::Footprint;
 use super::poller::{Interest, Poller};
+use super::pool::{Done, size};
 use super::statistics::Kind;
-use super::worker::{Done, size};
 use crate::disk::{Moved, failure};
 use crate::steps::{Next, Steps};
 
@@ -27,7 +27,7 @@ struct Job {
     steps: Steps,
     /// What to ask first, until it is asked.
     first: Option<Request>,
-    alone: bool,
+    footprint: Footprint,
     since: Instant,
     kind: Kind,
     size: usize,
@@ -50,10 +50,7 @@ impl Remote {
 
     /// Takes work on. Ask [`Self::process`] afterwards.
     pub fn submit(&mut self, peer: u64, task: TaskId, work: Work, buffer: Vec<u8>) {
-        let alone = matches!(
-            work,
-            Work::CompareAndWrite { .. } | Work::Or { .. } | Work::WriteVerify { .. } | Work::FlushAll
-        );
+        let footprint = Footprint::of(&work);
         let (kind, size) = (Kind::of(&work), size(&work));
         let (steps, first) = Steps::begin(work, buffer, self.nbd.size());
         self.next_token += 1;
@@ -64,7 +61,7 @@ impl Remote {
             task,
             steps,
             first: Some(first),
-            alone,
+            footprint,
             since: Instant::now(),
             kind,
             size,
@@ -73,12 +70,13 @@ impl Remote {
     }
 
     fn start(&mut self) {
-        while let Some(first) = self.waiting.front() {
-            let held = self.running.iter().any(|job| job.alone);
-            if held || first.alone && !self.running.is_empty() {
-                return;
+        for mut job in std::mem::take(&mut self.waiting) {
+            // Also behind those before it that go on waiting.
+            let mut earlier = self.running.iter().chain(&self.waiting);
+            if earlier.any(|earlier| job.footprint.conflicts(&earlier.footprint)) {
+                self.waiting.push_back(job);
+                continue;
             }
-            let Some(mut job) = self.waiting.pop_front() else { return };
             if let Some(request) = job.first.take() {
                 self.nbd.submit(job.token, request);
             }

@@ -8,9 +8,9 @@ use bmi_agent_api::event::TargetEvent;
 use bmi_iscsi::{Fault, Isid, Outcome, Range, TargetConfig, TargetState, Task, TaskId, Work};
 
 use super::poller::Poller;
+use super::pool::{Done, Pool};
 use super::remote::Remote;
 use super::statistics::Kind;
-use super::worker::{Done, Worker};
 use crate::credentials::Credentials;
 use crate::disk::{Disk, Moved, Store};
 use crate::events::Events;
@@ -53,7 +53,7 @@ pub struct Shared {
     pub remotes: Vec<Remote>,
     /// Work of remotes that is over.
     over: Vec<Done>,
-    pub worker: Worker,
+    pub pool: Pool,
     events: Events,
     moved: Moved,
     reported: Moved,
@@ -67,7 +67,7 @@ impl Shared {
         stores: Vec<Store>,
         credentials: Credentials,
         events: Events,
-        worker: Worker,
+        pool: Pool,
     ) -> Self {
         let (mut disks, mut remotes) = (Vec::new(), Vec::new());
         for store in stores {
@@ -85,7 +85,7 @@ impl Shared {
             disks,
             remotes,
             over: Vec::new(),
-            worker,
+            pool,
             events,
             moved: Moved::default(),
             reported: Moved::default(),
@@ -119,7 +119,7 @@ impl Shared {
         let Some(disk) = self.disks.iter().find(|disk| disk.unit.number == lun) else {
             return Executed::Now(id, Outcome::Failed(Fault::Read), Moved::default(), buffer);
         };
-        if !self.worker.has_work_of(lun) {
+        if !self.pool.is_in_the_way(lun, &work) {
             if let Work::Read(range) = work
                 && from_store
                 && disk.is_sent_from(range)
@@ -136,13 +136,13 @@ impl Shared {
                 return Executed::Now(id, outcome, moved, spent);
             }
         }
-        self.worker.submit(peer, id, disk, work, buffer);
+        self.pool.submit(peer, id, disk, work, buffer);
         Executed::Later
     }
 
     /// Work that has come back.
     pub fn done(&mut self) -> Vec<Done> {
-        let mut done = self.worker.take();
+        let mut done = self.pool.take();
         done.append(&mut self.over);
         for one in &done {
             self.moved += one.moved;
@@ -155,7 +155,7 @@ impl Shared {
     pub fn stalled(&self, now: Instant) -> impl Iterator<Item = (u16, bool)> {
         let local = self.disks.iter().map(|disk| {
             let lun = disk.unit.number;
-            (lun, self.worker.waits_since(lun))
+            (lun, self.pool.waits_since(lun))
         });
         let remote = self.remotes.iter().map(|remote| (remote.lun, remote.waits_since()));
         local.chain(remote).map(move |(lun, since)| {
@@ -168,10 +168,7 @@ impl Shared {
         let concerned = |number: &u16| lun.is_none_or(|lun| lun == *number);
         let local = self.disks.iter().map(|disk| disk.unit.number).filter(concerned);
         let remote = self.remotes.iter().filter(|remote| concerned(&remote.lun));
-        local
-            .filter_map(|lun| self.worker.waits_since(lun))
-            .chain(remote.filter_map(Remote::waits_since))
-            .min()
+        local.filter_map(|lun| self.pool.waits_since(lun)).chain(remote.filter_map(Remote::waits_since)).min()
     }
 
     /// Sends and receives for the stores behind sockets. Whether something is over.
@@ -217,7 +214,7 @@ impl Shared {
 
     /// Flushes every disk and the event queue.
     pub fn end(mut self) {
-        self.worker.finish();
+        self.pool.finish();
         self.remotes.iter_mut().for_each(Remote::finish);
         for disk in &self.disks {
             if let Err(error) = disk.flush() {

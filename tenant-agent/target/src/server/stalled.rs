@@ -4,15 +4,15 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bmi_block::{BlockDevice, BlockError, Extent};
 use clap::Parser;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
 
 use super::Server;
+use super::gate::{Gate, Gated};
 use crate::arguments::Arguments;
 use crate::disk::{Disk, Store};
 use crate::events::Events;
@@ -26,83 +26,6 @@ const DATA_IN: u8 = 0x25;
 /// Status codes (SAM-5 section 5.3.1).
 const BUSY: u8 = 0x08;
 const TASK_SET_FULL: u8 = 0x28;
-
-/// A gate that holds everybody up while it is closed.
-#[derive(Default)]
-struct Gate {
-    closed: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Gate {
-    fn set(&self, closed: bool) {
-        *self.closed.lock().unwrap() = closed;
-        self.opened.notify_all();
-    }
-
-    fn pass(&self) {
-        let closed = self.closed.lock().unwrap();
-        drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
-    }
-}
-
-/// A store behind a gate. It never knows beforehand whether it will have to wait.
-struct Gated(Arc<Gate>, Arc<Mutex<Vec<u8>>>);
-
-impl BlockDevice for Gated {
-    fn size(&self) -> u64 {
-        1 << 20
-    }
-
-    fn has_volatile_cache(&self) -> bool {
-        true
-    }
-
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
-        self.0.pass();
-        let at = usize::try_from(offset).unwrap();
-        buffer.copy_from_slice(&self.1.lock().unwrap()[at..at + buffer.len()]);
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
-        self.0.pass();
-        let at = usize::try_from(offset).unwrap();
-        self.1.lock().unwrap()[at..at + data.len()].copy_from_slice(data);
-        Ok(())
-    }
-
-    fn read_now(&self, _: u64, _: &mut [u8]) -> Option<Result<(), BlockError>> {
-        None
-    }
-
-    fn write_now(&self, _: u64, _: &[u8]) -> Option<Result<(), BlockError>> {
-        None
-    }
-
-    fn flush(&self) -> Result<(), BlockError> {
-        self.0.pass();
-        Ok(())
-    }
-
-    fn uncache(&self, _: u64, _: u64) -> Result<(), BlockError> {
-        Ok(())
-    }
-
-    fn prefetch(&self, _: u64, _: u64) {}
-
-    fn discard(&self, _: u64, _: u64) -> Result<(), BlockError> {
-        Ok(())
-    }
-
-    fn write_zeroes(&self, _: u64, _: u64) -> Result<(), BlockError> {
-        Ok(())
-    }
-
-    fn extent(&self, offset: u64) -> Result<Extent, BlockError> {
-        Ok(Extent { length: self.size() - offset, allocated: true })
-    }
-}
 
 /// A target over a gated store.
 fn target(sessions: &str) -> (SocketAddr, Arc<Gate>, Arc<Mutex<Vec<u8>>>) {
@@ -184,6 +107,10 @@ impl Initiator {
 
     /// A SCSI command (RFC 7143 section 11.3) of one block, with immediate data when it writes.
     fn scsi(&mut self, flags: u8, operation: u8, data: &[u8]) {
+        self.scsi_at(0, flags, operation, data);
+    }
+
+    fn scsi_at(&mut self, block: u16, flags: u8, operation: u8, data: &[u8]) {
         let mut pdu = vec![0; 48];
         pdu[..2].copy_from_slice(&[0x01, 0x80 | flags]);
         pdu[6..8].copy_from_slice(&u16::try_from(data.len()).unwrap().to_be_bytes());
@@ -192,6 +119,7 @@ impl Initiator {
         pdu[22..24].copy_from_slice(&length.to_be_bytes());
         pdu[24..28].copy_from_slice(&self.command.to_be_bytes());
         pdu[32] = operation;
+        pdu[36..38].copy_from_slice(&block.to_be_bytes());
         pdu[40] = 1;
         pdu.extend(data);
         self.command += 1;
@@ -292,7 +220,7 @@ fn b3_no_write_of_the_old_session_lands_after_the_new_one_has_begun() {
 }
 
 #[test]
-fn work_of_one_unit_is_done_in_the_order_it_came() {
+fn writes_to_one_place_are_done_in_the_order_they_came() {
     let (address, gate, bytes) = target("one");
     let mut node = Initiator::log_in(address, 1);
     gate.set(true);
@@ -304,6 +232,27 @@ fn work_of_one_unit_is_done_in_the_order_it_came() {
         node.done();
     }
     assert_eq!(bytes.lock().unwrap()[0], 20);
+}
+
+#[test]
+fn what_is_at_hand_is_read_beside_what_waits_for_the_store() {
+    let (address, gate, _) = target("one");
+    let mut node = Initiator::log_in(address, 1);
+    gate.set(true);
+    node.read();
+    node.scsi_at(1, 0x20, 0x2a, &[9; 512]);
+    node.scsi_at(Gated::AT_HAND, 0x40, 0x28, &[]);
+    let answer = node.answer().unwrap();
+    assert_eq!((answer[0], answer[1] & 1), (DATA_IN, 1), "it overtakes what waits");
+    assert_eq!(answer[16..20], (node.command + 99).to_be_bytes(), "the last command");
+    // Not where a write is on its way: what it leaves behind has to be read.
+    node.scsi_at(Gated::AT_HAND, 0x20, 0x2a, &[7; 512]);
+    node.scsi_at(Gated::AT_HAND, 0x40, 0x28, &[]);
+    node.waits();
+    gate.set(false);
+    let tags: Vec<u8> = (0..4).map(|_| node.answer().unwrap()[19]).collect();
+    let at = |tag: u32| tags.iter().position(|found| u32::from(*found) == tag).unwrap();
+    assert!(at(node.command + 98) < at(node.command + 99), "the write, then the read: {tags:?}");
 }
 
 /// Two sessions that are registered, the first of which holds the unit and has a write on its way.

@@ -138,7 +138,11 @@ mod tests {
         assert!(!statistics.is_open());
         statistics.count(kind, READ, &Outcome::Stored(range));
         statistics.close(Duration::from_micros(51));
-        statistics.count(Kind::of(&Work::Zero { range, unmap: true, durable: false }), Moved::default(), &Outcome::Done);
+        statistics.count(
+            Kind::of(&Work::Zero { range, unmap: true, durable: false }),
+            Moved::default(),
+            &Outcome::Done,
+        );
         statistics.close(Duration::from_secs(6));
         assert_eq!(statistics.take(now), None, "it is not time");
         let told = statistics.take(now + EVERY).unwrap();
