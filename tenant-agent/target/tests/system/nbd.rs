@@ -59,9 +59,18 @@ impl Server {
     }
 
     fn nbdkit(file: &Path, socket: &Path) -> Self {
-        let arguments = ["-f".to_owned(), "-U".to_owned(), socket.display().to_string(), "file".to_owned()];
-        let file = file.display().to_string();
-        Self::start("nbdkit", &[&arguments[..], &[file]].concat(), socket)
+        Self::nbdkit_with(&[], file, &[], socket)
+    }
+
+    /// Its writes take half a second, and nothing else does.
+    fn slow_nbdkit(file: &Path, socket: &Path) -> Self {
+        Self::nbdkit_with(&["--filter=delay"], file, &["wdelay=500ms"], socket)
+    }
+
+    fn nbdkit_with(options: &[&str], file: &Path, parameters: &[&str], socket: &Path) -> Self {
+        let (socket_name, file) = (socket.display().to_string(), file.display().to_string());
+        let plugin = [&["-f", "-U", &socket_name], options, &["file", &file], parameters].concat();
+        Self::start("nbdkit", &plugin.into_iter().map(str::to_owned).collect::<Vec<_>>(), socket)
     }
 
     fn kill(&mut self) {
@@ -194,4 +203,24 @@ fn a_reset_is_answered_when_the_server_has_done_what_another_session_asked_for()
     let answer = other.answer().unwrap();
     assert_eq!((answer.header[0], answer.header[2]), (0x22, 0));
     assert_eq!(fs::read(&file).unwrap()[..512], [7; 512], "it has landed before");
+}
+
+#[test]
+fn the_write_cache_is_off_when_what_is_under_way_is_done_and_flushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::slow_nbdkit(&disk(directory.path()), &directory.path().join("socket"));
+    let target = server.target(&[]);
+    let mut wire = Wire::log_in(target.address, &[]);
+    let write = wire.command(2, &ten(0x2a, 0, 1), 0xa0, 512).data(&[7; 512]);
+    wire.send(&write);
+    // MODE SELECT (6) of the caching page, without WCE.
+    let mut list = [0; 24];
+    (list[4], list[5]) = (0x08, 18);
+    let select = wire.command(3, &[0x15, 0x10, 0, 0, 24, 0], 0xa0, 24).data(&list);
+    wire.send(&select);
+    // It could be flushed at once, but then the write that is answered later would not be.
+    for tag in [2, 3] {
+        let answer = wire.answer().unwrap();
+        assert_eq!((answer.header[0], answer.header[3], answer.word(16)), (0x21, 0, tag));
+    }
 }
