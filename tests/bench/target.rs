@@ -240,11 +240,9 @@ pub(crate) fn run_all(effort: Effort, only: Option<&str>) -> Vec<Figure> {
                 }
             }
         }
-        if medium == "tmpfs" {
-            digests(&both, effort, &wanted).into_iter().for_each(&mut add);
-            if wanted("witness") {
-                witnesses(&both, effort).into_iter().for_each(&mut add);
-            }
+        digests(&both, effort, medium, &wanted).into_iter().for_each(&mut add);
+        if medium == "tmpfs" && wanted("witness") {
+            witnesses(&both, effort).into_iter().for_each(&mut add);
         }
     }
     if wanted("ceiling") {
@@ -268,12 +266,12 @@ fn idle(both: &Both) -> Vec<Figure> {
 }
 
 /// Our own speed with digests beside without, in turns.
-fn digests(both: &Both, effort: Effort, wanted: &impl Fn(&str) -> bool) -> Vec<Figure> {
+fn digests(both: &Both, effort: Effort, medium: &str, wanted: &impl Fn(&str) -> bool) -> Vec<Figure> {
     let mut figures = Vec::new();
     for what in
         ["4 KiB random read, QD32", "64 KiB read, QD32", "4 KiB random write, QD32", "256 KiB write, QD8"]
     {
-        let name = format!("{what}, CRC32C of headers and data");
+        let name = format!("{what}, CRC32C of headers and data, {medium}");
         if wanted(&name) {
             let (mut with, mut without) = (Vec::new(), Vec::new());
             for repetition in 0..effort.repetitions {
