@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bmi_block::nbd::{Change, Nbd, Request};
-use bmi_iscsi::{Outcome, TaskId, Work};
+use bmi_iscsi::{Fault, Outcome, TaskId, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::poller::{Interest, Poller};
@@ -27,6 +27,10 @@ struct Job {
     /// What to ask first, until it is asked.
     first: Option<Request>,
     alone: bool,
+    /// It writes in several requests.
+    parts: bool,
+    /// What the store had lost when the first of them was over.
+    losses: Option<u64>,
     since: Instant,
     wrote: bool,
     size: usize,
@@ -50,6 +54,7 @@ impl Remote {
     /// Takes work on. Ask [`Self::process`] afterwards.
     pub fn submit(&mut self, peer: u64, task: TaskId, work: Work, buffer: Vec<u8>) {
         let alone = matches!(work, Work::CompareAndWrite { .. } | Work::Or { .. } | Work::WriteVerify { .. });
+        let parts = matches!(work, Work::Discard(_) | Work::Repeat { .. });
         let (wrote, size) = (work.writes(), size(&work));
         let (steps, first) = Steps::begin(work, buffer, self.nbd.size());
         self.next_token += 1;
@@ -61,6 +66,8 @@ impl Remote {
             steps,
             first: Some(first),
             alone,
+            parts,
+            losses: None,
             since: Instant::now(),
             wrote,
             size,
@@ -93,9 +100,22 @@ impl Remote {
                 (_, None) => continue,
             };
             match next {
-                Next::Ask(request) => self.nbd.submit(completed.token, request),
-                Next::End(outcome, spent) => {
+                Next::Ask(request) => {
+                    if let Some(job) = self.running.get_mut(at) {
+                        job.losses.get_or_insert(completed.losses);
+                    }
+                    self.nbd.submit(completed.token, request);
+                }
+                Next::End(mut outcome, spent) => {
                     let job = self.running.swap_remove(at);
+                    // What was written before may be gone, and whoever was told so could not know of this.
+                    if job.parts && job.losses.is_some_and(|losses| losses != completed.losses) {
+                        tracing::error!(
+                            lun = self.lun,
+                            "the store broke in the middle of a write; a part may be lost"
+                        );
+                        outcome = Outcome::Failed(Fault::Write);
+                    }
                     done.push(self.over(job, outcome, spent));
                     self.start();
                 }
