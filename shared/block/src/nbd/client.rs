@@ -82,7 +82,7 @@ impl Client {
 
     /// Ends a request that is not worth sending.
     pub fn refuse(&mut self, token: u64, error: crate::BlockError) {
-        self.completed.push_back(Completed { token, result: Err(error) });
+        self.completed.push_back(Completed { token, result: Err(error), losses: self.durability.losses() });
     }
 
     /// Takes a request that was checked.
@@ -162,7 +162,7 @@ impl Client {
                 result = Err(crate::BlockError::Io { operation, offset, source });
             }
         }
-        self.completed.push_back(Completed { token, result });
+        self.completed.push_back(Completed { token, result, losses: self.durability.losses() });
     }
 
     /// What is to be sent.

@@ -38,6 +38,11 @@ impl Durability {
         Ticket { written: self.written, losses: self.losses }
     }
 
+    /// How often the connection broke with writes that were not settled.
+    pub const fn losses(&self) -> u64 {
+        self.losses
+    }
+
     /// A write completed into the cache.
     pub const fn written(&mut self) {
         self.written += 1;

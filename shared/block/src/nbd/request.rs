@@ -111,4 +111,7 @@ pub struct Completed {
     pub token: u64,
     /// With what. The buffer of what failed is not given back.
     pub result: Result<Reply, BlockError>,
+    /// How often the connection had broken by then with completed writes that were not flushed. Who makes one write of
+    /// several requests compares: those that are over are not sent again.
+    pub losses: u64,
 }

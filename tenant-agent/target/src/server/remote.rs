@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bmi_block::nbd::{Change, Nbd, Request};
-use bmi_iscsi::{Outcome, TaskId, Work};
+use bmi_iscsi::{Fault, Outcome, TaskId, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::footprint::Footprint;
@@ -28,6 +28,10 @@ struct Job {
     /// What to ask first, until it is asked.
     first: Option<Request>,
     footprint: Footprint,
+    /// It writes in several requests.
+    parts: bool,
+    /// What the store had lost when the first of them was over.
+    losses: Option<u64>,
     since: Instant,
     kind: Kind,
     size: usize,
@@ -51,6 +55,7 @@ impl Remote {
     /// Takes work on. Ask [`Self::process`] afterwards.
     pub fn submit(&mut self, peer: u64, task: TaskId, work: Work, buffer: Vec<u8>) {
         let footprint = Footprint::of(&work);
+        let parts = matches!(work, Work::Discard { .. } | Work::Repeat { .. });
         let (kind, size) = (Kind::of(&work), size(&work));
         let (steps, first) = Steps::begin(work, buffer, self.nbd.size());
         self.next_token += 1;
@@ -62,6 +67,8 @@ impl Remote {
             steps,
             first: Some(first),
             footprint,
+            parts,
+            losses: None,
             since: Instant::now(),
             kind,
             size,
@@ -96,9 +103,22 @@ impl Remote {
             };
             match next {
                 // Nothing of it is kept on this side.
-                Next::Ask(request) | Next::AskMedium(request) => self.nbd.submit(completed.token, request),
-                Next::End(outcome, spent) => {
+                Next::Ask(request) | Next::AskMedium(request) => {
+                    if let Some(job) = self.running.get_mut(at) {
+                        job.losses.get_or_insert(completed.losses);
+                    }
+                    self.nbd.submit(completed.token, request);
+                }
+                Next::End(mut outcome, spent) => {
                     let job = self.running.swap_remove(at);
+                    // What was written before may be gone, and whoever was told so could not know of this.
+                    if job.parts && job.losses.is_some_and(|losses| losses != completed.losses) {
+                        tracing::error!(
+                            lun = self.lun,
+                            "the store broke in the middle of a write; a part may be lost"
+                        );
+                        outcome = Outcome::Failed(Fault::Write);
+                    }
                     done.push(self.over(job, outcome, spent));
                     self.start();
                 }

@@ -13,6 +13,7 @@
 mod boot_gate;
 mod command_line;
 mod firmware;
+mod honesty;
 mod hostile;
 mod images;
 mod login;

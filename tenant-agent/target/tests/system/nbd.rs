@@ -1,6 +1,7 @@
 //! Units behind real NBD servers: `qemu-nbd`, `qemu-storage-daemon` and `nbdkit`.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -16,7 +17,7 @@ const DISK: u64 = 64 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server that ends with the test.
-struct Server {
+pub struct Server {
     child: Child,
     socket: PathBuf,
 }
@@ -32,21 +33,22 @@ impl Server {
             .unwrap_or_else(|error| panic!("{program} is needed: {error}"));
         let server = Self { child, socket: socket.to_owned() };
         let until = Instant::now() + PATIENCE;
-        while !server.socket.exists() {
+        // A connection that says nothing is no client to any of these.
+        while UnixStream::connect(&server.socket).is_err() {
             assert!(Instant::now() < until, "{program} does not listen");
             thread::sleep(Duration::from_millis(20));
         }
         server
     }
 
-    fn qemu_nbd(file: &Path, socket: &Path) -> Self {
+    pub fn qemu_nbd(file: &Path, socket: &Path) -> Self {
         let arguments = ["-f", "raw", "--persistent", "--shared=4", "--discard=unmap", "-x", "disk", "-k"];
         let arguments = arguments.map(str::to_owned).into_iter();
         let places = [socket.display().to_string(), file.display().to_string()];
         Self::start("qemu-nbd", &arguments.chain(places).collect::<Vec<_>>(), socket)
     }
 
-    fn storage_daemon(file: &Path, socket: &Path) -> Self {
+    pub fn storage_daemon(file: &Path, socket: &Path) -> Self {
         let arguments = [
             "--blockdev".to_owned(),
             format!("driver=file,filename={},node-name=disk,discard=unmap", file.display()),
@@ -58,7 +60,7 @@ impl Server {
         Self::start("qemu-storage-daemon", &arguments, socket)
     }
 
-    fn nbdkit(file: &Path, socket: &Path) -> Self {
+    pub fn nbdkit(file: &Path, socket: &Path) -> Self {
         Self::nbdkit_with(&[], file, &[], socket)
     }
 
@@ -73,9 +75,13 @@ impl Server {
         Self::start("nbdkit", &plugin.into_iter().map(str::to_owned).collect::<Vec<_>>(), socket)
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     fn target(&self, more: &[&str]) -> Target {
@@ -92,7 +98,7 @@ impl Drop for Server {
 }
 
 /// A way to start a server with a file at a socket.
-type Start = fn(&Path, &Path) -> Server;
+pub type Start = fn(&Path, &Path) -> Server;
 
 const SERVERS: [(&str, Start); 3] = [
     ("qemu-nbd", Server::qemu_nbd),

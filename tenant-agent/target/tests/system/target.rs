@@ -95,6 +95,16 @@ impl Target {
         }
     }
 
+    /// Its process, to be killed while others use the target.
+    pub fn process(&self) -> Killer {
+        Killer(rustix::process::Pid::from_child(&self.child))
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) {
+        self.child.wait().unwrap();
+    }
+
     /// Sends SIGTERM and returns the events that were left.
     pub fn stop(mut self) -> Vec<TargetEvent> {
         let pid = rustix::process::Pid::from_child(&self.child);
@@ -105,6 +115,17 @@ impl Target {
             left.push(event);
         }
         left
+    }
+}
+
+/// Kills a target that was not waited for yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Killer(rustix::process::Pid);
+
+impl Killer {
+    /// Sends SIGKILL.
+    pub fn kill(self) {
+        rustix::process::kill_process(self.0, rustix::process::Signal::KILL).unwrap();
     }
 }
 
