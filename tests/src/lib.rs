@@ -7,6 +7,7 @@
 //! routes.rs      every route of the REST API
 //! cli.rs         the `bmi` command
 //! node.rs        a QEMU node and its console
+//! wiretap.rs     the iSCSI logins on its cable
 //! dnsmasq.rs     another DHCP server on the network
 //! client.rs      a machine that does what firmware does, and no more
 //! golden.rs      the Debian image that nodes boot
@@ -40,6 +41,7 @@ mod node;
 mod routes;
 mod setup;
 mod sweep;
+mod wiretap;
 
 pub use api::{Answer, Api};
 pub use cli::{Cli, Ran};
@@ -53,3 +55,4 @@ pub use host::{
 pub use node::{Firmware, Node};
 pub use routes::{ROUTES, Route};
 pub use setup::{SMALL_IMAGE, operation_end};
+pub use wiretap::{Login, Wiretap};

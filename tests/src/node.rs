@@ -81,12 +81,16 @@ impl Node {
         Self { child: child.unwrap(), mac: macs[0].to_owned(), console, log }
     }
 
+    /// The end of its cable in the bridge.
+    pub(crate) fn tap(&self) -> String {
+        format!("tap{}", &self.mac.replace(':', "")[2..])
+    }
+
     /// Puts the node's cable into the deployment's bridge again: the bridge it was in is gone.
     /// Gives whether there is a bridge yet.
     #[must_use]
     pub fn plug_in(&self, deployment: &Deployment) -> bool {
-        let tap = format!("tap{}", &self.mac.replace(':', "")[2..]);
-        let arguments = ["-n", &deployment.namespace, "link", "set", &tap, "master", "bmi0"];
+        let arguments = ["-n", &deployment.namespace, "link", "set", &self.tap(), "master", "bmi0"];
         output("ip", &arguments).status.success()
     }
 

@@ -10,10 +10,13 @@
     reason = "a test ends by panicking, and prints what it measured; the record of a boot is shared"
 )]
 
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use bmi_tests::{Deployment, Firmware, Node, STORE_LARGE, output, processes, sha256, tree, until};
+use bmi_tests::{
+    Deployment, Firmware, Login, Node, STORE_LARGE, Wiretap, output, processes, sha256, tree, until,
+};
 use bmi_types::{BootKey, BootNumber, BootUser, boot_secret};
 use serde_json::{Value, json};
 
@@ -21,6 +24,10 @@ use serde_json::{Value, json};
 const LOGIN: Duration = Duration::from_secs(420);
 const SSH_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBmiTestsKeyOfAPersonWhoMayComeIn00000000 person@bmi";
+/// iPXE: an ISID by enterprise number, which is 10019, and random bytes (RFC 7143 section 11.12.5).
+const IPXE_ISID: [u8; 4] = [0x40, 0, 0x27, 0x23];
+/// open-iscsi: an ISID by OUI, and the number of the session, which is 1 after every start.
+const OPEN_ISCSI_ISID: [u8; 6] = [0, 0x02, 0x3d, 0, 0, 1];
 const MARKER: &str = "user-data-marker-7f3a";
 
 /// What a boot left behind to look at. The deployment it ran in is gone.
@@ -32,6 +39,7 @@ struct Boot {
     image_sha256: Option<[String; 2]>,
     volume_differs: bool,
     volumes: usize,
+    logins: Vec<Login>,
     leaks: Vec<String>,
     /// Requests to the disk that `/metrics` tells of: reads, writes.
     requests: [f64; 2],
@@ -56,12 +64,19 @@ fn boot(firmware: Firmware, mac: &str) -> Boot {
     assert_eq!(instance["state"], "ready");
     let begun = Instant::now();
     let mut node = Node::start(&deployment, mac, firmware);
+    let wiretap = Wiretap::start(&deployment, &node);
     node.wait_for("login:", LOGIN);
     println!("{firmware:?}: power on to login prompt {:.1} s", begun.elapsed().as_secs_f64());
     let path = "/v1/projects/lab/instances/node-b";
-    let stages = until("the first write is in the timeline", Duration::from_secs(30), || {
+    // The last login is that of the system's own iscsid.
+    let stages = until("first write and last login are in the timeline", Duration::from_secs(60), || {
         let stages = api.get(&format!("{path}/timeline")).expect(200)["stages"].as_array().unwrap().clone();
-        stages.iter().any(|stage| stage["stage"] == "write.first").then_some(stages)
+        let logins = wiretap.logins();
+        let told = |login: &Login| {
+            stages.iter().any(|it| it["stage"] == "login" && it["detail"]["peer"] == login.peer.to_string())
+        };
+        let system = logins.iter().filter(|login| login.isid == OPEN_ISCSI_ISID).nth(1);
+        (system.is_some_and(told) && stages.iter().any(|it| it["stage"] == "write.first")).then_some(stages)
     });
     let requests = until("the metrics tell what the node reads", Duration::from_secs(30), || {
         let samples = api.samples();
@@ -75,6 +90,10 @@ fn boot(firmware: Firmware, mac: &str) -> Boot {
     });
     let leaks = secrets_seen(&deployment, &stages, instance["id"].as_str().unwrap());
     let console = node.console();
+    let logins = wiretap.logins();
+    for login in &logins {
+        println!("{firmware:?}: {login:x?}");
+    }
     drop(node);
     let volumes = files_of(&deployment, "volumes");
     let disk = volumes.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
@@ -88,6 +107,7 @@ fn boot(firmware: Firmware, mac: &str) -> Boot {
             .status
             .success(),
         volumes: volumes.len(),
+        logins,
         leaks,
         requests,
     }
@@ -195,6 +215,38 @@ fn b1_uefi_pxe_boots_to_login() {
         .find(|stage| stage["stage"] == "loader")
         .map(|stage| stage["detail"]["file"].clone());
     assert_eq!(file, Some(json!("snponly.efi")));
+}
+
+/// All logins have one name, and each asks for a session of its own. iPXE has a new ISID each time (BIOS: it looks at the
+/// disk before it boots from it, and closes that connection). Its last session is still open when the initramfs logs in with
+/// another ISID: nothing comes from it for a second and it is fenced, or the new kernel resets the connection it does not know.
+/// The system's iscsid closes the connection of the initramfs and logs in with the same ISID.
+#[test]
+fn b3_the_second_login_after_ipxe_is_what_the_takeover_rule_expects() {
+    for boot in [bios(), uefi()] {
+        let mut told = boot.stages.iter().filter_map(|stage| {
+            let peer = stage["detail"]["peer"].as_str()?.parse::<SocketAddr>().ok()?;
+            Some((peer, stage["detail"]["reason"].as_str().unwrap_or("login")))
+        });
+        let [ipxe @ .., initramfs, system] = &boot.logins[..] else { panic!("{:x?}", boot.logins) };
+        assert_eq!((initramfs.isid, system.isid), (OPEN_ISCSI_ISID, OPEN_ISCSI_ISID));
+        assert!(!ipxe.is_empty() && ipxe.iter().all(|login| login.isid[..4] == IPXE_ISID), "{ipxe:x?}");
+        assert!(ipxe.windows(2).all(|two| two[0].isid != two[1].isid), "{ipxe:x?}");
+        for (at, login) in boot.logins.iter().enumerate() {
+            assert_eq!((login.status, login.tsih), (0, 0), "a new session, which it gets: {login:x?}");
+            assert_ne!(login.given, 0, "the session has a handle");
+            assert_eq!(login.initiator, system.initiator, "the name goes on by way of the iBFT");
+            assert_eq!(told.next(), Some((login.peer, "login")), "{login:x?}");
+            if login == system {
+                break;
+            }
+            let (peer, end) = told.next().unwrap();
+            let fenced = end == "fenced" && at + 1 == ipxe.len();
+            assert!(peer == login.peer && (end == "disconnected" || fenced), "{login:x?}: {peer} {end}");
+            println!("{:x?} ended: {end}", login.isid);
+        }
+        assert_eq!(told.next(), None);
+    }
 }
 
 #[test]
