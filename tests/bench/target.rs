@@ -57,7 +57,7 @@ impl Ours {
     fn start(lun: &str) -> Self {
         let program = std::env::current_exe().unwrap().with_file_name("bmi-target");
         let mut child = Command::new(program)
-            .args(["--listen", "127.0.0.1:0", "--target", NAME, "--lun", lun])
+            .args(["--listen", "127.0.0.1:0", "--target", NAME, "--lun", lun, "--sessions", "one"])
             .env("RUST_LOG", "error")
             .stdout(Stdio::piped())
             .spawn()

@@ -14,8 +14,10 @@ mod error;
 mod file;
 mod memory;
 pub mod nbd;
+mod stable;
 
 pub use device::{BlockDevice, Extent};
 pub use error::{BlockError, Operation};
 pub use file::{Access, Caching, File};
 pub use memory::Memory;
+pub use stable::{Flush, Mark, Stable};

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use bmi_block::nbd::{Fault as NbdFault, Nbd, Reply, Request};
-use bmi_block::{Access, BlockDevice, BlockError, Extent, File, Memory, Operation};
+use bmi_block::{Access, BlockDevice, BlockError, Extent, File, Flush, Mark, Memory, Operation, Stable};
 use bmi_iscsi::{Fault, Outcome, Range, Unit, UnitKind, Work};
 
 use crate::arguments::{Backing, Lun};
@@ -42,6 +42,7 @@ pub enum OpenError {
 pub struct Disk {
     pub unit: Unit,
     device: Box<dyn BlockDevice>,
+    stable: Stable,
 }
 
 /// A logical unit and what is behind it.
@@ -94,7 +95,7 @@ pub fn open(lun: &Lun, block_size: u32) -> Result<Store, OpenError> {
         }
     };
     let unit = unit(device.size(), lun.read_only, device.has_volatile_cache())?;
-    Ok(Store::Local(Disk { unit, device }))
+    Ok(Store::Local(Disk { unit, device, stable: Stable::default() }))
 }
 
 /// What work moved, for the counters.
@@ -123,7 +124,7 @@ impl Disk {
             read_only: false,
             write_cache: device.has_volatile_cache(),
         };
-        Self { unit, device }
+        Self { unit, device, stable: Stable::default() }
     }
 
     /// Opens a unit of a file or in memory, with blocks of this many bytes.
@@ -137,7 +138,7 @@ impl Disk {
 
     /// Everything to stable storage.
     pub fn flush(&self) -> Result<(), BlockError> {
-        self.device.flush()
+        self.stable.flush(Flush::All, self.stable.mark(), || self.device.flush())
     }
 
     /// Whether a read is better sent from the store itself than copied.
@@ -172,9 +173,12 @@ impl Disk {
             self.device.prefetch(range.offset, range.length);
             return (Outcome::Done, buffer);
         }
+        // Before anything is written, so that no failure after that is missed.
+        let since = self.stable.mark();
+        let flush = if matches!(work, Work::Flush | Work::FlushAll) { Flush::All } else { Flush::Own };
         let (mut steps, mut request) = Steps::begin(work, buffer, self.device.size());
         loop {
-            let reply = match self.answer(request) {
+            let reply = match self.answer(request, flush, since) {
                 Ok(reply) => reply,
                 Err(error) => return (failure(self.unit.number, &error), Vec::new()),
             };
@@ -207,7 +211,8 @@ impl Disk {
     }
 
     /// What an asynchronous store would be asked, of this one.
-    fn answer(&self, request: Request) -> Result<Reply, BlockError> {
+    fn answer(&self, request: Request, flush: Flush, since: Mark) -> Result<Reply, BlockError> {
+        let flush = || self.stable.flush(flush, since, || self.device.flush());
         match request {
             Request::Read { offset, mut buffer } => {
                 self.device.read(offset, &mut buffer)?;
@@ -216,7 +221,7 @@ impl Disk {
             Request::Write { offset, data, durable } => {
                 self.device.write(offset, &data)?;
                 if durable {
-                    self.device.flush()?;
+                    flush()?;
                 }
                 return Ok(Reply::Done(Some(data)));
             }
@@ -224,7 +229,7 @@ impl Disk {
                 let Extent { length, allocated } = self.device.extent(offset)?;
                 return Ok(Reply::Extent { length: length.min(most), allocated });
             }
-            Request::Flush => self.device.flush()?,
+            Request::Flush => flush()?,
             Request::Discard { offset, length }
             | Request::WriteZeroes { offset, length, may_unmap: true } => {
                 self.device.discard(offset, length)?;

@@ -40,6 +40,12 @@ enum StartError {
 }
 
 fn main() -> ExitCode {
+    // A thread that is gone would leave work behind that never ends. A process that is gone is started again.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     let arguments = Arguments::parse();
     if let Some(fault) = arguments.fault() {
         use clap::CommandFactory;

@@ -135,6 +135,9 @@ fn logins() -> Seeds {
     let names: &[u8] = &[0x80, 0x81, 0x82, 0x84];
     let keys =
         [names, &[0x93, 0x94, 0x95], b"512\0\x96", b"4096\0\x97", b"8192\0\x98No\0\x99Yes\0\x9a8\0"].concat();
+    // It claims additional header segments that do not come.
+    let mut not_whole = login(0, &[(0x04, &[0x80, 0x81][..]); 64]);
+    not_whole.extend([0x04, 1, 4, 0xc4, 0, 0]);
     vec![
         ("one request", login(0, &[(0x87, &[0x80, 0x81, 0x82])])),
         ("two stages", login(0, &[(0x81, &[0x80, 0x81, 0x82, 0x85]), (0x87, &keys[4..])])),
@@ -151,6 +154,7 @@ fn logins() -> Seeds {
         ("no room", login(4, &[(0x87, &[0x80, 0x81, 0x82])])),
         ("text in parts", login(0, &[(0x44, b"InitiatorName=iqn.2026-01."), (0x87, b"example:node\0\x81")])),
         ("too many requests", login(0, &[(0x04, &[0x80, 0x81][..]); 66])),
+        ("one more that is not whole", not_whole),
     ]
 }
 

@@ -52,6 +52,7 @@ impl Connection {
             allocation: u32::MAX,
             descriptor_sense: false,
             sending: Sending::default(),
+            reserved: 0,
             state: State::Taken,
         };
         let cdb = wire::array_at::<16>(&header.0, 32);
@@ -129,7 +130,6 @@ impl Connection {
                     bursts: VecDeque::new(),
                     asked: received,
                     r2t_sn: 0,
-                    reserved: 0,
                 });
                 session.tasks.insert(itt, open);
                 self.collect(session, itt);
@@ -174,7 +174,8 @@ impl Connection {
             Ok(mode) => mode,
             Err(sense) => return self.answer_sense(itt, &open, sense),
         };
-        let flushes = before.write_cache && !mode.write_cache;
+        // Also when it was off: whoever switched it off may have gone before that was flushed.
+        let flushes = unit.write_cache && !mode.write_cache;
         if flushes && session.stalled.contains(&open.lun) {
             return self.answer_stalled(session, itt, open.lun);
         }
@@ -267,7 +268,7 @@ impl Connection {
     }
 
     pub(super) fn task_completed(&mut self, session: &mut Session, id: TaskId, outcome: Outcome) {
-        if let Some(at) = session.dead.iter().position(|dead| *dead == id) {
+        if let Some(at) = session.dead.iter().position(|(dead, _)| *dead == id) {
             session.dead.swap_remove(at);
         } else if let Some(itt) = session.tasks.tag(id)
             && session.tasks.get(itt).is_some_and(|open| matches!(open.state, State::Taken))
@@ -298,6 +299,7 @@ impl Connection {
             }
         }
         self.open_window(session);
+        self.grant(session);
         self.finish_deferred(session, id);
         if self.closing.is_none() {
             self.finish_logout(session);

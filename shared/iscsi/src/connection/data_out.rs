@@ -68,7 +68,7 @@ impl Connection {
             return;
         }
         if collecting.offset < collecting.target {
-            if collecting.reserved == 0 {
+            if open.reserved == 0 {
                 session.waiting.push_back(itt);
                 return self.grant(session);
             }
@@ -95,11 +95,9 @@ impl Connection {
                 return;
             }
             session.waiting.pop_front();
-            session.solicited += bytes;
-            if let Some(State::Collecting(collecting)) =
-                session.tasks.get_mut(itt).map(|open| &mut open.state)
-            {
-                collecting.reserved = bytes;
+            let Some(open) = session.tasks.get_mut(itt) else { continue };
+            open.reserved = bytes;
+            if let State::Collecting(collecting) = &mut open.state {
                 collecting.asked = collecting.offset;
                 collecting.grow(&mut self.buffers);
             }

@@ -221,7 +221,7 @@ impl Connection {
     /// [`Connection::receive_into`].
     #[must_use]
     pub fn expects_data(&self) -> bool {
-        matches!(&self.phase, Phase::Full(session) if session.long_data || session.solicited > 0)
+        matches!(&self.phase, Phase::Full(session) if session.long_data || session.awaits_solicited())
     }
 
     fn format(&self) -> Format {

@@ -31,6 +31,8 @@ pub struct Open {
     pub descriptor_sense: bool,
     /// How far the Data-In are.
     pub sending: Sending,
+    /// Bytes promised by R2T, until their buffer is free again.
+    pub reserved: u64,
     pub state: State,
 }
 
@@ -90,8 +92,6 @@ pub struct Collecting {
     /// How far R2Ts have asked.
     pub asked: u32,
     pub r2t_sn: u32,
-    /// Counted in `Session::solicited`.
-    pub reserved: u64,
 }
 
 /// An R2T that is not fulfilled.
@@ -119,8 +119,8 @@ pub struct Session {
     ready: VecDeque<u32>,
     /// Writes that wait for their R2T, oldest first.
     pub waiting: VecDeque<u32>,
-    /// Aborted while taken.
-    pub dead: Vec<TaskId>,
+    /// Aborted while taken, with the bytes they had reserved.
+    pub dead: Vec<(TaskId, u64)>,
     pub deferred: Vec<Deferred>,
     /// Its place among the sessions of the target.
     pub member: Member,
@@ -129,8 +129,6 @@ pub struct Session {
     pub text: Vec<u8>,
     /// Units whose store stands still.
     pub stalled: Vec<u16>,
-    /// Bytes promised by R2T.
-    pub solicited: u64,
     /// The last PDU brought much data.
     pub long_data: bool,
     next_id: u64,
@@ -151,7 +149,6 @@ impl Session {
             logout: None,
             text: Vec::new(),
             stalled: Vec::new(),
-            solicited: 0,
             long_data: false,
             next_id: 0,
             next_ttt: 0,
@@ -196,12 +193,9 @@ impl Session {
         None
     }
 
-    /// Takes a task out; what it had reserved is free again.
+    /// Takes a task out.
     pub fn remove(&mut self, itt: u32) -> Option<Open> {
         let open = self.tasks.remove(itt)?;
-        if let State::Collecting(collecting) = &open.state {
-            self.solicited = self.solicited.saturating_sub(collecting.reserved);
-        }
         self.waiting.retain(|waiting| *waiting != itt);
         Some(open)
     }
@@ -216,10 +210,10 @@ impl Session {
                 && matches!(open.state, State::Taken)
             {
                 held.push(open.id);
+                self.dead.push((open.id, open.reserved));
             }
             self.ready.retain(|ready| *ready != itt);
         }
-        self.dead.extend_from_slice(&held);
         held
     }
 
@@ -228,8 +222,16 @@ impl Session {
         self.abort(|_, open| matches!(open.state, State::Collecting(_)));
     }
 
-    /// Whether `bytes` more may be promised.
+    /// Whether data that were asked for have not arrived.
+    pub fn awaits_solicited(&self) -> bool {
+        self.tasks.iter().any(|(_, open)| open.reserved > 0 && matches!(open.state, State::Collecting(_)))
+    }
+
+    /// Whether `bytes` more may be promised. Data that are complete count until they are written: a store that stands
+    /// still must not make the session grow.
     pub fn may_reserve(&self, bytes: u64) -> bool {
-        self.solicited + bytes <= SOLICITED_BYTES
+        let open = self.tasks.iter().map(|(_, open)| open.reserved);
+        let dead = self.dead.iter().map(|(_, reserved)| *reserved);
+        open.chain(dead).sum::<u64>() + bytes <= SOLICITED_BYTES
     }
 }

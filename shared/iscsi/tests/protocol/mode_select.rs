@@ -72,8 +72,6 @@ fn the_write_cache_is_off_when_what_came_before_is_flushed() {
     pair.release();
     assert_eq!(pair.answers.iter().map(|answer| answer.word(16)).collect::<Vec<_>>(), [5, 6, 7]);
     pair.answers.clear();
-    // It is off already: there is nothing to flush.
-    assert_eq!(pair.command(6, 0, &select, 0x20, 24, &list)[0].status(), 0);
 }
 
 #[test]
@@ -85,7 +83,16 @@ fn a_flush_that_fails_is_told() {
     let (task, _) = pair.held.remove(0);
     pair.target.complete(task, Outcome::Failed(Fault::Write));
     pair.drive();
-    assert_eq!(pair.answers[0].sense(), (3, 0x0c00));
+    assert_eq!(pair.answers.remove(0).unwrap().sense(), (3, 0x0c00));
+    // It is off, and what came before is in doubt. Whoever says so again, here or in another session, waits for a flush.
+    let mut other = pair.beside(2);
+    other.slow = true;
+    for again in [&mut pair, &mut other] {
+        assert!(again.command(7, 0, &select, 0x20, 24, &list).is_empty());
+        assert!(matches!(again.held[0].1, Work::FlushAll));
+        again.release();
+        assert_eq!(again.answers.remove(0).unwrap().status(), 0);
+    }
 }
 
 #[test]

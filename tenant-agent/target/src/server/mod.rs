@@ -100,7 +100,7 @@ impl Server {
         }
         Ok(Self {
             poller,
-            shared: Shared::new(Arc::new(config), stores, credentials, events, pool),
+            shared: Shared::new(Arc::new(config), stores, credentials, events, pool, arguments.sessions),
             sessions: arguments.sessions,
             listeners,
             peers: Vec::new(),
@@ -191,7 +191,7 @@ impl Server {
                 peer.complete(done);
             }
         }
-        if !self.others_write() {
+        if !self.others_write(now) {
             for id in std::mem::take(&mut self.waiting) {
                 self.admit(id, now);
             }
@@ -199,8 +199,9 @@ impl Server {
     }
 
     /// Whether work of a session that ended is not done yet.
-    fn others_write(&self) -> bool {
-        let living: Vec<u64> = self.peers.iter().map(|peer| peer.id).collect();
+    fn others_write(&self, now: Instant) -> bool {
+        let living = self.peers.iter().filter(|peer| peer.ended(now).is_none());
+        let living: Vec<u64> = living.map(|peer| peer.id).collect();
         self.shared.pool.has_work_of_others_than(&living)
             || self.shared.remotes.iter().any(|remote| remote.has_work_of_others_than(&living))
     }
@@ -217,13 +218,13 @@ impl Server {
                     Request::Preempted { by, lun, whose, task } => self.preempt(by, lun, &whose, task),
                 }
             }
-            self.end_quiescing();
+            let answered = self.end_quiescing();
             self.decide_contender(now);
             let gone = self.remove_ended(now);
             for peer in &mut self.peers {
                 peer.drive(&mut self.shared, now);
             }
-            if idle && !gone && self.shared.requests.is_empty() {
+            if idle && !answered && !gone && self.shared.requests.is_empty() {
                 return;
             }
         }
@@ -269,12 +270,14 @@ impl Server {
             tracing::warn!(%error, peer = %address, "cannot set up a connection");
             return;
         }
-        // A login that waits for a decision has proved who it is, and there is at most one.
-        let logins = self.peers.iter().filter(|peer| peer.holding.is_none() && peer.candidate.is_none());
-        if logins.clone().count() >= LOGINS_MAX
-            && let Some(oldest) = logins.map(|peer| peer.id).min()
-        {
-            self.end(oldest, Ended::Disconnected);
+        // A login that waits for a decision has proved who it is.
+        let logins = self.peers.iter().filter(|peer| peer.holding.is_none());
+        if logins.clone().count() >= LOGINS_MAX {
+            let unproved = logins.filter(|peer| peer.candidate.is_none());
+            match unproved.map(|peer| peer.id).min() {
+                Some(oldest) => self.end(oldest, Ended::Disconnected),
+                None => return,
+            }
         }
         self.next_peer += 1;
         match Peer::new(self.next_peer, stream, address, &self.shared, now) {
@@ -369,7 +372,7 @@ impl Server {
     /// Call only after [`Self::may_still_boot`]. No write of a session that ended may land after the first answer of
     /// this one, so it begins when they are done; then it is decided about again.
     fn begin_session(&mut self, id: u64, now: Instant) {
-        if self.others_write() {
+        if self.others_write(now) {
             self.waiting.push(id);
             return;
         }

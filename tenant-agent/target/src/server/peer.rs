@@ -94,6 +94,8 @@ pub struct Peer {
     interest: Interest,
     /// Bytes that are being read for it.
     away: usize,
+    /// Work is left that there was no room for, and now there is.
+    unfinished: bool,
 }
 
 impl Peer {
@@ -123,6 +125,7 @@ impl Peer {
             close_by: None,
             interest: Interest::INPUT,
             away: 0,
+            unfinished: false,
         })
     }
 
@@ -143,7 +146,8 @@ impl Peer {
 
     /// Tells the poller what this peer waits for, if that has changed.
     pub fn update_interest(&mut self, poller: &Poller, token: u64) {
-        let interest = Interest { input: self.wants_input(), output: self.connection.outgoing_bytes() > 0 };
+        let output = self.connection.outgoing_bytes() > 0 || self.unfinished;
+        let interest = Interest { input: self.wants_input(), output };
         if interest != self.interest {
             match poller.change(&self.stream, token + self.id, interest) {
                 Ok(()) => self.interest = interest,
@@ -242,7 +246,7 @@ impl Peer {
                 idle = false;
                 self.event(event, shared);
             }
-            while self.connection.outgoing_bytes() + self.away < OUTGOING_MAX
+            while self.has_room()
                 && let Some(task) = self.connection.poll_task()
             {
                 idle = false;
@@ -268,8 +272,15 @@ impl Peer {
                 break;
             }
         }
+        let was_full = !self.has_room();
         self.close_batch(since);
         self.send(shared);
+        // In another turn: the others want theirs too.
+        self.unfinished = was_full && self.has_room();
+    }
+
+    fn has_room(&self) -> bool {
+        self.connection.outgoing_bytes() + self.away < OUTGOING_MAX
     }
 
     fn close_batch(&mut self, since: Instant) {

@@ -43,15 +43,18 @@ impl Server {
         self.quiescing.push(Quiescing { peer, task, lun, since: Instant::now() });
     }
 
-    /// Lets those be answered that nothing is under way for any more.
-    pub(super) fn end_quiescing(&mut self) {
+    /// Lets those be answered that nothing is under way for any more. Whether there were any.
+    pub(super) fn end_quiescing(&mut self) -> bool {
+        let mut answered = false;
         for one in std::mem::take(&mut self.quiescing) {
             let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == one.peer) else { continue };
             if self.shared.waits_since(one.lun).is_some_and(|oldest| oldest <= one.since) {
                 self.quiescing.push(one);
             } else {
                 peer.connection.complete(one.task, Outcome::Done);
+                answered = true;
             }
         }
+        answered
     }
 }

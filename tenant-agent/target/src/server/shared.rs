@@ -11,6 +11,7 @@ use super::poller::Poller;
 use super::pool::{Done, Pool};
 use super::remote::Remote;
 use super::statistics::Kind;
+use crate::arguments::Sessions;
 use crate::credentials::Credentials;
 use crate::disk::{Disk, Moved, Store};
 use crate::events::Events;
@@ -54,6 +55,8 @@ pub struct Shared {
     /// Work of remotes that is over.
     over: Vec<Done>,
     pub pool: Pool,
+    /// There is one session at a time, so none whose COMPARE AND WRITE another's read could look into.
+    one_session: bool,
     events: Events,
     moved: Moved,
     reported: Moved,
@@ -68,6 +71,7 @@ impl Shared {
         credentials: Credentials,
         events: Events,
         pool: Pool,
+        sessions: Sessions,
     ) -> Self {
         let (mut disks, mut remotes) = (Vec::new(), Vec::new());
         for store in stores {
@@ -86,6 +90,7 @@ impl Shared {
             remotes,
             over: Vec::new(),
             pool,
+            one_session: sessions == Sessions::One,
             events,
             moved: Moved::default(),
             reported: Moved::default(),
@@ -122,6 +127,7 @@ impl Shared {
         if !self.pool.is_in_the_way(lun, &work) {
             if let Work::Read(range) = work
                 && from_store
+                && self.one_session
                 && disk.is_sent_from(range)
             {
                 let moved = Moved { read: range.length, written: 0 };
