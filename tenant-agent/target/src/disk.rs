@@ -325,6 +325,75 @@ mod tests {
         }
     }
 
+    /// A store whose flush fails once, as a file's does after a write-back that failed.
+    #[derive(Default)]
+    struct FailsOnce(AtomicBool);
+
+    impl BlockDevice for FailsOnce {
+        fn size(&self) -> u64 {
+            4096
+        }
+
+        fn has_volatile_cache(&self) -> bool {
+            true
+        }
+
+        fn read(&self, _: u64, _: &mut [u8]) -> Result<(), BlockError> {
+            Ok(())
+        }
+
+        fn write(&self, _: u64, _: &[u8]) -> Result<(), BlockError> {
+            Ok(())
+        }
+
+        fn read_now(&self, _: u64, _: &mut [u8]) -> Option<Result<(), BlockError>> {
+            None
+        }
+
+        fn write_now(&self, _: u64, _: &[u8]) -> Option<Result<(), BlockError>> {
+            None
+        }
+
+        fn flush(&self) -> Result<(), BlockError> {
+            if self.0.swap(true, Ordering::SeqCst) {
+                return Ok(());
+            }
+            let source = std::io::ErrorKind::Other.into();
+            Err(BlockError::Io { operation: Operation::Flush, offset: 0, source })
+        }
+
+        fn uncache(&self, _: u64, _: u64) -> Result<(), BlockError> {
+            Ok(())
+        }
+
+        fn prefetch(&self, _: u64, _: u64) {}
+
+        fn discard(&self, _: u64, _: u64) -> Result<(), BlockError> {
+            Ok(())
+        }
+
+        fn write_zeroes(&self, _: u64, _: u64) -> Result<(), BlockError> {
+            Ok(())
+        }
+
+        fn extent(&self, _: u64) -> Result<Extent, BlockError> {
+            Ok(Extent { length: 1, allocated: true })
+        }
+    }
+
+    #[test]
+    fn a_durable_write_that_hears_of_a_failed_flush_does_not_keep_it_from_the_next_flush() {
+        let disk = Disk::over(Box::new(FailsOnce::default()));
+        let done = |work: Work| disk.execute(work, Vec::new(), &mut Moved::default()).0 == Outcome::Done;
+        let write = |durable| Work::Write { offset: 0, data: vec![7; 512], durable };
+        let range = Range { offset: 512, length: 512 };
+        assert!(done(write(false)));
+        assert!(!done(Work::Zero { range, unmap: true, durable: true }), "the first to hear of it");
+        assert!(done(write(true)), "it began later, and is there");
+        assert!(!done(Work::Flush), "what was cached before may be gone");
+        assert!(done(Work::Flush), "that was told");
+    }
+
     fn work() -> Vec<Work> {
         let range = Range { offset: 0, length: 512 };
         vec![

@@ -130,3 +130,33 @@ fn write_same_unmap_and_verify_do_what_they_say() {
     assert_eq!(pair.command(5, 0, &ten(0x42, 0, 40), 0x20, 40, &list)[0].sense(), (5, 0x2100));
     assert_eq!(pair.disk[1536], 3);
 }
+
+#[test]
+fn data_that_are_here_and_not_written_count_as_promised() {
+    const MIB: u32 = 1024 * 1024;
+    let mut pair = Pair::ready(&["ImmediateData=No", "MaxBurstLength=1048576"]);
+    pair.slow = true;
+    let most = (bmi_iscsi::SOLICITED_BYTES / u64::from(MIB)) as u32;
+    // A store that stands still: whatever is asked for comes.
+    for itt in 0..most {
+        let r2t = pair.command(itt, 0, &ten(0x2a, 0, 2048), 0x20, MIB, &[]).remove(0);
+        for at in (0..MIB).step_by(64 * 1024) {
+            let last = at + 64 * 1024 == MIB;
+            pair.data_out(itt, r2t.word(20), at / (64 * 1024), at, last, &[7; 64 * 1024]);
+        }
+    }
+    assert_eq!(pair.held.len(), most as usize);
+    assert!(pair.command(most, 0, &ten(0x2a, 0, 2048), 0x20, MIB, &[]).is_empty(), "no more is asked for");
+    // Not for one that is aborted either, as long as its data are held.
+    let mut abort = [0; 48];
+    abort[..2].copy_from_slice(&[0x42, 0x81]);
+    abort[16..20].copy_from_slice(&99_u32.to_be_bytes());
+    abort[24..28].copy_from_slice(&pair.cmd_sn.to_be_bytes());
+    pair.send(&abort, &[]);
+    assert!(pair.answers.is_empty());
+    let (task, _) = pair.held.remove(0);
+    pair.target.complete(task, bmi_iscsi::Outcome::Done);
+    pair.drive();
+    let answers: Vec<u8> = pair.answers.drain(..).map(|answer| answer.opcode()).collect();
+    assert!(answers.contains(&0x31) && answers.contains(&0x22), "{answers:x?}");
+}

@@ -151,8 +151,12 @@ impl Initiator {
 
     /// LOGICAL UNIT RESET, immediate (RFC 7143 section 11.5).
     fn reset(&mut self) {
+        self.manage(0x85);
+    }
+
+    fn manage(&mut self, function: u8) {
         let mut pdu = [0; 48];
-        pdu[..2].copy_from_slice(&[0x42, 0x85]);
+        pdu[..2].copy_from_slice(&[0x42, function]);
         pdu[19] = 8;
         pdu[20..24].fill(0xff);
         pdu[24..28].copy_from_slice(&self.command.to_be_bytes());
@@ -338,4 +342,23 @@ fn b4_what_comes_while_a_store_stands_still_is_told_to_come_again() {
         initiator.read();
         assert_eq!(initiator.answer().unwrap()[0], DATA_IN);
     }
+}
+
+#[test]
+fn a_cold_reset_that_had_to_wait_closes_at_once_when_it_is_answered() {
+    let (address, gate, _) = target("one");
+    let mut node = Initiator::log_in(address, 1);
+    gate.set(true);
+    node.write(1);
+    // TARGET COLD RESET ends the connection after its answer.
+    node.manage(0x87);
+    node.waits();
+    gate.set(false);
+    assert_eq!(node.answer().unwrap()[0], MANAGED);
+    node.stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    assert_eq!(
+        node.stream.read(&mut [0; 1]).unwrap(),
+        0,
+        "closed, without another event that wakes the loop"
+    );
 }
