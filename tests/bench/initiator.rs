@@ -6,7 +6,7 @@
 //!
 //! Deliberately absent: recovery. What is not as expected ends the run.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,8 @@ pub(crate) struct Initiator {
     buffer: Vec<u8>,
     incoming: Incoming,
     out: Vec<u8>,
+    /// Blocks but for their stamps.
+    data: Vec<u8>,
     /// What the target agreed to.
     immediate: usize,
     send_segment: usize,
@@ -131,6 +133,7 @@ impl Initiator {
             buffer: vec![0; BUFFER],
             incoming: Incoming::default(),
             out: Vec::new(),
+            data: vec![0x5a; SEGMENT],
             immediate: 0,
             send_segment: 8192,
             max_burst: 262_144,
@@ -194,9 +197,19 @@ impl Initiator {
         self.end_data(start);
     }
 
-    /// Queues a PDU that carries stamped blocks.
+    /// Queues a PDU that carries stamped blocks; one with many is sent from where they are stamped, at once.
     fn push_blocks(&mut self, header: &mut [u8; HEADER], first: u64, bytes: usize) {
         self.push_header(header, bytes);
+        if bytes > SMALL {
+            let data = &mut self.data[..bytes];
+            stamp_all(data, first);
+            send(&self.stream, &[&self.out, data]);
+            self.out.clear();
+            if self.digests == Digests::Both {
+                self.out.extend_from_slice(&crc32c::crc32c(data).to_le_bytes());
+            }
+            return;
+        }
         let start = self.out.len();
         self.out.resize(start + bytes, 0x5a);
         stamp_all(&mut self.out[start..], first);
@@ -218,16 +231,8 @@ impl Initiator {
         }
     }
 
-    /// The stream does not wait while a load is run, so writing may have to be tried again.
     fn flush(&mut self) {
-        let mut left = &self.out[..];
-        while !left.is_empty() {
-            match self.stream.write(left) {
-                Ok(count) => left = &left[count..],
-                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
-                Err(error) => panic!("{error}"),
-            }
-        }
+        send(&self.stream, &[&self.out]);
         self.out.clear();
     }
 
@@ -461,6 +466,20 @@ impl Incoming {
         self.trailer.clear();
         (self.data, self.crc) = (0, 0);
         (used, Some(arrived))
+    }
+}
+
+/// Sends all of it. The stream does not wait while a load is run, so writing may have to be tried again.
+fn send(mut stream: &TcpStream, pieces: &[&[u8]]) {
+    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut left = &mut slices[..];
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match stream.write_vectored(left) {
+            Ok(count) => IoSlice::advance_slices(&mut left, count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 

@@ -213,9 +213,9 @@ pub(crate) fn run_all(effort: Effort, only: Option<&str>) -> Vec<Figure> {
         figures.push(figure);
     };
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
-    for (medium, parent) in [("tmpfs", "/dev/shm"), ("disk", "/var/tmp")] {
-        let folder = Scratch::new(parent);
-        let both = Both::start(&folder.0);
+    for medium in ["tmpfs", "disk"] {
+        let folder = if medium == "tmpfs" { Scratch::new("/dev/shm") } else { Scratch::on_xfs("/var/tmp") };
+        let both = Both::start(&folder.place());
         if medium == "tmpfs" && wanted("idle") {
             idle(&both).into_iter().for_each(&mut add);
         }
@@ -370,10 +370,33 @@ impl Scratch {
         fs::create_dir(&path).unwrap();
         Self(path)
     }
+
+    /// On the file system of the local store, whatever the machine's disk has.
+    fn on_xfs(parent: &str) -> Self {
+        let scratch = Self::new(parent);
+        let image = scratch.0.join("image");
+        File::create(&image).unwrap().set_len(DISK * (TARGETS as u64 + 2)).unwrap();
+        let (image, place) = (image.display().to_string(), scratch.0.join("mounted"));
+        fs::create_dir(&place).unwrap();
+        run("mkfs.xfs", &["-q", &image]);
+        run("mount", &["-o", "loop", &image, &place.display().to_string()]);
+        scratch
+    }
+
+    /// Where to put files.
+    fn place(&self) -> PathBuf {
+        let mounted = self.0.join("mounted");
+        if mounted.exists() { mounted } else { self.0.clone() }
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        let mounted = self.0.join("mounted");
+        if mounted.exists() && !output("umount", &[&mounted.display().to_string()]).status.success() {
+            eprintln!("{} is left: it cannot be unmounted", mounted.display());
+            return;
+        }
         fs::remove_dir_all(&self.0).ok();
     }
 }

@@ -21,6 +21,11 @@ pub trait BlockDevice: Send + Sync {
     /// Whether a completed write may be lost at a power cut until [`BlockDevice::flush`].
     fn has_volatile_cache(&self) -> bool;
 
+    /// Whether a write goes to memory first, and seldom has to be waited for even if that cannot be known beforehand.
+    fn writes_to_memory(&self) -> bool {
+        false
+    }
+
     /// Fills `buffer` from `offset`.
     ///
     /// # Errors

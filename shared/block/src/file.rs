@@ -174,6 +174,10 @@ impl BlockDevice for File {
         true
     }
 
+    fn writes_to_memory(&self) -> bool {
+        self.direct.is_none()
+    }
+
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
         check(Operation::Read, self.size, offset, buffer.len() as u64)?;
         let read = match self.direct {

@@ -141,6 +141,11 @@ impl Disk {
         self.stable.flush(Flush::All, self.stable.mark(), || self.device.flush())
     }
 
+    /// Whether work seldom has to be waited for, so that a thread of its own is not worth it.
+    pub fn is_light(&self, work: &Work) -> bool {
+        matches!(work, Work::Write { durable: false, .. }) && self.device.writes_to_memory()
+    }
+
     /// Whether a read is better sent from the store itself than copied.
     pub fn is_sent_from(&self, range: Range) -> bool {
         range.length >= SENT_FROM_STORE && self.resident(range).is_some()

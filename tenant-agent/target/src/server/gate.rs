@@ -61,6 +61,10 @@ impl BlockDevice for Gated {
         true
     }
 
+    fn writes_to_memory(&self) -> bool {
+        true
+    }
+
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
         self.0.pass();
         let at = usize::try_from(offset).unwrap();

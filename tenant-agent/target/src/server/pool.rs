@@ -48,6 +48,7 @@ struct Claim {
     task: TaskId,
     since: Instant,
     footprint: Footprint,
+    light: bool,
 }
 
 impl Claim {
@@ -86,8 +87,29 @@ struct Crew {
 #[derive(Default)]
 struct Jobs {
     queue: VecDeque<Job>,
+    /// Work that seldom has to be waited for: one thread does it, one after another. To wake one for each would take
+    /// longer than the work.
+    light: VecDeque<Job>,
+    light_runs: bool,
     threads: usize,
     idle: usize,
+}
+
+impl Jobs {
+    /// How many threads could begin something.
+    fn wanted(&self) -> usize {
+        self.queue.len() + usize::from(!self.light_runs && !self.light.is_empty())
+    }
+
+    fn take(&mut self) -> Option<Job> {
+        if !self.light_runs
+            && let Some(job) = self.light.pop_front()
+        {
+            self.light_runs = true;
+            return Some(job);
+        }
+        self.queue.pop_front()
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -144,8 +166,8 @@ impl Pool {
 
     /// Takes work on.
     pub fn submit(&mut self, peer: u64, task: TaskId, disk: &Arc<Disk>, work: Work, buffer: Vec<u8>) {
-        let (lun, footprint) = (disk.unit.number, Footprint::of(&work));
-        let claim = Claim { lun, peer, task, since: Instant::now(), footprint };
+        let (lun, footprint, light) = (disk.unit.number, Footprint::of(&work), disk.is_light(&work));
+        let claim = Claim { lun, peer, task, since: Instant::now(), footprint, light };
         let job = Job { claim, disk: Arc::clone(disk), work, buffer };
         if self.claims().any(|other| claim.waits_for(other)) {
             self.waiting.push_back(job);
@@ -198,15 +220,23 @@ impl Crew {
     /// Gives the job back when no thread can be had.
     fn take_on(self: &Arc<Self>, job: Job) -> Option<Job> {
         let mut jobs = lock(&self.jobs);
-        jobs.queue.push_back(job);
-        if jobs.idle < jobs.queue.len() && jobs.threads < THREADS {
+        let light = job.claim.light;
+        if light {
+            jobs.light.push_back(job);
+        } else {
+            jobs.queue.push_back(job);
+        }
+        if light && jobs.light_runs {
+            return None;
+        }
+        if jobs.idle < jobs.wanted() && jobs.threads < THREADS {
             let crew = Arc::clone(self);
             let thread = thread::Builder::new().name("disk".to_owned()).stack_size(STACK);
             match thread.spawn(move || crew.serve()) {
                 Ok(_) => jobs.threads += 1,
                 Err(error) if jobs.threads == 0 => {
                     tracing::warn!(%error, "no thread for the disk's work; it is done inline");
-                    return jobs.queue.pop_back();
+                    return if light { jobs.light.pop_back() } else { jobs.queue.pop_back() };
                 }
                 Err(_) => {}
             }
@@ -219,21 +249,25 @@ impl Crew {
     /// What a thread does.
     fn serve(&self) {
         while let Some(job) = self.next() {
+            let light = job.claim.light;
             self.done(work_on(job));
+            if light {
+                lock(&self.jobs).light_runs = false;
+            }
         }
     }
 
     /// Nothing when there was none for a while: the thread is not counted any more then.
     fn next(&self) -> Option<Job> {
         let mut jobs = lock(&self.jobs);
-        if jobs.queue.is_empty() {
+        if jobs.wanted() == 0 {
             jobs.idle += 1;
-            let nothing = |jobs: &mut Jobs| jobs.queue.is_empty();
+            let nothing = |jobs: &mut Jobs| jobs.wanted() == 0;
             let waited = self.more.wait_timeout_while(jobs, IDLE, nothing);
             jobs = waited.unwrap_or_else(PoisonError::into_inner).0;
             jobs.idle -= 1;
         }
-        let job = jobs.queue.pop_front();
+        let job = jobs.take();
         if job.is_none() {
             jobs.threads -= 1;
         }
@@ -315,6 +349,21 @@ mod tests {
         assert_eq!(tasks, (0..40).collect::<Vec<_>>());
         assert_eq!(pool.waits_since(0), None);
         assert!(oldest.elapsed() > Duration::ZERO);
+    }
+
+    #[test]
+    fn what_seldom_waits_has_one_thread_and_takes_none_from_what_does() {
+        let (mut pool, disk, gate) = held();
+        for task in 0..20 {
+            let work = if task < 10 { write(task, 1) } else { read(100 + task) };
+            pool.submit(1, TaskId(task), &disk, work, vec![0; 512]);
+        }
+        gate.holds(THREADS);
+        let jobs = lock(&pool.crew.jobs);
+        assert_eq!((jobs.light.len(), jobs.queue.len()), (9, 10 - (THREADS - 1)));
+        drop(jobs);
+        gate.set(false);
+        assert_eq!(all(&mut pool).len(), 20);
     }
 
     #[test]
