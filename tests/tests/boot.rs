@@ -201,7 +201,8 @@ fn b1_bios_pxe_boots_to_login() {
     assert_eq!(boot.instance["target_state"], "listening");
     assert!(boot.instance["traffic"]["read"].as_u64().unwrap() > 0, "{}", boot.instance);
     let [reads, writes] = boot.requests;
-    assert!(reads > 100.0 && writes > 0.0, "/metrics tells of {reads} reads and {writes} writes");
+    // Of the last session only: that of the running system, which may be young.
+    assert!(reads > 0.0 && writes > 0.0, "/metrics tells of {reads} reads and {writes} writes");
 }
 
 #[test]
