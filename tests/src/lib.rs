@@ -30,6 +30,7 @@
     reason = "a harness ends a test by panicking, and prints the logs of what it started"
 )]
 
+mod agent;
 mod api;
 mod cli;
 mod client;

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by panicking")]
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use bmi_tests::{Deployment, STORE_SMALL, until};
@@ -55,16 +53,7 @@ fn metrics_tell_of_the_control_plane_the_agent_and_each_target() {
 /// Says what an agent would.
 fn tell(deployment: &Deployment, events: &[Value]) {
     let body = json!({"events": events}).to_string();
-    let mut stream = UnixStream::connect(deployment.data.join("control-plane/agent.sock")).unwrap();
-    let length = body.len();
-    write!(
-        stream,
-        "POST /agent/v1/networks/provisioning/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = deployment.agent_post("provisioning", "events", &body);
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
 }
 

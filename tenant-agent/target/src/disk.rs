@@ -279,10 +279,10 @@ mod tests {
     use super::*;
     use crate::steps::PIECE;
 
-    /// A store that fails everything in one way.
-    struct Failing(fn(Operation) -> BlockError);
+    /// A store that holds nothing and answers as it is told.
+    struct Scripted<F>(F);
 
-    impl BlockDevice for Failing {
+    impl<F: Fn(Operation) -> Result<(), BlockError> + Send + Sync> BlockDevice for Scripted<F> {
         fn size(&self) -> u64 {
             1024
         }
@@ -292,11 +292,11 @@ mod tests {
         }
 
         fn read(&self, _: u64, _: &mut [u8]) -> Result<(), BlockError> {
-            Err((self.0)(Operation::Read))
+            (self.0)(Operation::Read)
         }
 
         fn write(&self, _: u64, _: &[u8]) -> Result<(), BlockError> {
-            Err((self.0)(Operation::Write))
+            (self.0)(Operation::Write)
         }
 
         fn read_now(&self, _: u64, _: &mut [u8]) -> Option<Result<(), BlockError>> {
@@ -308,87 +308,39 @@ mod tests {
         }
 
         fn flush(&self) -> Result<(), BlockError> {
-            Err((self.0)(Operation::Flush))
+            (self.0)(Operation::Flush)
         }
 
         fn uncache(&self, _: u64, _: u64) -> Result<(), BlockError> {
-            Err((self.0)(Operation::Read))
+            (self.0)(Operation::Read)
         }
 
         fn prefetch(&self, _: u64, _: u64) {}
 
         fn discard(&self, _: u64, _: u64) -> Result<(), BlockError> {
-            Err((self.0)(Operation::Discard))
+            (self.0)(Operation::Discard)
         }
 
         fn write_zeroes(&self, _: u64, _: u64) -> Result<(), BlockError> {
-            Err((self.0)(Operation::WriteZeroes))
+            (self.0)(Operation::WriteZeroes)
         }
 
         fn extent(&self, _: u64) -> Result<Extent, BlockError> {
-            Err((self.0)(Operation::Extent))
-        }
-    }
-
-    /// A store whose flush fails once, as a file's does after a write-back that failed.
-    #[derive(Default)]
-    struct FailsOnce(AtomicBool);
-
-    impl BlockDevice for FailsOnce {
-        fn size(&self) -> u64 {
-            4096
-        }
-
-        fn has_volatile_cache(&self) -> bool {
-            true
-        }
-
-        fn read(&self, _: u64, _: &mut [u8]) -> Result<(), BlockError> {
-            Ok(())
-        }
-
-        fn write(&self, _: u64, _: &[u8]) -> Result<(), BlockError> {
-            Ok(())
-        }
-
-        fn read_now(&self, _: u64, _: &mut [u8]) -> Option<Result<(), BlockError>> {
-            None
-        }
-
-        fn write_now(&self, _: u64, _: &[u8]) -> Option<Result<(), BlockError>> {
-            None
-        }
-
-        fn flush(&self) -> Result<(), BlockError> {
-            if self.0.swap(true, Ordering::SeqCst) {
-                return Ok(());
-            }
-            let source = std::io::ErrorKind::Other.into();
-            Err(BlockError::Io { operation: Operation::Flush, offset: 0, source })
-        }
-
-        fn uncache(&self, _: u64, _: u64) -> Result<(), BlockError> {
-            Ok(())
-        }
-
-        fn prefetch(&self, _: u64, _: u64) {}
-
-        fn discard(&self, _: u64, _: u64) -> Result<(), BlockError> {
-            Ok(())
-        }
-
-        fn write_zeroes(&self, _: u64, _: u64) -> Result<(), BlockError> {
-            Ok(())
-        }
-
-        fn extent(&self, _: u64) -> Result<Extent, BlockError> {
-            Ok(Extent { length: 1, allocated: true })
+            (self.0)(Operation::Extent).map(|()| Extent { length: 1, allocated: true })
         }
     }
 
     #[test]
     fn a_durable_write_that_hears_of_a_failed_flush_does_not_keep_it_from_the_next_flush() {
-        let disk = Disk::over(Box::new(FailsOnce::default()));
+        // A flush fails once, as a file's does after a write-back that failed.
+        let failed = AtomicBool::new(false);
+        let disk = Disk::over(Box::new(Scripted(move |operation| {
+            if operation != Operation::Flush || failed.swap(true, Ordering::SeqCst) {
+                return Ok(());
+            }
+            let source = std::io::ErrorKind::Other.into();
+            Err(BlockError::Io { operation, offset: 0, source })
+        })));
         let done = |work: Work| disk.execute(work, Vec::new(), &mut Moved::default()).0 == Outcome::Done;
         let write = |durable| Work::Write { offset: 0, data: vec![7; 512], durable };
         let range = Range { offset: 512, length: 512 };
@@ -413,9 +365,7 @@ mod tests {
     }
 
     fn disk(fault: fn(Operation) -> BlockError) -> Disk {
-        let mut disk = Disk::open_local(&"0=memory:1K".parse().unwrap(), 512).unwrap();
-        disk.device = Box::new(Failing(fault));
-        disk
+        Disk::over(Box::new(Scripted(move |operation| Err(fault(operation)))))
     }
 
     #[test]

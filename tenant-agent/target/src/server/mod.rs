@@ -177,8 +177,6 @@ impl Server {
         self.shared.update_interests(&self.poller, REMOTES);
         for peer in &mut self.peers {
             peer.update_interest(&self.poller, PEERS);
-        }
-        for peer in &mut self.peers {
             peer.report(&self.shared, now, false);
         }
         self.shared.report_traffic(now);
