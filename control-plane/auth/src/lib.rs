@@ -1,13 +1,15 @@
-//! Who is calling, and how secrets are kept: tokens, the master key, sealing.
+//! Who is calling and what it may do; and how secrets are kept: tokens, the master key, sealing.
 //!
-//! Deliberately absent: what a caller may do (that is the authorizer's), HTTP, and the database.
+//! Deliberately absent: HTTP, and the database.
 
 mod caller;
 mod master_key;
+pub mod policy;
 mod secret_file;
 mod token;
 
-pub use caller::{Caller, Role};
+pub use caller::{Caller, Limits, Proof, Subject};
 pub use master_key::{MasterKey, SealError};
+pub use policy::{Action, Binding, Decision, Domain, Permission, Policy, Scope};
 pub use secret_file::SecretFileError;
 pub use token::LocalAdmin;

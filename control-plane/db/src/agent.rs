@@ -5,7 +5,7 @@ use diesel::prelude::*;
 
 use crate::key::Key;
 use crate::schema::agents;
-use crate::{AnyConnection, DbError};
+use crate::{DbError, SystemTx};
 
 /// One agent's report, as far as it concerns the agent itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ struct Row {
 
 /// Writes a report over the one before.
 pub fn report(
-    connection: &mut AnyConnection,
+    tx: &mut SystemTx<'_>,
     network: NetworkId,
     report: &Report,
     now: Timestamp,
@@ -48,20 +48,17 @@ pub fn report(
         last_seen: now.micros(),
     };
     let mine = agents::table.filter(agents::network_id.eq(row.network_id));
-    if diesel::update(mine).set(&row).execute(connection)? == 0 {
-        diesel::insert_into(agents::table).values(&row).execute(connection)?;
+    if diesel::update(mine).set(&row).execute(tx.sql())? == 0 {
+        diesel::insert_into(agents::table).values(&row).execute(tx.sql())?;
     }
     Ok(())
 }
 
 /// The generation the network's agent has carried out; nothing when no agent has ever reported.
-pub fn generation_observed(
-    connection: &mut AnyConnection,
-    network: NetworkId,
-) -> Result<Option<i64>, DbError> {
+pub fn generation_observed(tx: &mut SystemTx<'_>, network: NetworkId) -> Result<Option<i64>, DbError> {
     Ok(agents::table
         .filter(agents::network_id.eq(Key::from(network)))
         .select(agents::generation_observed)
-        .first(connection)
+        .first(tx.sql())
         .optional()?)
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use bmi_auth::Scope;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::sync::watch;
 
 use crate::DbError;
+use crate::scope::{SystemTx, Tx};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("../../migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("../../migrations/postgres");
@@ -88,25 +90,60 @@ impl Db {
         self.pool.get().map_err(|error| DbError::Unavailable(error.to_string()))
     }
 
-    /// Runs a transaction that only reads.
+    /// Runs a transaction that only reads, in a caller's scope.
     ///
     /// # Errors
     /// Those of the closure, and when no connection can be had.
-    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    pub async fn read<T, E, F>(&self, scope: Scope, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
-        F: FnOnce(&mut AnyConnection) -> Result<T, E> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        self.run(work, Begin::Reading).await
+        self.run(move |connection| work(&mut Tx::new(connection, scope)), Begin::Reading).await
     }
 
-    /// Runs a transaction that writes. SQLite has one writer at a time from the start of the transaction, so what
-    /// was read in it still holds when it is committed.
+    /// Runs a transaction that writes, in a caller's scope. There is one writer at a time from the start of the
+    /// transaction, so what was read in it still holds when it is committed.
     ///
     /// # Errors
     /// Those of the closure, after which nothing has changed, and when no connection can be had.
-    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    pub async fn write<T, E, F>(&self, scope: Scope, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.writing(move |connection| work(&mut Tx::new(connection, scope))).await
+    }
+
+    /// Runs a transaction that only reads, for no caller: workflows, the reconciler, agents' reports.
+    ///
+    /// # Errors
+    /// Those of the closure, and when no connection can be had.
+    pub async fn system_read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: FnOnce(&mut SystemTx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.run(move |connection| work(&mut SystemTx::new(connection)), Begin::Reading).await
+    }
+
+    /// Runs a transaction that writes, for no caller.
+    ///
+    /// # Errors
+    /// Those of the closure, after which nothing has changed, and when no connection can be had.
+    pub async fn system_write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: FnOnce(&mut SystemTx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.writing(move |connection| work(&mut SystemTx::new(connection))).await
+    }
+
+    async fn writing<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 
 use crate::key::Key;
 use crate::schema::{agents, images, instances, networks, nodes, operations, projects, sessions};
-use crate::{AnyConnection, DbError};
+use crate::{DbError, SystemTx};
 
 /// How many of something are in each state.
 pub type ByState = Vec<(String, i64)>;
@@ -71,7 +71,7 @@ pub struct Counts {
 }
 
 /// Counts everything.
-pub fn all(connection: &mut AnyConnection) -> Result<Counts, DbError> {
+pub fn all(tx: &mut SystemTx<'_>) -> Result<Counts, DbError> {
     type Reported = (i64, String, i64);
     let agents: Vec<(Key, i64, Option<Reported>)> = networks::table
         .left_join(agents::table.on(agents::network_id.eq(networks::id)))
@@ -80,7 +80,7 @@ pub fn all(connection: &mut AnyConnection) -> Result<Counts, DbError> {
             networks::generation,
             (agents::generation_observed, agents::netboot_state, agents::last_seen).nullable(),
         ))
-        .load(connection)?;
+        .load(tx.sql())?;
     type Target = (Key, Key, Key, String, i64, i64, Option<(i64, String)>);
     let targets: Vec<Target> = instances::table
         .left_join(sessions::table.on(sessions::instance_id.eq(instances::id)))
@@ -94,22 +94,19 @@ pub fn all(connection: &mut AnyConnection) -> Result<Counts, DbError> {
             instances::written_bytes,
             (sessions::began_at, sessions::statistics).nullable(),
         ))
-        .load(connection)?;
+        .load(tx.sql())?;
     Ok(Counts {
-        projects: projects::table.count().get_result(connection)?,
-        nodes: nodes::table.group_by(nodes::state).select((nodes::state, count_star())).load(connection)?,
-        images: images::table
-            .group_by(images::state)
-            .select((images::state, count_star()))
-            .load(connection)?,
+        projects: projects::table.count().get_result(tx.sql())?,
+        nodes: nodes::table.group_by(nodes::state).select((nodes::state, count_star())).load(tx.sql())?,
+        images: images::table.group_by(images::state).select((images::state, count_star())).load(tx.sql())?,
         instances: instances::table
             .group_by(instances::state)
             .select((instances::state, count_star()))
-            .load(connection)?,
+            .load(tx.sql())?,
         operations: operations::table
             .group_by((operations::kind, operations::state))
             .select((operations::kind, operations::state, count_star()))
-            .load(connection)?,
+            .load(tx.sql())?,
         agents: agents
             .into_iter()
             .map(|(network, generation, reported)| AgentCount {

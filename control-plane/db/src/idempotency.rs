@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::key::Key;
 use crate::schema::idempotency;
-use crate::{AnyConnection, DbError};
+use crate::{DbError, Tx};
 
 /// What makes two requests the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,21 +42,21 @@ pub enum Seen {
 
 /// Claims a request, or says what is known of it. Entries older than `forget` are removed first.
 pub fn begin(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
     scope: &Scope,
     body_sha256: &str,
     now: Timestamp,
     forget: Timestamp,
 ) -> Result<Seen, DbError> {
     diesel::delete(idempotency::table.filter(idempotency::created_at.lt(forget.micros())))
-        .execute(connection)?;
+        .execute(tx.sql())?;
     let known: Option<(String, Option<String>)> = idempotency::table
         .filter(idempotency::caller.eq(&scope.caller))
         .filter(idempotency::method.eq(&scope.method))
         .filter(idempotency::path.eq(&scope.path))
         .filter(idempotency::key.eq(&scope.key))
         .select((idempotency::body_sha256, idempotency::answer))
-        .first(connection)
+        .first(tx.sql())
         .optional()?;
     if let Some((body_sha256, answer)) = known {
         return Ok(match answer {
@@ -75,26 +75,26 @@ pub fn begin(
             idempotency::body_sha256.eq(body_sha256),
             idempotency::created_at.eq(now.micros()),
         ))
-        .execute(connection)?;
+        .execute(tx.sql())?;
     Ok(Seen::First(id))
 }
 
 /// Keeps an answer.
-pub fn finish(connection: &mut AnyConnection, id: Uuid, answer: &str) -> Result<(), DbError> {
+pub fn finish(tx: &mut Tx<'_>, id: Uuid, answer: &str) -> Result<(), DbError> {
     diesel::update(idempotency::table.filter(idempotency::id.eq(Key(id))))
         .set(idempotency::answer.eq(Some(answer)))
-        .execute(connection)?;
+        .execute(tx.sql())?;
     Ok(())
 }
 
 /// Forgets a request whose answer is not kept.
-pub fn forget(connection: &mut AnyConnection, id: Uuid) -> Result<(), DbError> {
-    diesel::delete(idempotency::table.filter(idempotency::id.eq(Key(id)))).execute(connection)?;
+pub fn forget(tx: &mut Tx<'_>, id: Uuid) -> Result<(), DbError> {
+    diesel::delete(idempotency::table.filter(idempotency::id.eq(Key(id)))).execute(tx.sql())?;
     Ok(())
 }
 
 /// Forgets requests that were running when the only server stopped.
-pub fn forget_running(connection: &mut AnyConnection) -> Result<(), DbError> {
-    diesel::delete(idempotency::table.filter(idempotency::answer.is_null())).execute(connection)?;
+pub fn forget_running(tx: &mut Tx<'_>) -> Result<(), DbError> {
+    diesel::delete(idempotency::table.filter(idempotency::answer.is_null())).execute(tx.sql())?;
     Ok(())
 }

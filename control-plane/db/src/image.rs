@@ -5,8 +5,9 @@ use bmi_types::{ByteSize, ImageFormat, ImageId, Name, ProjectId, Timestamp};
 use diesel::prelude::*;
 
 use crate::key::{After, Key, Reference, readable, signed, unsigned, word};
-use crate::schema::images;
-use crate::{AnyConnection, DbError};
+use crate::schema::{image_shares, images};
+use crate::scope::InProject;
+use crate::{DbError, Tx};
 
 #[derive(Queryable, Insertable)]
 #[diesel(table_name = images)]
@@ -14,7 +15,6 @@ struct Row {
     id: Key,
     project_id: Key,
     name: String,
-    visibility: String,
     state: String,
     virtual_size: i64,
     sha256: Option<String>,
@@ -24,6 +24,10 @@ struct Row {
     version: i64,
     format: String,
     file_size: i64,
+    visibility: String,
+    used_bytes: i64,
+    upload_holder: Option<String>,
+    upload_until: i64,
 }
 
 impl Row {
@@ -70,12 +74,11 @@ pub struct Beginning {
 }
 
 /// Writes a new image.
-pub fn insert(connection: &mut AnyConnection, new: &Beginning, now: Timestamp) -> Result<Image, DbError> {
+pub fn insert(tx: &mut Tx<'_>, new: &Beginning, now: Timestamp) -> Result<Image, DbError> {
     let row = Row {
         id: new.id.into(),
         project_id: new.project.into(),
         name: new.name.to_string(),
-        visibility: Visibility::Private.to_string(),
         state: new.state.to_string(),
         virtual_size: signed(new.virtual_size.bytes()),
         sha256: None,
@@ -85,35 +88,35 @@ pub fn insert(connection: &mut AnyConnection, new: &Beginning, now: Timestamp) -
         version: 1,
         format: new.format.to_string(),
         file_size: signed(new.file_size.bytes()),
+        visibility: Visibility::Private.to_string(),
+        used_bytes: 0,
+        upload_holder: None,
+        upload_until: 0,
     };
-    diesel::insert_into(images::table).values(&row).execute(connection)?;
+    diesel::insert_into(images::table).values(&row).execute(tx.sql())?;
     row.read()
 }
 
 /// Finds one image of a project.
-pub fn find(
-    connection: &mut AnyConnection,
-    project: ProjectId,
-    reference: &Reference,
-) -> Result<Option<Image>, DbError> {
-    let query = images::table.filter(images::project_id.eq(Key::from(project)));
+pub fn find(tx: &mut Tx<'_>, project: InProject, reference: &Reference) -> Result<Option<Image>, DbError> {
+    let query = images::table.filter(images::project_id.eq(project.key()));
     let row: Option<Row> = match reference {
-        Reference::Id(id) => query.filter(images::id.eq(Key(*id))).first(connection).optional()?,
-        Reference::Name(name) => query.filter(images::name.eq(name.as_str())).first(connection).optional()?,
+        Reference::Id(id) => query.filter(images::id.eq(Key(*id))).first(tx.sql()).optional()?,
+        Reference::Name(name) => query.filter(images::name.eq(name.as_str())).first(tx.sql()).optional()?,
     };
     row.map(Row::read).transpose()
 }
 
 /// The image an operation works on, and the file it imports.
 pub fn of_operation(
-    connection: &mut AnyConnection,
-    project: ProjectId,
+    tx: &mut Tx<'_>,
+    project: InProject,
     id: ImageId,
 ) -> Result<Option<(Image, Option<String>)>, DbError> {
     let row: Option<Row> = images::table
-        .filter(images::project_id.eq(Key::from(project)))
+        .filter(images::project_id.eq(project.key()))
         .filter(images::id.eq(Key::from(id)))
-        .first(connection)
+        .first(tx.sql())
         .optional()?;
     row.map(|row| {
         let file = row.import_file.clone();
@@ -122,70 +125,117 @@ pub fn of_operation(
     .transpose()
 }
 
-/// One page of a project's images.
-pub fn list(connection: &mut AnyConnection, project: ProjectId, after: After) -> Result<Vec<Image>, DbError> {
+/// What a project may clone: its own images, those shared with it, and public ones.
+macro_rules! usable {
+    ($project:expr) => {
+        images::project_id.eq($project.key()).or(images::visibility.eq(Visibility::Public.as_str())).or(
+            images::id.eq_any(
+                image_shares::table
+                    .filter(image_shares::project_id.eq($project.key()))
+                    .select(image_shares::image_id),
+            ),
+        )
+    };
+}
+
+/// The images that a project may clone by a reference: its own one of that name, or all that others share under it.
+pub fn usable(tx: &mut Tx<'_>, project: InProject, reference: &Reference) -> Result<Vec<Image>, DbError> {
+    let query = images::table.filter(usable!(project)).order(images::id.asc()).limit(100);
+    let rows: Vec<Row> = match reference {
+        Reference::Id(id) => query.filter(images::id.eq(Key(*id))).load(tx.sql())?,
+        Reference::Name(name) => query.filter(images::name.eq(name.as_str())).load(tx.sql())?,
+    };
+    let found = rows.into_iter().map(Row::read).collect::<Result<Vec<Image>, DbError>>()?;
+    let own = found.iter().find(|image| image.project == project.id()).cloned();
+    Ok(own.map_or(found, |own| vec![own]))
+}
+
+/// One page of the images that a project may clone.
+pub fn list_usable(tx: &mut Tx<'_>, project: InProject, after: After) -> Result<Vec<Image>, DbError> {
     let rows: Vec<Row> = images::table
-        .filter(images::project_id.eq(Key::from(project)))
+        .filter(usable!(project))
         .filter(images::id.gt(Key(after.id)))
         .order(images::id.asc())
         .limit(after.limit)
-        .load(connection)?;
+        .load(tx.sql())?;
+    rows.into_iter().map(Row::read).collect()
+}
+
+/// One page of a project's own images.
+pub fn list(tx: &mut Tx<'_>, project: InProject, after: After) -> Result<Vec<Image>, DbError> {
+    let rows: Vec<Row> = images::table
+        .filter(images::project_id.eq(project.key()))
+        .filter(images::id.gt(Key(after.id)))
+        .order(images::id.asc())
+        .limit(after.limit)
+        .load(tx.sql())?;
     rows.into_iter().map(Row::read).collect()
 }
 
 /// Moves an upload on; answers false when another one moved it in between, or the image is not open any more.
 pub fn upload_advance(
-    connection: &mut AnyConnection,
-    image: &Image,
+    tx: &mut Tx<'_>,
+    project: InProject,
+    id: ImageId,
     from: ByteSize,
     to: ByteSize,
 ) -> Result<bool, DbError> {
     let changed = diesel::update(
         images::table
-            .filter(images::id.eq(Key::from(image.id)))
+            .filter(images::id.eq(Key::from(id)))
+            .filter(images::project_id.eq(project.key()))
             .filter(images::state.eq(ImageState::Open.as_str()))
             .filter(images::upload_offset.eq(signed(from.bytes()))),
     )
     .set((images::upload_offset.eq(signed(to.bytes())), images::version.eq(images::version + 1)))
-    .execute(connection)?;
+    .execute(tx.sql())?;
     Ok(changed == 1)
 }
 
 /// Moves an image from one state to another; answers false when it was not in that state.
 pub fn state_change(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
+    project: InProject,
     id: ImageId,
     from: ImageState,
     to: ImageState,
 ) -> Result<bool, DbError> {
     let changed = diesel::update(
-        images::table.filter(images::id.eq(Key::from(id))).filter(images::state.eq(from.as_str())),
+        images::table
+            .filter(images::id.eq(Key::from(id)))
+            .filter(images::project_id.eq(project.key()))
+            .filter(images::state.eq(from.as_str())),
     )
     .set((images::state.eq(to.as_str()), images::version.eq(images::version + 1)))
-    .execute(connection)?;
+    .execute(tx.sql())?;
     Ok(changed == 1)
 }
 
 /// Writes what sealing found out, and that the image is sealed.
 pub fn sealed(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
+    project: InProject,
     id: ImageId,
     size: ByteSize,
     sha256: &str,
 ) -> Result<(), DbError> {
-    diesel::update(images::table.filter(images::id.eq(Key::from(id))))
+    let mine =
+        images::table.filter(images::id.eq(Key::from(id))).filter(images::project_id.eq(project.key()));
+    diesel::update(mine)
         .set((
             images::state.eq(ImageState::Sealed.as_str()),
             images::virtual_size.eq(signed(size.bytes())),
             images::sha256.eq(Some(sha256)),
             images::version.eq(images::version + 1),
         ))
-        .execute(connection)?;
+        .execute(tx.sql())?;
     Ok(())
 }
 
 /// Removes an image.
-pub fn delete(connection: &mut AnyConnection, id: ImageId) -> Result<(), DbError> {
-    diesel::delete(images::table.filter(images::id.eq(Key::from(id)))).execute(connection)?;
+pub fn delete(tx: &mut Tx<'_>, project: InProject, id: ImageId) -> Result<(), DbError> {
+    let mine =
+        images::table.filter(images::id.eq(Key::from(id))).filter(images::project_id.eq(project.key()));
+    diesel::delete(mine).execute(tx.sql())?;
     Ok(())
 }

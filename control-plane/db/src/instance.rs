@@ -10,7 +10,8 @@ use diesel::prelude::*;
 
 use crate::key::{After, Key, Reference, readable, signed, unsigned, word};
 use crate::schema::{instances, nics, stages};
-use crate::{AnyConnection, DbError};
+use crate::scope::{InProject, SystemTx};
+use crate::{DbError, Tx};
 
 #[derive(Queryable, Insertable)]
 #[diesel(table_name = instances)]
@@ -39,6 +40,7 @@ struct Row {
     address_giver: String,
     address_seen: Option<i64>,
     boot_condition: Option<String>,
+    used_bytes: i64,
 }
 
 /// Who gives the node its address.
@@ -157,7 +159,7 @@ impl Row {
 }
 
 /// Writes a new instance.
-pub fn insert(connection: &mut AnyConnection, new: &Beginning, now: Timestamp) -> Result<Record, DbError> {
+pub fn insert(tx: &mut Tx<'_>, new: &Beginning, now: Timestamp) -> Result<Record, DbError> {
     let row = Row {
         id: new.id.into(),
         project_id: new.project.into(),
@@ -183,46 +185,39 @@ pub fn insert(connection: &mut AnyConnection, new: &Beginning, now: Timestamp) -
         address_giver: new.address_giver.as_str().to_owned(),
         address_seen: None,
         boot_condition: None,
+        used_bytes: 0,
     };
-    diesel::insert_into(instances::table).values(&row).execute(connection)?;
+    diesel::insert_into(instances::table).values(&row).execute(tx.sql())?;
     row.read()
 }
 
 /// Finds one instance of a project.
-pub fn find(
-    connection: &mut AnyConnection,
-    project: ProjectId,
-    reference: &Reference,
-) -> Result<Option<Record>, DbError> {
-    let query = instances::table.filter(instances::project_id.eq(Key::from(project)));
+pub fn find(tx: &mut Tx<'_>, project: InProject, reference: &Reference) -> Result<Option<Record>, DbError> {
+    let query = instances::table.filter(instances::project_id.eq(project.key()));
     let row: Option<Row> = match reference {
-        Reference::Id(id) => query.filter(instances::id.eq(Key(*id))).first(connection).optional()?,
+        Reference::Id(id) => query.filter(instances::id.eq(Key(*id))).first(tx.sql()).optional()?,
         Reference::Name(name) => {
-            query.filter(instances::name.eq(name.as_str())).first(connection).optional()?
+            query.filter(instances::name.eq(name.as_str())).first(tx.sql()).optional()?
         }
     };
     row.map(Row::read).transpose()
 }
 
 /// The instance an operation or a network's agent speaks of.
-pub fn by_id(connection: &mut AnyConnection, id: InstanceId) -> Result<Option<Record>, DbError> {
+pub fn by_id(tx: &mut SystemTx<'_>, id: InstanceId) -> Result<Option<Record>, DbError> {
     let row: Option<Row> =
-        instances::table.filter(instances::id.eq(Key::from(id))).first(connection).optional()?;
+        instances::table.filter(instances::id.eq(Key::from(id))).first(tx.sql()).optional()?;
     row.map(Row::read).transpose()
 }
 
 /// One page of a project's instances.
-pub fn list(
-    connection: &mut AnyConnection,
-    project: ProjectId,
-    after: After,
-) -> Result<Vec<Instance>, DbError> {
+pub fn list(tx: &mut Tx<'_>, project: InProject, after: After) -> Result<Vec<Instance>, DbError> {
     let rows: Vec<Row> = instances::table
-        .filter(instances::project_id.eq(Key::from(project)))
+        .filter(instances::project_id.eq(project.key()))
         .filter(instances::id.gt(Key(after.id)))
         .order(instances::id.asc())
         .limit(after.limit)
-        .load(connection)?;
+        .load(tx.sql())?;
     rows.into_iter().map(|row| row.read().map(|record| record.instance)).collect()
 }
 
@@ -240,99 +235,96 @@ pub enum Using {
 }
 
 /// At most 100 instances that use something, oldest first.
-pub fn using(connection: &mut AnyConnection, what: Using) -> Result<Vec<Instance>, DbError> {
+pub fn using(tx: &mut Tx<'_>, what: Using) -> Result<Vec<Instance>, DbError> {
     let query = instances::table.order(instances::id.asc()).limit(100);
     let rows: Vec<Row> = match what {
-        Using::Image(id) => query.filter(instances::image_id.eq(Key::from(id))).load(connection)?,
-        Using::Network(id) => query.filter(instances::network_id.eq(Key::from(id))).load(connection)?,
-        Using::Node(id) => query.filter(instances::node_id.eq(Key::from(id))).load(connection)?,
-        Using::Project(id) => query.filter(instances::project_id.eq(Key::from(id))).load(connection)?,
+        Using::Image(id) => query.filter(instances::image_id.eq(Key::from(id))).load(tx.sql())?,
+        Using::Network(id) => query.filter(instances::network_id.eq(Key::from(id))).load(tx.sql())?,
+        Using::Node(id) => query.filter(instances::node_id.eq(Key::from(id))).load(tx.sql())?,
+        Using::Project(id) => query.filter(instances::project_id.eq(Key::from(id))).load(tx.sql())?,
     };
     rows.into_iter().map(|row| row.read().map(|record| record.instance)).collect()
 }
 
 /// Every address in use on a network: nodes' and targets'.
-pub fn addresses(connection: &mut AnyConnection, network: NetworkId) -> Result<Vec<Ipv4Addr>, DbError> {
+pub fn addresses(tx: &mut Tx<'_>, network: NetworkId) -> Result<Vec<Ipv4Addr>, DbError> {
     let rows: Vec<(i64, i64)> = instances::table
         .filter(instances::network_id.eq(Key::from(network)))
         .select((instances::node_address, instances::target_address))
-        .load(connection)?;
+        .load(tx.sql())?;
     rows.into_iter()
         .flat_map(|(node, target)| [address("node_address", node), address("target_address", target)])
         .collect()
 }
 
 /// Every instance of a network whose target is desired, with its node's NICs.
-pub fn desired(
-    connection: &mut AnyConnection,
-    network: NetworkId,
-) -> Result<Vec<(Record, Vec<String>)>, DbError> {
+pub fn desired(tx: &mut SystemTx<'_>, network: NetworkId) -> Result<Vec<(Record, Vec<String>)>, DbError> {
     let rows: Vec<Row> = instances::table
         .filter(instances::network_id.eq(Key::from(network)))
         .filter(instances::published_generation.is_not_null())
         .filter(instances::withdrawn_generation.is_null())
         .order(instances::id.asc())
-        .load(connection)?;
+        .load(tx.sql())?;
     rows.into_iter()
         .map(|row| {
             let macs = nics::table
                 .filter(nics::node_id.eq(row.node_id))
                 .order(nics::position.asc())
                 .select(nics::mac)
-                .load(connection)?;
+                .load(tx.sql())?;
             Ok((row.read()?, macs))
         })
         .collect()
 }
 
 /// The instance on the node with a NIC, on one network.
-pub fn of_mac(
-    connection: &mut AnyConnection,
-    network: NetworkId,
-    mac: &str,
-) -> Result<Option<InstanceId>, DbError> {
+pub fn of_mac(tx: &mut SystemTx<'_>, network: NetworkId, mac: &str) -> Result<Option<InstanceId>, DbError> {
     let id: Option<Key> = instances::table
         .inner_join(nics::table.on(nics::node_id.eq(instances::node_id)))
         .filter(nics::mac.eq(mac))
         .filter(instances::network_id.eq(Key::from(network)))
         .select(instances::id)
-        .first(connection)
+        .first(tx.sql())
         .optional()?;
     Ok(id.map(Into::into))
 }
 
 /// Moves an instance from one of some states to another; answers false when it was in none of them.
 pub fn state_change(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
+    project: InProject,
     id: InstanceId,
     from: &[InstanceState],
     to: InstanceState,
 ) -> Result<bool, DbError> {
     let words: Vec<&str> = from.iter().map(|state| state.as_str()).collect();
     let changed = diesel::update(
-        instances::table.filter(instances::id.eq(Key::from(id))).filter(instances::state.eq_any(words)),
+        instances::table
+            .filter(instances::id.eq(Key::from(id)))
+            .filter(instances::project_id.eq(project.key()))
+            .filter(instances::state.eq_any(words)),
     )
     .set((instances::state.eq(to.as_str()), instances::version.eq(instances::version + 1)))
-    .execute(connection)?;
+    .execute(tx.sql())?;
     Ok(changed == 1)
 }
 
 /// Writes in which generation the target is desired, or no longer.
 pub fn publish(
-    connection: &mut AnyConnection,
+    tx: &mut SystemTx<'_>,
     id: InstanceId,
     published: Option<i64>,
     withdrawn: Option<i64>,
 ) -> Result<(), DbError> {
     diesel::update(instances::table.filter(instances::id.eq(Key::from(id))))
         .set((instances::published_generation.eq(published), instances::withdrawn_generation.eq(withdrawn)))
-        .execute(connection)?;
+        .execute(tx.sql())?;
     Ok(())
 }
 
 /// Writes what the agent says of one target.
 pub fn target_report(
-    connection: &mut AnyConnection,
+    tx: &mut SystemTx<'_>,
     network: NetworkId,
     id: InstanceId,
     state: TargetState,
@@ -344,13 +336,13 @@ pub fn target_report(
             .filter(instances::network_id.eq(Key::from(network))),
     )
     .set((instances::target_state.eq(state.as_str()), instances::target_reason.eq(reason)))
-    .execute(connection)?;
+    .execute(tx.sql())?;
     Ok(())
 }
 
 /// Writes that nothing exists of any target of a network except some.
 pub fn targets_absent_except(
-    connection: &mut AnyConnection,
+    tx: &mut SystemTx<'_>,
     network: NetworkId,
     except: &[InstanceId],
 ) -> Result<(), DbError> {
@@ -364,13 +356,13 @@ pub fn targets_absent_except(
         instances::target_state.eq(TargetState::Absent.as_str()),
         instances::target_reason.eq(None::<String>),
     ))
-    .execute(connection)?;
+    .execute(tx.sql())?;
     Ok(())
 }
 
 /// Writes from which address a node boots that another server gives it.
 pub fn address_seen(
-    connection: &mut AnyConnection,
+    tx: &mut SystemTx<'_>,
     network: NetworkId,
     id: InstanceId,
     address: Ipv4Addr,
@@ -381,13 +373,13 @@ pub fn address_seen(
             .filter(instances::network_id.eq(Key::from(network))),
     )
     .set(instances::address_seen.eq(i64::from(u32::from(address))))
-    .execute(connection)?;
+    .execute(tx.sql())?;
     Ok(())
 }
 
 /// Writes what is wrong with an instance's boot, or that nothing is.
 pub fn condition(
-    connection: &mut AnyConnection,
+    tx: &mut SystemTx<'_>,
     id: InstanceId,
     condition: Option<BootCondition>,
 ) -> Result<(), DbError> {
@@ -396,23 +388,23 @@ pub fn condition(
             instances::boot_condition.eq(condition.map(BootCondition::as_str)),
             instances::version.eq(instances::version + 1),
         ))
-        .execute(connection)?;
+        .execute(tx.sql())?;
     Ok(())
 }
 
 /// Instances whose boot is to be looked at: something happened to them since, or something is wrong.
-pub fn booting(connection: &mut AnyConnection, since: Timestamp) -> Result<Vec<InstanceId>, DbError> {
+pub fn booting(tx: &mut SystemTx<'_>, since: Timestamp) -> Result<Vec<InstanceId>, DbError> {
     let recent = stages::table.filter(stages::at.ge(since.micros())).select(stages::instance_id);
     let ids: Vec<Key> = instances::table
         .filter(instances::id.eq_any(recent).or(instances::boot_condition.is_not_null()))
         .select(instances::id)
-        .load(connection)?;
+        .load(tx.sql())?;
     Ok(ids.into_iter().map(Into::into).collect())
 }
 
 /// Writes a target's totals.
 pub fn traffic(
-    connection: &mut AnyConnection,
+    tx: &mut SystemTx<'_>,
     network: NetworkId,
     id: InstanceId,
     traffic: Traffic,
@@ -426,12 +418,12 @@ pub fn traffic(
         instances::read_bytes.eq(signed(traffic.read.bytes())),
         instances::written_bytes.eq(signed(traffic.written.bytes())),
     ))
-    .execute(connection)?;
+    .execute(tx.sql())?;
     Ok(())
 }
 
 /// Removes an instance.
-pub fn delete(connection: &mut AnyConnection, id: InstanceId) -> Result<(), DbError> {
-    diesel::delete(instances::table.filter(instances::id.eq(Key::from(id)))).execute(connection)?;
+pub fn delete(tx: &mut SystemTx<'_>, id: InstanceId) -> Result<(), DbError> {
+    diesel::delete(instances::table.filter(instances::id.eq(Key::from(id)))).execute(tx.sql())?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use crate::key::Key;
 use crate::operation::read_record;
 use crate::schema::{journal, operations};
-use crate::{AnyConnection, Db, DbError};
+use crate::{Db, DbError, SystemTx};
 
 /// A [`Journal`] in the tables `operations` and `journal`.
 #[derive(Clone)]
@@ -28,11 +28,11 @@ impl DbJournal {
 }
 
 /// Ends every lease: for the only server of a database, at its start. Whoever held one is fenced by the next claim.
-pub fn leases_end(connection: &mut AnyConnection) -> Result<(), DbError> {
+pub fn leases_end(tx: &mut SystemTx<'_>) -> Result<(), DbError> {
     let held = operations::table.filter(operations::lease_until.gt(0));
     diesel::update(held)
         .set((operations::lease_owner.eq(None::<String>), operations::lease_until.eq(0)))
-        .execute(connection)?;
+        .execute(tx.sql())?;
     Ok(())
 }
 
@@ -77,7 +77,7 @@ fn state_of(summary: Summary<'_>) -> OperationState {
 }
 
 fn claim_in(
-    connection: &mut AnyConnection,
+    tx: &mut SystemTx<'_>,
     owner: &str,
     now: Timestamp,
     until: Timestamp,
@@ -87,7 +87,7 @@ fn claim_in(
         .filter(operations::lease_until.le(now.micros()))
         .order(operations::due_at.asc())
         .select((operations::id, operations::kind, operations::epoch))
-        .first(connection)
+        .first(tx.sql())
         .optional()?;
     let Some((id, kind, epoch)) = due else { return Ok(None) };
     let claimed =
@@ -97,7 +97,7 @@ fn claim_in(
                 operations::lease_owner.eq(Some(owner)),
                 operations::lease_until.eq(until.micros()),
             ))
-            .execute(connection)?;
+            .execute(tx.sql())?;
     Ok((claimed == 1).then(|| Claim { operation: id.into(), kind, epoch: epoch + 1 }))
 }
 
@@ -113,12 +113,12 @@ impl Journal for DbJournal {
         // Looking is cheap and takes no write lock; only when something is due does the claim write.
         let due = self
             .db
-            .read(move |connection| -> Result<bool, DbError> {
+            .system_read(move |tx| -> Result<bool, DbError> {
                 let due: Option<Key> = operations::table
                     .filter(operations::due_at.le(now.micros()))
                     .filter(operations::lease_until.le(now.micros()))
                     .select(operations::id)
-                    .first(connection)
+                    .first(tx.sql())
                     .optional()?;
                 Ok(due.is_some())
             })
@@ -128,19 +128,19 @@ impl Journal for DbJournal {
             return Ok(None);
         }
         self.db
-            .write(move |connection| claim_in(connection, &owner, now, now.plus(lease)))
+            .system_write(move |tx| claim_in(tx, &owner, now, now.plus(lease)))
             .await
             .map_err(store("claim an operation"))
     }
 
     async fn records(&self, operation: OperationId) -> Result<Vec<Record>, JournalError> {
         self.db
-            .read(move |connection| -> Result<Vec<Record>, DbError> {
+            .system_read(move |tx| -> Result<Vec<Record>, DbError> {
                 let rows: Vec<(i64, String)> = journal::table
                     .filter(journal::operation_id.eq(Key::from(operation)))
                     .order(journal::position.asc())
                     .select((journal::at, journal::entry))
-                    .load(connection)?;
+                    .load(tx.sql())?;
                 rows.into_iter().map(|(at, entry)| read_record(at, &entry)).collect()
             })
             .await
@@ -160,7 +160,7 @@ impl Journal for DbJournal {
         let entry = serde_json::to_string(&record.entry)
             .map_err(|error| JournalError::Store { action: "write a journal entry", source: error.into() })?;
         self.db
-            .write(move |connection| -> Result<(), Fault> {
+            .system_write(move |tx| -> Result<(), Fault> {
                 let mine = operations::table
                     .filter(operations::id.eq(operation))
                     .filter(operations::epoch.eq(epoch));
@@ -171,14 +171,14 @@ impl Journal for DbJournal {
                         operations::lease_until.eq(at.plus(lease).micros()),
                         operations::updated_at.eq(at.micros()),
                     ))
-                    .execute(connection)?;
+                    .execute(tx.sql())?;
                 if written == 0 {
                     return Err(Fault::Fenced);
                 }
                 let position: i64 = journal::table
                     .filter(journal::operation_id.eq(operation))
                     .count()
-                    .get_result(connection)?;
+                    .get_result(tx.sql())?;
                 diesel::insert_into(journal::table)
                     .values((
                         journal::operation_id.eq(operation),
@@ -186,7 +186,7 @@ impl Journal for DbJournal {
                         journal::at.eq(at.micros()),
                         journal::entry.eq(entry),
                     ))
-                    .execute(connection)?;
+                    .execute(tx.sql())?;
                 Ok(())
             })
             .await
@@ -196,13 +196,13 @@ impl Journal for DbJournal {
     async fn renew(&self, claim: &Claim, now: Timestamp, lease: Duration) -> Result<(), JournalError> {
         let (operation, epoch) = (Key::from(claim.operation), claim.epoch);
         self.db
-            .write(move |connection| -> Result<(), Fault> {
+            .system_write(move |tx| -> Result<(), Fault> {
                 let mine = operations::table
                     .filter(operations::id.eq(operation))
                     .filter(operations::epoch.eq(epoch));
                 let renewed = diesel::update(mine)
                     .set(operations::lease_until.eq(now.plus(lease).micros()))
-                    .execute(connection)?;
+                    .execute(tx.sql())?;
                 if renewed == 1 { Ok(()) } else { Err(Fault::Fenced) }
             })
             .await
@@ -212,7 +212,7 @@ impl Journal for DbJournal {
     async fn release(&self, claim: &Claim, due: Option<Timestamp>) -> Result<(), JournalError> {
         let (operation, epoch) = (Key::from(claim.operation), claim.epoch);
         self.db
-            .write(move |connection| -> Result<(), Fault> {
+            .system_write(move |tx| -> Result<(), Fault> {
                 let mine = operations::table
                     .filter(operations::id.eq(operation))
                     .filter(operations::epoch.eq(epoch));
@@ -222,7 +222,7 @@ impl Journal for DbJournal {
                         operations::lease_owner.eq(None::<String>),
                         operations::lease_until.eq(0),
                     ))
-                    .execute(connection)?;
+                    .execute(tx.sql())?;
                 if released == 1 { Ok(()) } else { Err(Fault::Fenced) }
             })
             .await

@@ -8,7 +8,7 @@ use diesel::prelude::*;
 
 use crate::key::Key;
 use crate::schema::{images, instances, operations};
-use crate::{AnyConnection, DbError};
+use crate::{DbError, SystemTx};
 
 /// One instance and its volumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +35,9 @@ pub struct Known {
 }
 
 /// Reads what is known.
-pub fn all(connection: &mut AnyConnection) -> Result<Known, DbError> {
+pub fn all(tx: &mut SystemTx<'_>) -> Result<Known, DbError> {
     let images: Vec<(Key, Key, String)> =
-        images::table.select((images::project_id, images::id, images::state)).load(connection)?;
+        images::table.select((images::project_id, images::id, images::state)).load(tx.sql())?;
     let rows: Vec<(Key, Key, Key, Key, String)> = instances::table
         .select((
             instances::id,
@@ -46,7 +46,7 @@ pub fn all(connection: &mut AnyConnection) -> Result<Known, DbError> {
             instances::config_volume,
             instances::state,
         ))
-        .load(connection)?;
+        .load(tx.sql())?;
     let settled = [InstanceState::Ready.as_str(), InstanceState::Running.as_str()];
     let mut known = Known {
         images: images
@@ -69,7 +69,7 @@ pub fn all(connection: &mut AnyConnection) -> Result<Known, DbError> {
         .filter(instances::state.ne_all(settled))
         .filter(instances::id.ne_all(working))
         .select(instances::id)
-        .load(connection)?;
+        .load(tx.sql())?;
     known.abandoned = abandoned.into_iter().map(Into::into).collect();
     Ok(known)
 }

@@ -7,15 +7,18 @@
 //! Deliberately absent: decisions. This crate finds, counts and writes; who may, and what follows, is the
 //! application's.
 //!
-//! Invariants: times and ids come from the caller, never from SQL; a list is read by key, never by offset; every
-//! query on something a project owns names the project.
+//! Invariants: times and ids come from the caller, never from SQL; a list is read by key, never by offset; no query
+//! without a scope ([`Tx`]).
 
 mod connection;
 mod error;
 mod key;
 mod schema;
+mod scope;
 
 pub mod agent;
+
+pub mod binding;
 pub mod counts;
 pub mod idempotency;
 pub mod image;
@@ -25,10 +28,15 @@ pub mod known;
 pub mod network;
 pub mod node;
 pub mod operation;
+mod policy;
 pub mod project;
+pub mod quota;
+pub mod role;
 pub mod session;
 pub mod stage;
 
-pub use connection::{AnyConnection, Db};
+pub use connection::Db;
 pub use error::DbError;
 pub use key::{After, Reference};
+pub use policy::PolicyAdapter;
+pub use scope::{InProject, SystemTx, Tx};

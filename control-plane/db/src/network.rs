@@ -5,8 +5,9 @@ use bmi_types::{DhcpMode, Ipv4Net, NetworkId, NetworkPlan, Timestamp};
 use diesel::prelude::*;
 
 use crate::key::{After, Key, Reference, readable};
-use crate::schema::{agents, networks};
-use crate::{AnyConnection, DbError};
+use crate::schema::{agents, network_projects, networks};
+use crate::scope::SystemTx;
+use crate::{DbError, Tx};
 
 #[derive(Queryable, Insertable)]
 #[diesel(table_name = networks)]
@@ -22,6 +23,7 @@ struct Row {
     created_at: i64,
     version: i64,
     relays: String,
+    access: String,
 }
 
 #[derive(Queryable)]
@@ -67,7 +69,7 @@ impl Row {
 
 /// Writes a new network.
 pub fn insert(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
     id: NetworkId,
     new: &NewNetwork,
     plan: &NetworkPlan,
@@ -87,8 +89,9 @@ pub fn insert(
         created_at: now.micros(),
         version: 1,
         relays: json(serde_json::to_string(&new.relays))?,
+        access: "all".to_owned(),
     };
-    diesel::insert_into(networks::table).values(&row).execute(connection)?;
+    diesel::insert_into(networks::table).values(&row).execute(tx.sql())?;
     row.read(None)
 }
 
@@ -96,62 +99,74 @@ fn joined(rows: Vec<(Row, Option<AgentRow>)>) -> Result<Vec<Network>, DbError> {
     rows.into_iter().map(|(row, agent)| row.read(agent)).collect()
 }
 
-/// Finds one network.
-pub fn find(connection: &mut AnyConnection, reference: &Reference) -> Result<Option<Network>, DbError> {
-    let query = networks::table.left_join(agents::table.on(agents::network_id.eq(networks::id)));
-    let rows: Vec<(Row, Option<AgentRow>)> = match reference {
-        Reference::Id(id) => query.filter(networks::id.eq(Key(*id))).load(connection)?,
-        Reference::Name(name) => query.filter(networks::name.eq(name.as_str())).load(connection)?,
+/// Finds one network in the transaction's scope: one that a project in it may use.
+pub fn find(tx: &mut Tx<'_>, reference: &Reference) -> Result<Option<Network>, DbError> {
+    let mut query =
+        networks::table.left_join(agents::table.on(agents::network_id.eq(networks::id))).into_boxed();
+    if let Some(only) = tx.only() {
+        let named = network_projects::table
+            .filter(network_projects::project_id.eq_any(only))
+            .select(network_projects::network_id);
+        query = query.filter(networks::access.eq("all").or(networks::id.eq_any(named)));
+    }
+    query = match reference {
+        Reference::Id(id) => query.filter(networks::id.eq(Key(*id))),
+        Reference::Name(name) => query.filter(networks::name.eq(name.as_str())),
     };
+    let rows: Vec<(Row, Option<AgentRow>)> = query.load(tx.sql())?;
     Ok(joined(rows)?.pop())
 }
 
 /// A network that shares addresses with a CIDR, if there is one.
-pub fn overlapping(connection: &mut AnyConnection, cidr: Ipv4Net) -> Result<Option<Network>, DbError> {
+pub fn overlapping(tx: &mut Tx<'_>, cidr: Ipv4Net) -> Result<Option<Network>, DbError> {
     let row: Option<Row> = networks::table
         .filter(networks::first_address.le(i64::from(u32::from(cidr.broadcast()))))
         .filter(networks::last_address.ge(i64::from(u32::from(cidr.network()))))
-        .first(connection)
+        .first(tx.sql())
         .optional()?;
     row.map(|row| row.read(None)).transpose()
 }
 
 /// One page of networks.
-pub fn list(connection: &mut AnyConnection, after: After) -> Result<Vec<Network>, DbError> {
-    let rows = networks::table
-        .left_join(agents::table.on(agents::network_id.eq(networks::id)))
+pub fn list(tx: &mut Tx<'_>, after: After) -> Result<Vec<Network>, DbError> {
+    let mut query =
+        networks::table.left_join(agents::table.on(agents::network_id.eq(networks::id))).into_boxed();
+    if let Some(only) = tx.only() {
+        let named = network_projects::table
+            .filter(network_projects::project_id.eq_any(only))
+            .select(network_projects::network_id);
+        query = query.filter(networks::access.eq("all").or(networks::id.eq_any(named)));
+    }
+    let rows = query
         .filter(networks::id.gt(Key(after.id)))
         .order(networks::id.asc())
         .limit(after.limit)
-        .load(connection)?;
+        .load(tx.sql())?;
     joined(rows)
 }
 
 /// Raises the generation of a network's desired state and answers it.
-pub fn bump_generation(connection: &mut AnyConnection, id: NetworkId) -> Result<i64, DbError> {
+pub fn bump_generation(tx: &mut SystemTx<'_>, id: NetworkId) -> Result<i64, DbError> {
     let network = networks::table.filter(networks::id.eq(Key::from(id)));
-    diesel::update(network).set(networks::generation.eq(networks::generation + 1)).execute(connection)?;
-    generation(connection, id)
+    diesel::update(network).set(networks::generation.eq(networks::generation + 1)).execute(tx.sql())?;
+    generation(tx, id)
 }
 
 /// The generation of a network's desired state.
-pub fn generation(connection: &mut AnyConnection, id: NetworkId) -> Result<i64, DbError> {
-    Ok(networks::table
-        .filter(networks::id.eq(Key::from(id)))
-        .select(networks::generation)
-        .first(connection)?)
+pub fn generation(tx: &mut SystemTx<'_>, id: NetworkId) -> Result<i64, DbError> {
+    Ok(networks::table.filter(networks::id.eq(Key::from(id))).select(networks::generation).first(tx.sql())?)
 }
 
 /// Makes the next desired state of a network newer than a generation. Gives whether that changed anything.
-pub fn generation_raise(connection: &mut AnyConnection, id: NetworkId, above: i64) -> Result<bool, DbError> {
+pub fn generation_raise(tx: &mut SystemTx<'_>, id: NetworkId, above: i64) -> Result<bool, DbError> {
     let behind =
         networks::table.filter(networks::id.eq(Key::from(id))).filter(networks::generation.le(above));
     let next = above.saturating_add(1);
-    Ok(diesel::update(behind).set(networks::generation.eq(next)).execute(connection)? == 1)
+    Ok(diesel::update(behind).set(networks::generation.eq(next)).execute(tx.sql())? == 1)
 }
 
 /// Removes a network and its agent's record.
-pub fn delete(connection: &mut AnyConnection, id: NetworkId) -> Result<(), DbError> {
-    diesel::delete(networks::table.filter(networks::id.eq(Key::from(id)))).execute(connection)?;
+pub fn delete(tx: &mut Tx<'_>, id: NetworkId) -> Result<(), DbError> {
+    diesel::delete(networks::table.filter(networks::id.eq(Key::from(id)))).execute(tx.sql())?;
     Ok(())
 }

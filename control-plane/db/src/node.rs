@@ -8,7 +8,8 @@ use diesel::prelude::*;
 
 use crate::key::{After, Key, Reference, readable, word};
 use crate::schema::{nics, nodes};
-use crate::{AnyConnection, DbError};
+use crate::scope::InProject;
+use crate::{DbError, Tx};
 
 #[derive(Queryable, Insertable)]
 #[diesel(table_name = nodes)]
@@ -68,13 +69,13 @@ impl Row {
 }
 
 /// Adds each row's NICs, with one query for all.
-fn with_nics(connection: &mut AnyConnection, rows: Vec<Row>) -> Result<Vec<Node>, DbError> {
+fn with_nics(tx: &mut Tx<'_>, rows: Vec<Row>) -> Result<Vec<Node>, DbError> {
     let ids: Vec<Key> = rows.iter().map(|row| row.id).collect();
     let found: Vec<(Key, String)> = nics::table
         .filter(nics::node_id.eq_any(ids))
         .order((nics::node_id.asc(), nics::position.asc()))
         .select((nics::node_id, nics::mac))
-        .load(connection)?;
+        .load(tx.sql())?;
     let mut by_node: BTreeMap<NodeId, Vec<Nic>> = BTreeMap::new();
     for (node, mac) in found {
         let parsed = readable("nics", "mac", &mac, mac.parse::<MacAddr>())?;
@@ -88,21 +89,16 @@ fn with_nics(connection: &mut AnyConnection, rows: Vec<Row>) -> Result<Vec<Node>
         .collect()
 }
 
-fn insert_nics(connection: &mut AnyConnection, node: NodeId, list: &[Nic]) -> Result<(), DbError> {
+fn insert_nics(tx: &mut Tx<'_>, node: NodeId, list: &[Nic]) -> Result<(), DbError> {
     for (position, nic) in (0_i64..).zip(list) {
         let row = NicRow { mac: nic.mac.to_string(), node_id: node.into(), position };
-        diesel::insert_into(nics::table).values(&row).execute(connection)?;
+        diesel::insert_into(nics::table).values(&row).execute(tx.sql())?;
     }
     Ok(())
 }
 
 /// Writes a new free node.
-pub fn insert(
-    connection: &mut AnyConnection,
-    id: NodeId,
-    new: &NewNode,
-    now: Timestamp,
-) -> Result<Node, DbError> {
+pub fn insert(tx: &mut Tx<'_>, id: NodeId, new: &NewNode, now: Timestamp) -> Result<Node, DbError> {
     let row = Row {
         id: id.into(),
         name: new.name.to_string(),
@@ -113,50 +109,60 @@ pub fn insert(
         created_at: now.micros(),
         version: 1,
     };
-    diesel::insert_into(nodes::table).values(&row).execute(connection)?;
-    insert_nics(connection, id, &new.nics)?;
+    diesel::insert_into(nodes::table).values(&row).execute(tx.sql())?;
+    insert_nics(tx, id, &new.nics)?;
     row.read(new.nics.clone())
 }
 
-/// Finds one node.
-pub fn find(connection: &mut AnyConnection, reference: &Reference) -> Result<Option<Node>, DbError> {
-    let rows: Vec<Row> = match reference {
-        Reference::Id(id) => nodes::table.filter(nodes::id.eq(Key(*id))).load(connection)?,
-        Reference::Name(name) => nodes::table.filter(nodes::name.eq(name.as_str())).load(connection)?,
+/// Finds one node in the transaction's scope: one that is assigned to nobody is seen by those who see everything.
+pub fn find(tx: &mut Tx<'_>, reference: &Reference) -> Result<Option<Node>, DbError> {
+    let mut query = nodes::table.into_boxed();
+    if let Some(only) = tx.only() {
+        query = query.filter(nodes::project_id.eq_any(only));
+    }
+    query = match reference {
+        Reference::Id(id) => query.filter(nodes::id.eq(Key(*id))),
+        Reference::Name(name) => query.filter(nodes::name.eq(name.as_str())),
     };
-    Ok(with_nics(connection, rows)?.pop())
+    let rows: Vec<Row> = query.load(tx.sql())?;
+    Ok(with_nics(tx, rows)?.pop())
+}
+
+/// How many nodes are assigned to a project.
+pub fn count(tx: &mut Tx<'_>, project: ProjectId) -> Result<i64, DbError> {
+    Ok(nodes::table.filter(nodes::project_id.eq(Key::from(project))).count().get_result(tx.sql())?)
 }
 
 /// The name of the node that has a NIC, if one has.
-pub fn name_of_mac(
-    connection: &mut AnyConnection,
-    mac: MacAddr,
-) -> Result<Option<(NodeId, String)>, DbError> {
+pub fn name_of_mac(tx: &mut Tx<'_>, mac: MacAddr) -> Result<Option<(NodeId, String)>, DbError> {
     let found: Option<(Key, String)> = nodes::table
         .inner_join(nics::table.on(nics::node_id.eq(nodes::id)))
         .filter(nics::mac.eq(mac.to_string()))
         .select((nodes::id, nodes::name))
-        .first(connection)
+        .first(tx.sql())
         .optional()?;
     Ok(found.map(|(id, name)| (id.into(), name)))
 }
 
 /// One page of nodes, of one project when given.
-pub fn list(
-    connection: &mut AnyConnection,
-    project: Option<ProjectId>,
-    after: After,
-) -> Result<Vec<Node>, DbError> {
-    let query = nodes::table.filter(nodes::id.gt(Key(after.id))).order(nodes::id.asc()).limit(after.limit);
-    let rows: Vec<Row> = match project {
-        Some(project) => query.filter(nodes::project_id.eq(Key::from(project))).load(connection)?,
-        None => query.load(connection)?,
-    };
-    with_nics(connection, rows)
+pub fn list(tx: &mut Tx<'_>, project: Option<InProject>, after: After) -> Result<Vec<Node>, DbError> {
+    let mut query = nodes::table
+        .filter(nodes::id.gt(Key(after.id)))
+        .order(nodes::id.asc())
+        .limit(after.limit)
+        .into_boxed();
+    if let Some(only) = tx.only() {
+        query = query.filter(nodes::project_id.eq_any(only));
+    }
+    if let Some(project) = project {
+        query = query.filter(nodes::project_id.eq(project.key()));
+    }
+    let rows: Vec<Row> = query.load(tx.sql())?;
+    with_nics(tx, rows)
 }
 
 /// Writes a changed node under its next version; answers false when it had been changed in between.
-pub fn update(connection: &mut AnyConnection, node: &Node) -> Result<bool, DbError> {
+pub fn update(tx: &mut Tx<'_>, node: &Node) -> Result<bool, DbError> {
     let changed = diesel::update(
         nodes::table.filter(nodes::id.eq(Key::from(node.id))).filter(nodes::version.eq(node.version)),
     )
@@ -166,38 +172,38 @@ pub fn update(connection: &mut AnyConnection, node: &Node) -> Result<bool, DbErr
         nodes::project_id.eq(node.project.map(Key::from)),
         nodes::version.eq(node.version + 1),
     ))
-    .execute(connection)?;
+    .execute(tx.sql())?;
     if changed == 1 {
-        diesel::delete(nics::table.filter(nics::node_id.eq(Key::from(node.id)))).execute(connection)?;
-        insert_nics(connection, node.id, &node.nics)?;
+        diesel::delete(nics::table.filter(nics::node_id.eq(Key::from(node.id)))).execute(tx.sql())?;
+        insert_nics(tx, node.id, &node.nics)?;
     }
     Ok(changed == 1)
 }
 
 /// Claims an assigned node for an instance of its project: one conditional update, so of many only one wins.
-pub fn claim(connection: &mut AnyConnection, node: NodeId, project: ProjectId) -> Result<bool, DbError> {
+pub fn claim(tx: &mut Tx<'_>, node: NodeId, project: ProjectId) -> Result<bool, DbError> {
     let assigned = nodes::table
         .filter(nodes::id.eq(Key::from(node)))
         .filter(nodes::project_id.eq(Key::from(project)))
         .filter(nodes::state.eq(NodeState::Assigned.as_str()));
     let claimed = diesel::update(assigned)
         .set((nodes::state.eq(NodeState::InUse.as_str()), nodes::version.eq(nodes::version + 1)))
-        .execute(connection)?;
+        .execute(tx.sql())?;
     Ok(claimed == 1)
 }
 
 /// Gives a claimed node back to its project. One that is not claimed stays as it is.
-pub fn unclaim(connection: &mut AnyConnection, node: NodeId) -> Result<(), DbError> {
+pub fn unclaim(tx: &mut Tx<'_>, node: NodeId) -> Result<(), DbError> {
     let in_use =
         nodes::table.filter(nodes::id.eq(Key::from(node))).filter(nodes::state.eq(NodeState::InUse.as_str()));
     diesel::update(in_use)
         .set((nodes::state.eq(NodeState::Assigned.as_str()), nodes::version.eq(nodes::version + 1)))
-        .execute(connection)?;
+        .execute(tx.sql())?;
     Ok(())
 }
 
 /// Removes a node and its NICs.
-pub fn delete(connection: &mut AnyConnection, id: NodeId) -> Result<(), DbError> {
-    diesel::delete(nodes::table.filter(nodes::id.eq(Key::from(id)))).execute(connection)?;
+pub fn delete(tx: &mut Tx<'_>, id: NodeId) -> Result<(), DbError> {
+    diesel::delete(nodes::table.filter(nodes::id.eq(Key::from(id)))).execute(tx.sql())?;
     Ok(())
 }

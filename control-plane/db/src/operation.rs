@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::key::{After, Key, readable, signed, unsigned, word};
 use crate::schema::{journal, operations};
-use crate::{AnyConnection, DbError};
+use crate::scope::InProject;
+use crate::{DbError, Tx};
 
 #[derive(Queryable, Insertable)]
 #[diesel(table_name = operations)]
@@ -108,13 +109,13 @@ pub(crate) fn read_record(at: i64, entry: &str) -> Result<Record, DbError> {
 }
 
 /// Adds each row's journal, with one query for all.
-fn with_journals(connection: &mut AnyConnection, rows: Vec<Row>) -> Result<Vec<Stored>, DbError> {
+fn with_journals(tx: &mut Tx<'_>, rows: Vec<Row>) -> Result<Vec<Stored>, DbError> {
     let ids: Vec<Key> = rows.iter().map(|row| row.id).collect();
     let found: Vec<(Key, i64, String)> = journal::table
         .filter(journal::operation_id.eq_any(ids))
         .order((journal::operation_id.asc(), journal::position.asc()))
         .select((journal::operation_id, journal::at, journal::entry))
-        .load(connection)?;
+        .load(tx.sql())?;
     let mut by_operation: BTreeMap<Uuid, Vec<Record>> = BTreeMap::new();
     for (operation, at, entry) in found {
         by_operation.entry(operation.0).or_default().push(read_record(at, &entry)?);
@@ -129,7 +130,7 @@ fn with_journals(connection: &mut AnyConnection, rows: Vec<Row>) -> Result<Vec<S
 
 /// Writes a new operation, due at once.
 pub fn insert(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
     kind: OperationKind,
     project: ProjectId,
     subject: &Subject,
@@ -155,67 +156,66 @@ pub fn insert(
         created_at: now.micros(),
         updated_at: now.micros(),
     };
-    diesel::insert_into(operations::table).values(&row).execute(connection)?;
+    diesel::insert_into(operations::table).values(&row).execute(tx.sql())?;
     row.read(Vec::new())
 }
 
-/// Finds one operation.
-pub fn find(connection: &mut AnyConnection, id: OperationId) -> Result<Option<Stored>, DbError> {
-    let rows: Vec<Row> = operations::table.filter(operations::id.eq(Key::from(id))).load(connection)?;
-    Ok(with_journals(connection, rows)?.pop())
+/// Finds one operation in the transaction's scope.
+pub fn find(tx: &mut Tx<'_>, id: OperationId) -> Result<Option<Stored>, DbError> {
+    let mut query = operations::table.filter(operations::id.eq(Key::from(id))).into_boxed();
+    if let Some(only) = tx.only() {
+        query = query.filter(operations::project_id.eq_any(only));
+    }
+    let rows: Vec<Row> = query.load(tx.sql())?;
+    Ok(with_journals(tx, rows)?.pop())
 }
 
 /// One page of operations, of one project when given.
-pub fn list(
-    connection: &mut AnyConnection,
-    project: Option<ProjectId>,
-    after: After,
-) -> Result<Vec<Stored>, DbError> {
-    let query = operations::table
+pub fn list(tx: &mut Tx<'_>, project: Option<InProject>, after: After) -> Result<Vec<Stored>, DbError> {
+    let mut query = operations::table
         .filter(operations::id.gt(Key(after.id)))
         .order(operations::id.asc())
-        .limit(after.limit);
-    let rows: Vec<Row> = match project {
-        Some(project) => query.filter(operations::project_id.eq(Key::from(project))).load(connection)?,
-        None => query.load(connection)?,
-    };
-    with_journals(connection, rows)
+        .limit(after.limit)
+        .into_boxed();
+    if let Some(only) = tx.only() {
+        query = query.filter(operations::project_id.eq_any(only));
+    }
+    if let Some(project) = project {
+        query = query.filter(operations::project_id.eq(project.key()));
+    }
+    let rows: Vec<Row> = query.load(tx.sql())?;
+    with_journals(tx, rows)
 }
 
 /// At most 100 operations on one subject, oldest first.
-pub fn of_subject(connection: &mut AnyConnection, subject: Uuid) -> Result<Vec<Stored>, DbError> {
+pub fn of_subject(tx: &mut Tx<'_>, subject: Uuid) -> Result<Vec<Stored>, DbError> {
     let rows: Vec<Row> = operations::table
         .filter(operations::subject_id.eq(Key(subject)))
         .order(operations::id.asc())
         .limit(100)
-        .load(connection)?;
-    with_journals(connection, rows)
+        .load(tx.sql())?;
+    with_journals(tx, rows)
 }
 
 /// An operation on a subject that is not finished, if there is one.
-pub fn unfinished_of(connection: &mut AnyConnection, subject: Uuid) -> Result<Option<OperationId>, DbError> {
+pub fn unfinished_of(tx: &mut Tx<'_>, subject: Uuid) -> Result<Option<OperationId>, DbError> {
     let finished = [OperationState::Succeeded.as_str(), OperationState::Failed.as_str()];
     let id: Option<Key> = operations::table
         .filter(operations::subject_id.eq(Key(subject)))
         .filter(operations::state.ne_all(finished))
         .select(operations::id)
-        .first(connection)
+        .first(tx.sql())
         .optional()?;
     Ok(id.map(Into::into))
 }
 
 /// Writes how far a long copy is.
-pub fn progress(
-    connection: &mut AnyConnection,
-    id: OperationId,
-    done: u64,
-    total: u64,
-) -> Result<(), DbError> {
+pub fn progress(tx: &mut Tx<'_>, id: OperationId, done: u64, total: u64) -> Result<(), DbError> {
     diesel::update(operations::table.filter(operations::id.eq(Key::from(id))))
         .set((
             operations::progress_done.eq(Some(signed(done))),
             operations::progress_total.eq(Some(signed(total))),
         ))
-        .execute(connection)?;
+        .execute(tx.sql())?;
     Ok(())
 }

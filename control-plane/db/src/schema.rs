@@ -21,6 +21,7 @@ diesel::table! {
         created_at -> BigInt,
         version -> BigInt,
         relays -> Text,
+        access -> Text,
     }
 }
 
@@ -65,7 +66,6 @@ diesel::table! {
         id -> UuidSql,
         project_id -> UuidSql,
         name -> Text,
-        visibility -> Text,
         state -> Text,
         virtual_size -> BigInt,
         sha256 -> Nullable<Text>,
@@ -75,6 +75,10 @@ diesel::table! {
         version -> BigInt,
         format -> Text,
         file_size -> BigInt,
+        visibility -> Text,
+        used_bytes -> BigInt,
+        upload_holder -> Nullable<Text>,
+        upload_until -> BigInt,
     }
 }
 
@@ -106,6 +110,7 @@ diesel::table! {
         address_giver -> Text,
         address_seen -> Nullable<BigInt>,
         boot_condition -> Nullable<Text>,
+        used_bytes -> BigInt,
     }
 }
 
@@ -168,9 +173,212 @@ diesel::table! {
         body_sha256 -> Text,
         answer -> Nullable<Text>,
         created_at -> BigInt,
+        running_until -> BigInt,
+        decisions -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    roles (name) {
+        name -> Text,
+        description -> Text,
+        permissions -> Text,
+        created_at -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    bindings (id) {
+        id -> UuidSql,
+        subject -> Text,
+        role -> Text,
+        project_id -> Nullable<UuidSql>,
+        created_at -> BigInt,
+        created_by -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    policy_version (id) {
+        id -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    service_accounts (id) {
+        id -> UuidSql,
+        project_id -> UuidSql,
+        name -> Text,
+        description -> Text,
+        scopes -> Text,
+        created_at -> BigInt,
+        created_by -> Text,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    service_tokens (id) {
+        id -> UuidSql,
+        account_id -> UuidSql,
+        sha256 -> Text,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+        last_used_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    sign_ins (id) {
+        id -> UuidSql,
+        kind -> Text,
+        provider -> Text,
+        handle_sha256 -> Text,
+        browser_sha256 -> Nullable<Text>,
+        secrets_sealed -> Text,
+        return_to -> Nullable<Text>,
+        poll_after -> BigInt,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    logins (id) {
+        id -> UuidSql,
+        kind -> Text,
+        sha256 -> Text,
+        provider -> Text,
+        subject -> Text,
+        display -> Text,
+        grants -> Text,
+        created_at -> BigInt,
+        last_seen_at -> BigInt,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    revoked_tokens (sha256) {
+        sha256 -> Text,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    image_shares (image_id, project_id) {
+        image_id -> UuidSql,
+        project_id -> UuidSql,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    network_projects (network_id, project_id) {
+        network_id -> UuidSql,
+        project_id -> UuidSql,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    quotas (project_id) {
+        project_id -> UuidSql,
+        instances -> Nullable<BigInt>,
+        nodes -> Nullable<BigInt>,
+        images -> Nullable<BigInt>,
+        virtual_bytes -> Nullable<BigInt>,
+        used_bytes -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    audit (id) {
+        id -> UuidSql,
+        at -> BigInt,
+        actor -> Text,
+        project_id -> Nullable<UuidSql>,
+        action -> Text,
+        outcome -> Text,
+        text -> Text,
+        position -> Nullable<BigInt>,
+        hash -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    audit_heads (position, kind) {
+        position -> BigInt,
+        kind -> Text,
+        hash -> Text,
+        signed_at -> BigInt,
+        public_key -> Text,
+        signature -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    leases (name) {
+        name -> Text,
+        holder -> Text,
+        held_until -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    compatibility (id) {
+        id -> BigInt,
+        oldest -> BigInt,
     }
 }
 
 diesel::allow_tables_to_appear_in_same_query!(
-    nodes, nics, instances, networks, agents, operations, stages, sessions
+    projects,
+    bindings,
+    nodes,
+    nics,
+    images,
+    image_shares,
+    instances,
+    networks,
+    network_projects,
+    agents,
+    operations,
+    journal,
+    stages,
+    sessions,
+    service_accounts,
+    service_tokens
 );

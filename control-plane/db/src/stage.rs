@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::key::{Key, readable};
 use crate::schema::stages;
-use crate::{AnyConnection, DbError};
+use crate::{DbError, Tx};
 
 /// The most stages kept and shown of one instance: a boot has about ten. The oldest go first: what a node does a
 /// thousand times must not hide what happens next.
@@ -19,21 +19,21 @@ pub type Detail = BTreeMap<String, String>;
 
 /// Writes one stage; beyond [`STAGES_MAX`] the oldest goes.
 pub fn insert(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
     instance: InstanceId,
     at: Timestamp,
     stage: &str,
     detail: &Detail,
 ) -> Result<(), DbError> {
     let mine = stages::table.filter(stages::instance_id.eq(Key::from(instance)));
-    let count: i64 = mine.count().get_result(connection)?;
+    let count: i64 = mine.count().get_result(tx.sql())?;
     if count >= STAGES_MAX {
         let oldest: Vec<Key> = mine
             .order((stages::at.asc(), stages::id.asc()))
             .limit(count - STAGES_MAX + 1)
             .select(stages::id)
-            .load(connection)?;
-        diesel::delete(stages::table.filter(stages::id.eq_any(oldest))).execute(connection)?;
+            .load(tx.sql())?;
+        diesel::delete(stages::table.filter(stages::id.eq_any(oldest))).execute(tx.sql())?;
     }
     let detail = serde_json::to_string(detail).map_err(|error| DbError::Unavailable(error.to_string()))?;
     diesel::insert_into(stages::table)
@@ -44,21 +44,18 @@ pub fn insert(
             stages::stage.eq(stage),
             stages::detail.eq(detail),
         ))
-        .execute(connection)?;
+        .execute(tx.sql())?;
     Ok(())
 }
 
 /// Every stage of an instance, oldest first.
-pub fn list(
-    connection: &mut AnyConnection,
-    instance: InstanceId,
-) -> Result<Vec<(Timestamp, String, Detail)>, DbError> {
+pub fn list(tx: &mut Tx<'_>, instance: InstanceId) -> Result<Vec<(Timestamp, String, Detail)>, DbError> {
     let rows: Vec<(i64, String, String)> = stages::table
         .filter(stages::instance_id.eq(Key::from(instance)))
         .order((stages::at.asc(), stages::id.asc()))
         .limit(STAGES_MAX)
         .select((stages::at, stages::stage, stages::detail))
-        .load(connection)?;
+        .load(tx.sql())?;
     rows.into_iter()
         .map(|(at, stage, detail)| {
             let parsed = readable("stages", "detail", &detail, serde_json::from_str(&detail))?;

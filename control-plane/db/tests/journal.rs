@@ -43,14 +43,14 @@ impl Fixture {
     async fn operation(&self) -> OperationId {
         let project = ProjectId::generate();
         let subject = Subject { kind: "image", id: project.uuid(), name: "golden".parse().unwrap() };
-        let written = self.db.write(move |connection| {
-            operation::insert(connection, OperationKind::ImageSeal, project, &subject, "somebody", BEGINNING)
+        let written = self.db.write(move |tx| {
+            operation::insert(tx, OperationKind::ImageSeal, project, &subject, "somebody", BEGINNING)
         });
         written.await.unwrap_or_else(|error: DbError| panic!("{error}")).id
     }
 
     async fn stored(&self, id: OperationId) -> Stored {
-        let found = self.db.read(move |connection| operation::find(connection, id)).await;
+        let found = self.db.read(move |tx| operation::find(tx, id)).await;
         found.unwrap_or_else(|error: DbError| panic!("{error}")).unwrap()
     }
 

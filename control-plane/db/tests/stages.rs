@@ -10,16 +10,16 @@ async fn what_happens_a_thousand_times_does_not_hide_what_happens_next() {
     let db = Db::open(directory.path().join("bmi.sqlite").to_str().unwrap()).unwrap();
     let (flooded, other) = (InstanceId::generate(), InstanceId::generate());
     let kept = db
-        .write(move |connection| {
-            stage::insert(connection, other, Timestamp::from_micros(0), "login", &stage::Detail::new())?;
+        .write(move |tx| {
+            stage::insert(tx, other, Timestamp::from_micros(0), "login", &stage::Detail::new())?;
             for number in 0..STAGES_MAX + 5 {
                 let at = Timestamp::from_micros(number);
-                stage::insert(connection, flooded, at, "dhcp", &stage::Detail::new())?;
+                stage::insert(tx, flooded, at, "dhcp", &stage::Detail::new())?;
             }
             let at = Timestamp::from_micros(STAGES_MAX + 5);
-            stage::insert(connection, flooded, at, "session.conflict", &stage::Detail::new())?;
-            assert_eq!(stage::list(connection, other)?.len(), 1);
-            stage::list(connection, flooded)
+            stage::insert(tx, flooded, at, "session.conflict", &stage::Detail::new())?;
+            assert_eq!(stage::list(tx, other)?.len(), 1);
+            stage::list(tx, flooded)
         })
         .await
         .unwrap();

@@ -10,7 +10,7 @@ use bmi_agent_api::event::{
 };
 use bmi_agent_api::status::{ServiceStatus, StatusReport};
 use bmi_api::{InstanceState, TargetState, Traffic};
-use bmi_db::AnyConnection;
+use bmi_db::Tx;
 use bmi_db::agent::Report;
 use bmi_types::{ByteSize, InstanceId, MacAddr, NetworkId, Timestamp};
 
@@ -35,8 +35,8 @@ fn target_state(status: &ServiceStatus) -> (TargetState, Option<String>) {
 pub async fn status(app: &App, name: &str, report: StatusReport) -> Result<(), AppError> {
     let name = name.to_owned();
     app.db
-        .write(move |connection| {
-            let network = network::find(connection, &name)?.id;
+        .write(move |tx| {
+            let network = network::find(tx, &name)?.id;
             let (netboot, netboot_reason) = target_state(&report.netboot);
             let own = Report {
                 version: report.version.chars().take(64).collect(),
@@ -44,12 +44,12 @@ pub async fn status(app: &App, name: &str, report: StatusReport) -> Result<(), A
                 netboot_state: netboot.as_str(),
                 netboot_reason,
             };
-            bmi_db::agent::report(connection, network, &own, Timestamp::now())?;
+            bmi_db::agent::report(tx, network, &own, Timestamp::now())?;
             let known: Vec<InstanceId> = report.instances.iter().map(|instance| instance.id).collect();
-            bmi_db::instance::targets_absent_except(connection, network, &known)?;
+            bmi_db::instance::targets_absent_except(tx, network, &known)?;
             for instance in &report.instances {
                 let (state, reason) = target_state(&instance.target);
-                bmi_db::instance::target_report(connection, network, instance.id, state, reason.as_deref())?;
+                bmi_db::instance::target_report(tx, network, instance.id, state, reason.as_deref())?;
             }
             Ok::<_, AppError>(())
         })
@@ -62,25 +62,23 @@ pub async fn status(app: &App, name: &str, report: StatusReport) -> Result<(), A
 pub async fn events(app: &App, name: &str, events: Vec<AgentEvent>) -> Result<(), AppError> {
     let (name, limits) = (name.to_owned(), app.boot_limits);
     app.db
-        .write(move |connection| {
-            let network = network::find(connection, &name)?.id;
+        .write(move |tx| {
+            let network = network::find(tx, &name)?.id;
             let mut booting = BTreeSet::new();
             for event in events {
                 booting.extend(boot_of(&event.from));
                 match event.from {
                     EventSource::Target { instance, said } => {
-                        target_event(connection, network, instance, event.at, said)?;
+                        target_event(tx, network, instance, event.at, said)?;
                     }
-                    EventSource::Netboot { said } => netboot_event(connection, network, event.at, said)?,
-                    EventSource::Bridge { said } => bridge_event(connection, network, event.at, said)?,
+                    EventSource::Netboot { said } => netboot_event(tx, network, event.at, said)?,
+                    EventSource::Bridge { said } => bridge_event(tx, network, event.at, said)?,
                 }
             }
             // After all of them: what came in one batch belongs together.
             for instance in booting {
-                if bmi_db::instance::by_id(connection, instance)?
-                    .is_some_and(|it| it.instance.network == network)
-                {
-                    boot_watch::look(connection, instance, Timestamp::now(), &limits)?;
+                if bmi_db::instance::by_id(tx, instance)?.is_some_and(|it| it.instance.network == network) {
+                    boot_watch::look(tx, instance, Timestamp::now(), &limits)?;
                 }
             }
             Ok::<_, AppError>(())
@@ -116,13 +114,13 @@ impl Detail {
 }
 
 fn target_event(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
     network: NetworkId,
     instance: InstanceId,
     at: Timestamp,
     said: TargetEvent,
 ) -> Result<(), AppError> {
-    let Some(found) = bmi_db::instance::by_id(connection, instance)? else { return Ok(()) };
+    let Some(found) = bmi_db::instance::by_id(tx, instance)? else { return Ok(()) };
     if found.instance.network != network {
         return Ok(());
     }
@@ -131,18 +129,18 @@ fn target_event(
     let (stage, detail) = match said {
         TargetEvent::Traffic { read_bytes, written_bytes } => {
             let traffic = Traffic { read: ByteSize::new(read_bytes), written: ByteSize::new(written_bytes) };
-            bmi_db::instance::traffic(connection, network, instance, traffic)?;
+            bmi_db::instance::traffic(tx, network, instance, traffic)?;
             return Ok(());
         }
         TargetEvent::Statistics { peer: _, statistics } => {
-            bmi_db::session::statistics(connection, instance, &document(&statistics)?)?;
+            bmi_db::session::statistics(tx, instance, &document(&statistics)?)?;
             return Ok(());
         }
         TargetEvent::Listening { address } => ("target", detail.with("address", address)),
         TargetEvent::Login { initiator, peer, boot } => {
             let from = [InstanceState::Ready];
-            bmi_db::instance::state_change(connection, instance, &from, InstanceState::Running)?;
-            bmi_db::session::begin(connection, instance, at, &document(&SessionStatistics::default())?)?;
+            bmi_db::instance::state_change(tx, instance, &from, InstanceState::Running)?;
+            bmi_db::session::begin(tx, instance, at, &document(&SessionStatistics::default())?)?;
             let detail = detail.with("initiator", initiator).with("peer", peer).with_some("boot", boot);
             ("login", detail)
         }
@@ -159,7 +157,7 @@ fn target_event(
     };
     let detail =
         detail.with("read_bytes", traffic.read.bytes()).with("written_bytes", traffic.written.bytes());
-    Ok(bmi_db::stage::insert(connection, instance, at, stage, &detail.0)?)
+    Ok(bmi_db::stage::insert(tx, instance, at, stage, &detail.0)?)
 }
 
 fn document(statistics: &SessionStatistics) -> Result<String, AppError> {
@@ -167,7 +165,7 @@ fn document(statistics: &SessionStatistics) -> Result<String, AppError> {
 }
 
 fn netboot_event(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
     network: NetworkId,
     at: Timestamp,
     said: NetbootEvent,
@@ -191,7 +189,7 @@ fn netboot_event(
         }
         NetbootEvent::Script { mac, address, instance: Some(instance), boot } => {
             if let Some(address) = address {
-                bmi_db::instance::address_seen(connection, network, instance, address)?;
+                bmi_db::instance::address_seen(tx, network, instance, address)?;
             }
             (mac, "script", detail.with("mac", mac).with_some("address", address).with_some("boot", boot))
         }
@@ -206,31 +204,31 @@ fn netboot_event(
         | NetbootEvent::Listening { .. }
         | NetbootEvent::Refused { .. } => return Ok(()),
     };
-    stage_of_mac(connection, network, mac, at, stage, &detail)
+    stage_of_mac(tx, network, mac, at, stage, &detail)
 }
 
 fn bridge_event(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
     network: NetworkId,
     at: Timestamp,
     said: BridgeEvent,
 ) -> Result<(), AppError> {
     let BridgeEvent::MacConflict { mac, place, second } = said;
     let detail = Detail::default().with("mac", mac).with("place", place).with("second", second);
-    stage_of_mac(connection, network, mac, at, "mac.conflict", &detail)
+    stage_of_mac(tx, network, mac, at, "mac.conflict", &detail)
 }
 
 /// Adds a stage to the instance whose node has a NIC, when there is one.
 fn stage_of_mac(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
     network: NetworkId,
     mac: MacAddr,
     at: Timestamp,
     stage: &str,
     detail: &Detail,
 ) -> Result<(), AppError> {
-    match bmi_db::instance::of_mac(connection, network, &mac.to_string())? {
-        Some(instance) => Ok(bmi_db::stage::insert(connection, instance, at, stage, &detail.0)?),
+    match bmi_db::instance::of_mac(tx, network, &mac.to_string())? {
+        Some(instance) => Ok(bmi_db::stage::insert(tx, instance, at, stage, &detail.0)?),
         None => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_api::{BootCondition, Instance, InstanceState};
-use bmi_db::AnyConnection;
+use bmi_db::Tx;
 use bmi_db::instance::Record;
 use bmi_types::{InstanceId, Timestamp};
 use serde::Deserialize;
@@ -133,38 +133,38 @@ pub fn judge(stages: &[Seen], now: Timestamp, limits: &BootLimits) -> Verdict {
 
 /// Looks at one instance; nothing when there is nothing to write.
 fn news(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
     id: InstanceId,
     now: Timestamp,
     limits: &BootLimits,
 ) -> Result<Option<(Instance, Verdict)>, AppError> {
-    let Some(Record { instance, .. }) = bmi_db::instance::by_id(connection, id)? else { return Ok(None) };
+    let Some(Record { instance, .. }) = bmi_db::instance::by_id(tx, id)? else { return Ok(None) };
     if !matches!(instance.state, InstanceState::Ready | InstanceState::Running) {
         return Ok(None);
     }
-    let verdict = judge(&bmi_db::stage::list(connection, id)?, now, limits);
+    let verdict = judge(&bmi_db::stage::list(tx, id)?, now, limits);
     let nothing = verdict.new.is_empty() && verdict.condition == instance.condition;
     Ok((!nothing).then_some((instance, verdict)))
 }
 
 /// Looks at one instance, and writes what is new.
 pub(super) fn look(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
     id: InstanceId,
     now: Timestamp,
     limits: &BootLimits,
 ) -> Result<(), AppError> {
-    let Some((instance, verdict)) = news(connection, id, now, limits)? else { return Ok(()) };
+    let Some((instance, verdict)) = news(tx, id, now, limits)? else { return Ok(()) };
     for condition in verdict.new {
         let mut detail = BTreeMap::new();
         if condition == BootCondition::Loop {
             detail.insert("boots".to_owned(), verdict.boots.to_string());
         }
         tracing::warn!(instance.id = %id, instance.name = %instance.name, %condition, "a node does not come to run");
-        bmi_db::stage::insert(connection, id, now, condition.as_str(), &detail)?;
+        bmi_db::stage::insert(tx, id, now, condition.as_str(), &detail)?;
     }
     if verdict.condition != instance.condition {
-        bmi_db::instance::condition(connection, id, verdict.condition)?;
+        bmi_db::instance::condition(tx, id, verdict.condition)?;
     }
     Ok(())
 }
@@ -183,11 +183,11 @@ async fn look_all(app: &App) -> Result<(), AppError> {
     let (limits, now) = (app.boot_limits, Timestamp::now());
     let longest = limits.never_after_seconds.max(limits.loop_within_seconds).max(limits.steady_after_seconds);
     let since = now.minus(Duration::from_secs(longest) + 4 * LOOK);
-    for id in app.db.read(move |connection| bmi_db::instance::booting(connection, since)).await? {
+    for id in app.db.read(move |tx| bmi_db::instance::booting(tx, since)).await? {
         // One transaction each: nobody waits for the whole round. Almost always there is nothing to write.
-        let read = move |connection: &mut AnyConnection| news(connection, id, Timestamp::now(), &limits);
+        let read = move |tx: &mut Tx<'_>| news(tx, id, Timestamp::now(), &limits);
         if app.db.read(read).await?.is_some() {
-            app.db.write(move |connection| look(connection, id, Timestamp::now(), &limits)).await?;
+            app.db.write(move |tx| look(tx, id, Timestamp::now(), &limits)).await?;
         }
     }
     Ok(())

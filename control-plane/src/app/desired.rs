@@ -49,9 +49,9 @@ async fn catch_up(app: &App, name: &str, known: u64) -> Result<(), AppError> {
     let (asked, known) = (name.to_owned(), i64::try_from(known).unwrap_or(i64::MAX));
     let behind = app
         .db
-        .read(move |connection| {
-            let network = network::find(connection, &asked)?;
-            let generation = bmi_db::network::generation(connection, network.id)?;
+        .read(move |tx| {
+            let network = network::find(tx, &asked)?;
+            let generation = bmi_db::network::generation(tx, network.id)?;
             let ahead = known.saturating_sub(generation);
             Ok::<_, AppError>((ahead > 0).then_some((network.id, ahead)))
         })
@@ -63,8 +63,7 @@ async fn catch_up(app: &App, name: &str, known: u64) -> Result<(), AppError> {
                 ahead,
                 "the agent knows a later generation; was a backup restored?"
             );
-            let raise =
-                move |connection: &mut _| bmi_db::network::generation_raise(connection, network, known);
+            let raise = move |tx: &mut _| bmi_db::network::generation_raise(tx, network, known);
             app.db.write(raise).await?;
             Ok(())
         }
@@ -79,15 +78,15 @@ async fn catch_up(app: &App, name: &str, known: u64) -> Result<(), AppError> {
 async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>, AppError> {
     let (name, key, store) = (name.to_owned(), app.master_key.clone(), app.store.clone());
     app.db
-        .read(move |connection| {
-            let network = network::find(connection, &name)?;
-            let generation = bmi_db::network::generation(connection, network.id)?;
+        .read(move |tx| {
+            let network = network::find(tx, &name)?;
+            let generation = bmi_db::network::generation(tx, network.id)?;
             let generation = u64::try_from(generation).unwrap_or(0);
             if generation <= known {
                 return Ok(None);
             }
             let mut instances = Vec::new();
-            for (record, macs) in bmi_db::instance::desired(connection, network.id)? {
+            for (record, macs) in bmi_db::instance::desired(tx, network.id)? {
                 let mut wanted = instance(&key, &*store, &record, &macs)?;
                 // What another server gave last is not what it gives next.
                 wanted.node_address = wanted.node_address.filter(|_| network.dhcp == DhcpMode::Authoritative);

@@ -8,7 +8,7 @@ use bmi_auth::Caller;
 use bmi_db::image::Beginning;
 use bmi_db::instance::Using;
 use bmi_db::operation::Subject;
-use bmi_db::{After, AnyConnection, Reference};
+use bmi_db::{After, Reference, Tx};
 use bmi_drivers::image::{SIZE_MAX, SIZE_MIN};
 use bmi_drivers::store::{Place, StoreError};
 use bmi_types::{ByteSize, ImageFormat, ImageId, Name, ProjectId, Timestamp, VolumeId};
@@ -30,13 +30,13 @@ fn subject(image: &Image) -> Subject {
     Subject { kind: "image", id: image.id.uuid(), name: image.name.clone() }
 }
 
-pub(crate) fn find(connection: &mut AnyConnection, project: &str, text: &str) -> Result<Image, AppError> {
-    let project = project::find(connection, project)?;
-    bmi_db::image::find(connection, project.id, &reference(text)?)?.ok_or_else(AppError::not_found)
+pub(crate) fn find(tx: &mut Tx<'_>, project: &str, text: &str) -> Result<Image, AppError> {
+    let project = project::find(tx, project)?;
+    bmi_db::image::find(tx, project.id, &reference(text)?)?.ok_or_else(AppError::not_found)
 }
 
-fn name_is_free(connection: &mut AnyConnection, project: ProjectId, name: &Name) -> Result<(), AppError> {
-    match bmi_db::image::find(connection, project, &Reference::Name(name.clone()))? {
+fn name_is_free(tx: &mut Tx<'_>, project: ProjectId, name: &Name) -> Result<(), AppError> {
+    match bmi_db::image::find(tx, project, &Reference::Name(name.clone()))? {
         Some(_) => {
             Err(AppError::refused(Code::Duplicate, format!("the project has an image called `{name}`")))
         }
@@ -105,9 +105,9 @@ pub async fn image_create(
     fits(app, size, file_size).await?;
     let image = app
         .db
-        .write(move |connection| {
-            let project = project::find(connection, &project)?;
-            name_is_free(connection, project.id, &new.name)?;
+        .write(move |tx| {
+            let project = project::find(tx, &project)?;
+            name_is_free(tx, project.id, &new.name)?;
             let beginning = Beginning {
                 id: ImageId::generate(),
                 project: project.id,
@@ -118,7 +118,7 @@ pub async fn image_create(
                 state: ImageState::Open,
                 import_file: None,
             };
-            Ok::<_, AppError>(bmi_db::image::insert(connection, &beginning, Timestamp::now())?)
+            Ok::<_, AppError>(bmi_db::image::insert(tx, &beginning, Timestamp::now())?)
         })
         .await?;
     Ok(image)
@@ -147,11 +147,11 @@ pub async fn image_import(
     if format != ImageFormat::Raw {
         fits(app, inspected.virtual_size, inspected.content).await?;
     }
-    let requested_by = caller.subject().to_owned();
+    let requested_by = caller.subject.to_string();
     app.db
-        .write(move |connection| {
-            let project = project::find(connection, &project)?;
-            name_is_free(connection, project.id, &new.name)?;
+        .write(move |tx| {
+            let project = project::find(tx, &project)?;
+            name_is_free(tx, project.id, &new.name)?;
             let beginning = Beginning {
                 id: ImageId::generate(),
                 project: project.id,
@@ -163,22 +163,22 @@ pub async fn image_import(
                 import_file: Some(new.file),
             };
             let now = Timestamp::now();
-            let image = bmi_db::image::insert(connection, &beginning, now)?;
-            begin(connection, OperationKind::ImageImport, &image, &requested_by, now)
+            let image = bmi_db::image::insert(tx, &beginning, now)?;
+            begin(tx, OperationKind::ImageImport, &image, &requested_by, now)
         })
         .await
         .inspect(|_| app.wake.operations.ring())
 }
 
 fn begin(
-    connection: &mut AnyConnection,
+    tx: &mut Tx<'_>,
     kind: OperationKind,
     image: &Image,
     requested_by: &str,
     now: Timestamp,
 ) -> Result<Operation, AppError> {
     let subject = subject(image);
-    Ok(present(bmi_db::operation::insert(connection, kind, image.project, &subject, requested_by, now)?))
+    Ok(present(bmi_db::operation::insert(tx, kind, image.project, &subject, requested_by, now)?))
 }
 
 /// Shows an image.
@@ -189,7 +189,7 @@ pub async fn image_show(
     image: String,
 ) -> Result<Image, AppError> {
     permit(caller, Action::ProjectRead)?;
-    app.db.read(move |connection| find(connection, &project, &image)).await
+    app.db.read(move |tx| find(tx, &project, &image)).await
 }
 
 /// Lists a project's images.
@@ -201,9 +201,9 @@ pub async fn image_list(
 ) -> Result<Vec<Image>, AppError> {
     permit(caller, Action::ProjectRead)?;
     app.db
-        .read(move |connection| {
-            let project = project::find(connection, &project)?;
-            Ok(bmi_db::image::list(connection, project.id, after)?)
+        .read(move |tx| {
+            let project = project::find(tx, &project)?;
+            Ok(bmi_db::image::list(tx, project.id, after)?)
         })
         .await
 }
@@ -257,11 +257,11 @@ pub async fn upload_begin(
 ) -> Result<Uploading, AppError> {
     permit(caller, Action::ImageWrite)?;
     let find_again = (project.clone(), image.clone());
-    let image = app.db.read(move |connection| find(connection, &project, &image)).await?;
+    let image = app.db.read(move |tx| find(tx, &project, &image)).await?;
     let only = app.uploads.begin(&image)?;
     // Read again now that nobody else moves it.
     let (project, image) = find_again;
-    let image = app.db.read(move |connection| find(connection, &project, &image)).await?;
+    let image = app.db.read(move |tx| find(tx, &project, &image)).await?;
     let Some(upload) = image.upload.as_ref() else {
         let detail = format!("image `{}` is {} and takes no more bytes", image.name, image.state);
         return Err(AppError::refused(Code::WrongState, detail));
@@ -318,9 +318,7 @@ impl Uploading {
             (self.image.clone(), ByteSize::new(self.offset), ByteSize::new(self.offset + length));
         let moved = app
             .db
-            .write(move |connection| {
-                Ok::<_, AppError>(bmi_db::image::upload_advance(connection, &image, from, to)?)
-            })
+            .write(move |tx| Ok::<_, AppError>(bmi_db::image::upload_advance(tx, &image, from, to)?))
             .await?;
         if !moved {
             return Err(AppError::refused(Code::WrongOffset, "another upload is moving the offset"));
@@ -331,15 +329,10 @@ impl Uploading {
 }
 
 /// Finds an image that can be sealed now.
-fn sealable(
-    connection: &mut AnyConnection,
-    project: &str,
-    image: &str,
-    version: Option<i64>,
-) -> Result<Image, AppError> {
-    let found = find(connection, project, image)?;
+fn sealable(tx: &mut Tx<'_>, project: &str, image: &str, version: Option<i64>) -> Result<Image, AppError> {
+    let found = find(tx, project, image)?;
     if_match(version, found.version)?;
-    not_busy(connection, found.id.uuid())?;
+    not_busy(tx, found.id.uuid())?;
     let wrong = |detail: String| Err(AppError::refused(Code::WrongState, detail));
     match &found.upload {
         None => wrong(format!("image `{}` is {} already", found.name, found.state)),
@@ -361,9 +354,9 @@ pub async fn image_seal(
     version: Option<i64>,
 ) -> Result<Operation, AppError> {
     permit(caller, Action::ImageWrite)?;
-    let requested_by = caller.subject().to_owned();
+    let requested_by = caller.subject.to_string();
     let (in_project, name) = (project.clone(), image.clone());
-    let found = app.db.read(move |connection| sealable(connection, &in_project, &name, version)).await?;
+    let found = app.db.read(move |tx| sealable(tx, &in_project, &name, version)).await?;
     conversion_ready(app, found.format)?;
     // Nobody writes meanwhile: every byte is there, and what is there is not written again.
     let refused = match content_check(app, &found).await {
@@ -379,10 +372,10 @@ pub async fn image_seal(
     let next = if refused.is_some() { ImageState::Deleting } else { ImageState::Sealing };
     let operation = app
         .db
-        .write(move |connection| {
-            let found = sealable(connection, &project, &image, Some(found.version))?;
-            bmi_db::image::state_change(connection, found.id, ImageState::Open, next)?;
-            begin(connection, kind, &found, &requested_by, Timestamp::now())
+        .write(move |tx| {
+            let found = sealable(tx, &project, &image, Some(found.version))?;
+            bmi_db::image::state_change(tx, found.id, ImageState::Open, next)?;
+            begin(tx, kind, &found, &requested_by, Timestamp::now())
         })
         .await
         .inspect(|_| app.wake.operations.ring())?;
@@ -415,19 +408,19 @@ pub async fn image_delete(
     version: Option<i64>,
 ) -> Result<Operation, AppError> {
     permit(caller, Action::ImageWrite)?;
-    let requested_by = caller.subject().to_owned();
+    let requested_by = caller.subject.to_string();
     app.db
-        .write(move |connection| {
-            let found = find(connection, &project, &image)?;
+        .write(move |tx| {
+            let found = find(tx, &project, &image)?;
             if_match(version, found.version)?;
-            not_busy(connection, found.id.uuid())?;
-            let clones = bmi_db::instance::using(connection, Using::Image(found.id))?;
+            not_busy(tx, found.id.uuid())?;
+            let clones = bmi_db::instance::using(tx, Using::Image(found.id))?;
             if !clones.is_empty() {
                 let detail = format!("boot volumes were cloned from image `{}`", found.name);
                 return Err(AppError::blocked(detail, instance_blockers(&clones)));
             }
-            bmi_db::image::state_change(connection, found.id, found.state, ImageState::Deleting)?;
-            begin(connection, OperationKind::ImageDelete, &found, &requested_by, Timestamp::now())
+            bmi_db::image::state_change(tx, found.id, found.state, ImageState::Deleting)?;
+            begin(tx, OperationKind::ImageDelete, &found, &requested_by, Timestamp::now())
         })
         .await
         .inspect(|_| app.wake.operations.ring())

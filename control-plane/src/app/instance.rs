@@ -10,7 +10,7 @@ use bmi_api::{
 use bmi_auth::{Caller, MasterKey};
 use bmi_db::instance::{AddressGiver, Beginning, Record};
 use bmi_db::operation::Subject;
-use bmi_db::{After, AnyConnection, Reference};
+use bmi_db::{After, Reference, Tx};
 use bmi_types::{BootKey, DhcpMode, InstanceId, Ipv4Range, Name, ProjectId, Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -43,9 +43,9 @@ pub(crate) fn user_data_purpose(instance: InstanceId) -> String {
     format!("instance.user_data:{instance}")
 }
 
-pub(crate) fn find(connection: &mut AnyConnection, project: &str, text: &str) -> Result<Record, AppError> {
-    let project = project::find(connection, project)?;
-    bmi_db::instance::find(connection, project.id, &reference(text)?)?.ok_or_else(AppError::not_found)
+pub(crate) fn find(tx: &mut Tx<'_>, project: &str, text: &str) -> Result<Record, AppError> {
+    let project = project::find(tx, project)?;
+    bmi_db::instance::find(tx, project.id, &reference(text)?)?.ok_or_else(AppError::not_found)
 }
 
 fn user_data_faults(user_data: &UserData) -> Vec<Fault> {
@@ -117,17 +117,16 @@ fn lookup<T>(
 }
 
 /// Finds everything a request names; every fault is told, those of reading it too.
-fn parts(connection: &mut AnyConnection, project: &str, draft: &Draft) -> Result<Parts, AppError> {
-    let project = project::find(connection, project)?.id;
+fn parts(tx: &mut Tx<'_>, project: &str, draft: &Draft) -> Result<Parts, AppError> {
+    let project = project::find(tx, project)?.id;
     let mut faults = draft.faults.clone();
-    let node = lookup("node", draft.node.as_ref(), &mut faults, |reference| {
-        bmi_db::node::find(connection, reference)
-    })?;
+    let node =
+        lookup("node", draft.node.as_ref(), &mut faults, |reference| bmi_db::node::find(tx, reference))?;
     let image = lookup("image", draft.image.as_ref(), &mut faults, |reference| {
-        bmi_db::image::find(connection, project, reference)
+        bmi_db::image::find(tx, project, reference)
     })?;
     let network = lookup("network", draft.network.as_ref(), &mut faults, |reference| {
-        bmi_db::network::find(connection, reference)
+        bmi_db::network::find(tx, reference)
     })?;
     faults.extend(user_data_faults(&draft.user_data));
     match (draft.name.clone(), node, image, network) {
@@ -139,9 +138,9 @@ fn parts(connection: &mut AnyConnection, project: &str, draft: &Draft) -> Result
 }
 
 /// Refuses when one of the parts is not in the state it must be in.
-fn ready(connection: &mut AnyConnection, parts: &Parts) -> Result<(), AppError> {
+fn ready(tx: &mut Tx<'_>, parts: &Parts) -> Result<(), AppError> {
     let name = &parts.name;
-    if bmi_db::instance::find(connection, parts.project, &Reference::Name(name.clone()))?.is_some() {
+    if bmi_db::instance::find(tx, parts.project, &Reference::Name(name.clone()))?.is_some() {
         let detail = format!("the project has an instance called `{name}`");
         return Err(AppError::refused(Code::Duplicate, detail));
     }
@@ -157,13 +156,13 @@ fn ready(connection: &mut AnyConnection, parts: &Parts) -> Result<(), AppError> 
         return Err(AppError::refused(Code::WrongState, detail));
     }
     if parts.node.state == NodeState::InUse {
-        return Err(in_use(connection, &parts.node)?);
+        return Err(in_use(tx, &parts.node)?);
     }
     Ok(())
 }
 
-fn in_use(connection: &mut AnyConnection, node: &Node) -> Result<AppError, AppError> {
-    let users = bmi_db::instance::using(connection, bmi_db::instance::Using::Node(node.id))?;
+fn in_use(tx: &mut Tx<'_>, node: &Node) -> Result<AppError, AppError> {
+    let users = bmi_db::instance::using(tx, bmi_db::instance::Using::Node(node.id))?;
     let blockers = super::network::instance_blockers(&users);
     Ok(AppError::blocked(format!("an instance uses node `{}`", node.name), blockers))
 }
@@ -199,15 +198,15 @@ pub async fn instance_provision(
     draft: Draft,
 ) -> Result<Operation, AppError> {
     permit(caller, Action::InstanceWrite)?;
-    let (key, requested_by) = (app.master_key.clone(), caller.subject().to_owned());
+    let (key, requested_by) = (app.master_key.clone(), caller.subject.to_string());
     app.db
-        .write(move |connection| {
-            let parts = parts(connection, &project, &draft)?;
-            ready(connection, &parts)?;
-            if !bmi_db::node::claim(connection, parts.node.id, parts.project)? {
-                return Err(in_use(connection, &parts.node)?);
+        .write(move |tx| {
+            let parts = parts(tx, &project, &draft)?;
+            ready(tx, &parts)?;
+            if !bmi_db::node::claim(tx, parts.node.id, parts.project)? {
+                return Err(in_use(tx, &parts.node)?);
             }
-            let taken = bmi_db::instance::addresses(connection, parts.network.id)?.into_iter().collect();
+            let taken = bmi_db::instance::addresses(tx, parts.network.id)?.into_iter().collect();
             let id = InstanceId::generate();
             let secrets = seal(&key, id, draft.user_data)?;
             let plan = &parts.network.plan;
@@ -228,17 +227,10 @@ pub async fn instance_provision(
                 user_data_sealed: secrets.user_data,
             };
             let now = Timestamp::now();
-            bmi_db::instance::insert(connection, &beginning, now)?;
+            bmi_db::instance::insert(tx, &beginning, now)?;
             let subject = Subject { kind: "instance", id: id.uuid(), name: parts.name };
             let kind = OperationKind::Provision;
-            Ok(present(bmi_db::operation::insert(
-                connection,
-                kind,
-                parts.project,
-                &subject,
-                &requested_by,
-                now,
-            )?))
+            Ok(present(bmi_db::operation::insert(tx, kind, parts.project, &subject, &requested_by, now)?))
         })
         .await
         .inspect(|_| app.wake.operations.ring())
@@ -252,7 +244,7 @@ pub async fn instance_show(
     instance: String,
 ) -> Result<Instance, AppError> {
     permit(caller, Action::ProjectRead)?;
-    app.db.read(move |connection| Ok(find(connection, &project, &instance)?.instance)).await
+    app.db.read(move |tx| Ok(find(tx, &project, &instance)?.instance)).await
 }
 
 /// Lists a project's instances.
@@ -264,9 +256,9 @@ pub async fn instance_list(
 ) -> Result<Vec<Instance>, AppError> {
     permit(caller, Action::ProjectRead)?;
     app.db
-        .read(move |connection| {
-            let project = project::find(connection, &project)?;
-            Ok(bmi_db::instance::list(connection, project.id, after)?)
+        .read(move |tx| {
+            let project = project::find(tx, &project)?;
+            Ok(bmi_db::instance::list(tx, project.id, after)?)
         })
         .await
 }
@@ -280,9 +272,9 @@ pub async fn instance_timeline(
 ) -> Result<Timeline, AppError> {
     permit(caller, Action::ProjectRead)?;
     app.db
-        .read(move |connection| {
-            let found = find(connection, &project, &instance)?;
-            timeline(connection, found.instance.id)
+        .read(move |tx| {
+            let found = find(tx, &project, &instance)?;
+            timeline(tx, found.instance.id)
         })
         .await
 }
@@ -296,27 +288,20 @@ pub async fn instance_deprovision(
     version: Option<i64>,
 ) -> Result<Operation, AppError> {
     permit(caller, Action::InstanceWrite)?;
-    let requested_by = caller.subject().to_owned();
+    let requested_by = caller.subject.to_string();
     app.db
-        .write(move |connection| {
-            let found = find(connection, &project, &instance)?.instance;
+        .write(move |tx| {
+            let found = find(tx, &project, &instance)?.instance;
             if_match(version, found.version)?;
-            super::operation::not_busy(connection, found.id.uuid())?;
+            super::operation::not_busy(tx, found.id.uuid())?;
             let from = [InstanceState::Ready, InstanceState::Running];
-            if !bmi_db::instance::state_change(connection, found.id, &from, InstanceState::Deprovisioning)? {
+            if !bmi_db::instance::state_change(tx, found.id, &from, InstanceState::Deprovisioning)? {
                 let detail = format!("instance `{}` is {}", found.name, found.state);
                 return Err(AppError::refused(Code::WrongState, detail));
             }
             let subject = Subject { kind: "instance", id: found.id.uuid(), name: found.name };
             let (kind, now) = (OperationKind::Deprovision, Timestamp::now());
-            Ok(present(bmi_db::operation::insert(
-                connection,
-                kind,
-                found.project,
-                &subject,
-                &requested_by,
-                now,
-            )?))
+            Ok(present(bmi_db::operation::insert(tx, kind, found.project, &subject, &requested_by, now)?))
         })
         .await
         .inspect(|_| app.wake.operations.ring())

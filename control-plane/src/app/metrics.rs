@@ -106,7 +106,7 @@ impl Metrics {
 /// When the caller may not see them, or the database or the store fails.
 pub async fn metrics(app: &App, caller: &Caller) -> Result<String, AppError> {
     permit(caller, Action::MetricsRead)?;
-    let counts = app.db.read(|connection| Ok::<_, AppError>(bmi_db::counts::all(connection)?)).await?;
+    let counts = app.db.read(|tx| Ok::<_, AppError>(bmi_db::counts::all(tx)?)).await?;
     let store = app.store.usage().await?;
     let mut text = String::new();
     write(&mut text, app, &counts, &store)

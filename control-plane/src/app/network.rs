@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use bmi_api::{Blocker, Code, Fault, Network, NewNetwork};
 use bmi_auth::Caller;
 use bmi_db::instance::Using;
-use bmi_db::{After, AnyConnection, Reference};
+use bmi_db::{After, Reference, Tx};
 use bmi_types::{DhcpMode, Ipv4Net, Ipv4Range, NetworkId, NetworkPlan, Segment, Timestamp};
 
 use super::authorize::{Action, permit};
@@ -13,8 +13,8 @@ use super::{App, if_match, reference};
 use crate::error::AppError;
 
 /// Finds a network by a path's text.
-pub(crate) fn find(connection: &mut AnyConnection, text: &str) -> Result<Network, AppError> {
-    bmi_db::network::find(connection, &reference(text)?)?.ok_or_else(AppError::not_found)
+pub(crate) fn find(tx: &mut Tx<'_>, text: &str) -> Result<Network, AppError> {
+    bmi_db::network::find(tx, &reference(text)?)?.ok_or_else(AppError::not_found)
 }
 
 /// The ranges of a new network, as far as they were given.
@@ -127,17 +127,17 @@ pub async fn network_create(app: &App, caller: &Caller, new: NewNetwork) -> Resu
         _ => return Err(AppError::invalid(faults)),
     };
     app.db
-        .write(move |connection| {
-            if bmi_db::network::find(connection, &Reference::Name(new.name.clone()))?.is_some() {
+        .write(move |tx| {
+            if bmi_db::network::find(tx, &Reference::Name(new.name.clone()))?.is_some() {
                 let detail = format!("a network called `{}` exists", new.name);
                 return Err(AppError::refused(Code::Duplicate, detail));
             }
-            if let Some(other) = bmi_db::network::overlapping(connection, plan.cidr)? {
+            if let Some(other) = bmi_db::network::overlapping(tx, plan.cidr)? {
                 let detail = format!("{} overlaps network `{}`, {}", plan.cidr, other.name, other.plan.cidr);
                 return Err(AppError::refused(Code::Duplicate, detail));
             }
             let id = NetworkId::generate();
-            Ok(warned(bmi_db::network::insert(connection, id, &new, &plan, Timestamp::now())?))
+            Ok(warned(bmi_db::network::insert(tx, id, &new, &plan, Timestamp::now())?))
         })
         .await
         .inspect(|_| app.wake.desired.ring())
@@ -146,13 +146,13 @@ pub async fn network_create(app: &App, caller: &Caller, new: NewNetwork) -> Resu
 /// Shows a network.
 pub async fn network_show(app: &App, caller: &Caller, network: String) -> Result<Network, AppError> {
     permit(caller, Action::NetworkRead)?;
-    app.db.read(move |connection| find(connection, &network).map(warned)).await
+    app.db.read(move |tx| find(tx, &network).map(warned)).await
 }
 
 /// Lists networks.
 pub async fn network_list(app: &App, caller: &Caller, after: After) -> Result<Vec<Network>, AppError> {
     permit(caller, Action::NetworkRead)?;
-    let networks = app.db.read(move |connection| bmi_db::network::list(connection, after)).await?;
+    let networks = app.db.read(move |tx| bmi_db::network::list(tx, after)).await?;
     Ok(networks.into_iter().map(warned).collect())
 }
 
@@ -165,15 +165,15 @@ pub async fn network_delete(
 ) -> Result<(), AppError> {
     permit(caller, Action::NetworkWrite)?;
     app.db
-        .write(move |connection| {
-            let found = find(connection, &network)?;
+        .write(move |tx| {
+            let found = find(tx, &network)?;
             if_match(version, found.version)?;
-            let users = bmi_db::instance::using(connection, Using::Network(found.id))?;
+            let users = bmi_db::instance::using(tx, Using::Network(found.id))?;
             if !users.is_empty() {
                 let blockers = instance_blockers(&users);
                 return Err(AppError::blocked(format!("network `{}` has instances", found.name), blockers));
             }
-            Ok(bmi_db::network::delete(connection, found.id)?)
+            Ok(bmi_db::network::delete(tx, found.id)?)
         })
         .await
 }

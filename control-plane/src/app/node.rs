@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bmi_api::{Code, Fault, NewNode, Nic, Node, NodePatch, NodeState};
 use bmi_auth::Caller;
 use bmi_db::instance::Using;
-use bmi_db::{After, AnyConnection, Reference};
+use bmi_db::{After, Reference, Tx};
 use bmi_types::{Architecture, Name, NodeId, Timestamp};
 
 use super::authorize::{Action, permit};
@@ -17,8 +17,8 @@ use crate::error::AppError;
 const NICS_MAX: usize = 8;
 
 /// Finds a node by a path's text.
-pub(crate) fn find(connection: &mut AnyConnection, text: &str) -> Result<Node, AppError> {
-    bmi_db::node::find(connection, &reference(text)?)?.ok_or_else(AppError::not_found)
+pub(crate) fn find(tx: &mut Tx<'_>, text: &str) -> Result<Node, AppError> {
+    bmi_db::node::find(tx, &reference(text)?)?.ok_or_else(AppError::not_found)
 }
 
 /// What is wrong with a node's NICs.
@@ -39,16 +39,16 @@ pub fn nic_faults(nics: &[Nic]) -> Vec<Fault> {
     faults
 }
 
-fn name_is_free(connection: &mut AnyConnection, name: &Name) -> Result<(), AppError> {
-    match bmi_db::node::find(connection, &Reference::Name(name.clone()))? {
+fn name_is_free(tx: &mut Tx<'_>, name: &Name) -> Result<(), AppError> {
+    match bmi_db::node::find(tx, &Reference::Name(name.clone()))? {
         Some(_) => Err(AppError::refused(Code::Duplicate, format!("a node called `{name}` exists"))),
         None => Ok(()),
     }
 }
 
-fn nics_are_free(connection: &mut AnyConnection, nics: &[Nic], own: Option<NodeId>) -> Result<(), AppError> {
+fn nics_are_free(tx: &mut Tx<'_>, nics: &[Nic], own: Option<NodeId>) -> Result<(), AppError> {
     for nic in nics {
-        if let Some((id, name)) = bmi_db::node::name_of_mac(connection, nic.mac)?
+        if let Some((id, name)) = bmi_db::node::name_of_mac(tx, nic.mac)?
             && Some(id) != own
         {
             return Err(AppError::refused(Code::Duplicate, format!("node `{name}` has the NIC {}", nic.mac)));
@@ -76,10 +76,10 @@ pub async fn node_create(app: &App, caller: &Caller, new: NewNode) -> Result<Nod
         return Err(AppError::invalid(faults));
     }
     app.db
-        .write(move |connection| {
-            name_is_free(connection, &new.name)?;
-            nics_are_free(connection, &new.nics, None)?;
-            Ok(bmi_db::node::insert(connection, NodeId::generate(), &new, Timestamp::now())?)
+        .write(move |tx| {
+            name_is_free(tx, &new.name)?;
+            nics_are_free(tx, &new.nics, None)?;
+            Ok(bmi_db::node::insert(tx, NodeId::generate(), &new, Timestamp::now())?)
         })
         .await
 }
@@ -87,7 +87,7 @@ pub async fn node_create(app: &App, caller: &Caller, new: NewNode) -> Result<Nod
 /// Shows a node.
 pub async fn node_show(app: &App, caller: &Caller, node: String) -> Result<Node, AppError> {
     permit(caller, Action::NodeRead)?;
-    app.db.read(move |connection| find(connection, &node)).await
+    app.db.read(move |tx| find(tx, &node)).await
 }
 
 /// Lists nodes, of one project when given.
@@ -99,9 +99,9 @@ pub async fn node_list(
 ) -> Result<Vec<Node>, AppError> {
     permit(caller, Action::NodeRead)?;
     app.db
-        .read(move |connection| {
-            let of = of.map(|text| project::find(connection, &text)).transpose()?.map(|project| project.id);
-            Ok(bmi_db::node::list(connection, of, after)?)
+        .read(move |tx| {
+            let of = of.map(|text| project::find(tx, &text)).transpose()?.map(|project| project.id);
+            Ok(bmi_db::node::list(tx, of, after)?)
         })
         .await
 }
@@ -119,14 +119,14 @@ pub async fn node_update(
     if !faults.is_empty() {
         return Err(AppError::invalid(faults));
     }
-    change(app, node, version, move |connection, found| {
+    change(app, node, version, move |tx, found| {
         if let Some(name) = patch.name.filter(|name| *name != found.name) {
-            name_is_free(connection, &name)?;
+            name_is_free(tx, &name)?;
             found.name = name;
         }
         if let Some(nics) = patch.nics {
-            not_in_use(connection, found)?;
-            nics_are_free(connection, &nics, Some(found.id))?;
+            not_in_use(tx, found)?;
+            nics_are_free(tx, &nics, Some(found.id))?;
             found.nics = nics;
         }
         Ok(())
@@ -143,12 +143,12 @@ pub async fn node_assign(
     version: Option<i64>,
 ) -> Result<Node, AppError> {
     permit(caller, Action::NodeWrite)?;
-    change(app, node, version, move |connection, found| {
+    change(app, node, version, move |tx, found| {
         let unknown = |_| {
             let detail = format!("there is no project `{to}`");
             AppError::invalid(vec![Fault { field: "project".to_owned(), detail }])
         };
-        let project = project::find(connection, &to).map_err(unknown)?;
+        let project = project::find(tx, &to).map_err(unknown)?;
         match found.project {
             None => {
                 found.project = Some(project.id);
@@ -174,8 +174,8 @@ pub async fn node_release(
     version: Option<i64>,
 ) -> Result<Node, AppError> {
     permit(caller, Action::NodeWrite)?;
-    change(app, node, version, |connection, found| {
-        not_in_use(connection, found)?;
+    change(app, node, version, |tx, found| {
+        not_in_use(tx, found)?;
         found.project = None;
         found.state = NodeState::Free;
         Ok(())
@@ -192,24 +192,24 @@ pub async fn node_delete(
 ) -> Result<(), AppError> {
     permit(caller, Action::NodeWrite)?;
     app.db
-        .write(move |connection| {
-            let found = find(connection, &node)?;
+        .write(move |tx| {
+            let found = find(tx, &node)?;
             if_match(version, found.version)?;
-            not_in_use(connection, &found)?;
+            not_in_use(tx, &found)?;
             if found.state != NodeState::Free {
                 let detail = format!("node `{}` is assigned to a project; release it first", found.name);
                 return Err(AppError::refused(Code::WrongState, detail));
             }
-            Ok(bmi_db::node::delete(connection, found.id)?)
+            Ok(bmi_db::node::delete(tx, found.id)?)
         })
         .await
 }
 
-fn not_in_use(connection: &mut AnyConnection, node: &Node) -> Result<(), AppError> {
+fn not_in_use(tx: &mut Tx<'_>, node: &Node) -> Result<(), AppError> {
     if node.state != NodeState::InUse {
         return Ok(());
     }
-    let users = bmi_db::instance::using(connection, Using::Node(node.id))?;
+    let users = bmi_db::instance::using(tx, Using::Node(node.id))?;
     Err(AppError::blocked(format!("an instance uses node `{}`", node.name), instance_blockers(&users)))
 }
 
@@ -218,18 +218,18 @@ async fn change(
     app: &App,
     node: String,
     version: Option<i64>,
-    change: impl FnOnce(&mut AnyConnection, &mut Node) -> Result<(), AppError> + Send + 'static,
+    change: impl FnOnce(&mut Tx, &mut Node) -> Result<(), AppError> + Send + 'static,
 ) -> Result<Node, AppError> {
     app.db
-        .write(move |connection| {
-            let before = find(connection, &node)?;
+        .write(move |tx| {
+            let before = find(tx, &node)?;
             if_match(version, before.version)?;
             let mut found = before.clone();
-            change(connection, &mut found)?;
+            change(tx, &mut found)?;
             if found == before {
                 return Ok(found);
             }
-            if !bmi_db::node::update(connection, &found)? {
+            if !bmi_db::node::update(tx, &found)? {
                 return Err(stale(found.version));
             }
             found.version += 1;

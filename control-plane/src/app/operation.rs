@@ -3,7 +3,7 @@
 use bmi_api::{Operation, OperationState, Progress, Step, StepState, Subject};
 use bmi_auth::Caller;
 use bmi_db::operation::Stored;
-use bmi_db::{After, AnyConnection};
+use bmi_db::{After, Tx};
 use bmi_types::{ByteSize, OperationId};
 use bmi_workflow::{Entry, State, StepView};
 
@@ -17,8 +17,8 @@ pub async fn operation_show(app: &App, caller: &Caller, operation: String) -> Re
     permit(caller, Action::OperationRead)?;
     let id: OperationId = operation.parse().map_err(|_| AppError::not_found())?;
     app.db
-        .read(move |connection| {
-            let stored = bmi_db::operation::find(connection, id)?.ok_or_else(AppError::not_found)?;
+        .read(move |tx| {
+            let stored = bmi_db::operation::find(tx, id)?.ok_or_else(AppError::not_found)?;
             Ok(present(stored))
         })
         .await
@@ -33,16 +33,16 @@ pub async fn operation_list(
 ) -> Result<Vec<Operation>, AppError> {
     permit(caller, Action::OperationRead)?;
     app.db
-        .read(move |connection| {
-            let of = of.map(|text| project::find(connection, &text)).transpose()?.map(|project| project.id);
-            Ok(bmi_db::operation::list(connection, of, after)?.into_iter().map(present).collect())
+        .read(move |tx| {
+            let of = of.map(|text| project::find(tx, &text)).transpose()?.map(|project| project.id);
+            Ok(bmi_db::operation::list(tx, of, after)?.into_iter().map(present).collect())
         })
         .await
 }
 
 /// Refuses when an operation works on something.
-pub(crate) fn not_busy(connection: &mut AnyConnection, subject: uuid::Uuid) -> Result<(), AppError> {
-    match bmi_db::operation::unfinished_of(connection, subject)? {
+pub(crate) fn not_busy(tx: &mut Tx<'_>, subject: uuid::Uuid) -> Result<(), AppError> {
+    match bmi_db::operation::unfinished_of(tx, subject)? {
         Some(operation) => Err(AppError::refused(
             bmi_api::Code::Busy,
             format!("operation {operation} is working on it; wait until it has ended"),

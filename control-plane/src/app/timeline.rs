@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bmi_api::{Stage, Timeline};
-use bmi_db::AnyConnection;
+use bmi_db::Tx;
 use bmi_types::{InstanceId, OperationId, Timestamp};
 use bmi_workflow::Entry;
 
@@ -17,9 +17,9 @@ type Found = (Timestamp, String, Option<OperationId>, BTreeMap<String, String>);
 ///
 /// # Errors
 /// When the database fails.
-pub fn timeline(connection: &mut AnyConnection, instance: InstanceId) -> Result<Timeline, AppError> {
+pub fn timeline(tx: &mut Tx<'_>, instance: InstanceId) -> Result<Timeline, AppError> {
     let mut found: Vec<Found> = Vec::new();
-    for operation in bmi_db::operation::of_subject(connection, instance.uuid())? {
+    for operation in bmi_db::operation::of_subject(tx, instance.uuid())? {
         let (names, _) = workflows::outline(operation.kind);
         let requested = format!("{}.requested", operation.kind);
         found.push((operation.created_at, requested, Some(operation.id), BTreeMap::new()));
@@ -35,7 +35,7 @@ pub fn timeline(connection: &mut AnyConnection, instance: InstanceId) -> Result<
             found.push((record.at, name.to_owned(), Some(operation.id), detail));
         }
     }
-    for (at, stage, detail) in bmi_db::stage::list(connection, instance)? {
+    for (at, stage, detail) in bmi_db::stage::list(tx, instance)? {
         found.push((at, stage, None, detail));
     }
     found.sort_by_key(|(at, ..)| *at);

@@ -51,7 +51,7 @@ where
         return Err(ApiError::new(Code::BadRequest, detail));
     };
     let scope = Scope {
-        caller: request.caller.subject().to_owned(),
+        caller: request.caller.subject.to_string(),
         method: request.http.method().to_string(),
         path: request.http.path().to_owned(),
         key,
@@ -62,9 +62,7 @@ where
     let forget = Timestamp::from_micros(now.micros() - i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX));
     let seen = app
         .db
-        .write(move |connection| {
-            Ok::<_, AppError>(idempotency::begin(connection, &scope, &mine, now, forget)?)
-        })
+        .write(move |tx| Ok::<_, AppError>(idempotency::begin(tx, &scope, &mine, now, forget)?))
         .await?;
     let other_body =
         || ApiError::new(Code::IdempotencyKeyReused, "this Idempotency-Key came with another body before");
@@ -95,10 +93,10 @@ where
     };
     let kept = kept.and_then(|kept| serde_json::to_string(&kept).ok());
     app.db
-        .write(move |connection| {
+        .write(move |tx| {
             let written = match kept {
-                Some(text) => idempotency::finish(connection, id, &text),
-                None => idempotency::forget(connection, id),
+                Some(text) => idempotency::finish(tx, id, &text),
+                None => idempotency::forget(tx, id),
             };
             Ok::<_, AppError>(written?)
         })

@@ -36,9 +36,9 @@ impl Context {
         let operation = self.operation;
         self.app
             .db
-            .read(move |connection| {
-                let Some(stored) = bmi_db::operation::find(connection, operation)? else { return Ok(None) };
-                Ok::<_, AppError>(bmi_db::instance::by_id(connection, InstanceId::from(stored.subject_id))?)
+            .read(move |tx| {
+                let Some(stored) = bmi_db::operation::find(tx, operation)? else { return Ok(None) };
+                Ok::<_, AppError>(bmi_db::instance::by_id(tx, InstanceId::from(stored.subject_id))?)
             })
             .await
             .map_err(app_error)
@@ -54,10 +54,10 @@ impl Context {
         let operation = self.operation;
         self.app
             .db
-            .read(move |connection| {
-                let Some(stored) = bmi_db::operation::find(connection, operation)? else { return Ok(None) };
+            .read(move |tx| {
+                let Some(stored) = bmi_db::operation::find(tx, operation)? else { return Ok(None) };
                 let id = ImageId::from(stored.subject_id);
-                Ok::<_, AppError>(bmi_db::image::of_operation(connection, stored.project, id)?)
+                Ok::<_, AppError>(bmi_db::image::of_operation(tx, stored.project, id)?)
             })
             .await
             .map_err(app_error)
@@ -86,8 +86,8 @@ impl Context {
                 let operation = self.operation;
                 self.app
                     .db
-                    .write(move |connection| {
-                        Ok::<_, AppError>(bmi_db::operation::progress(connection, operation, done, total)?)
+                    .write(move |tx| {
+                        Ok::<_, AppError>(bmi_db::operation::progress(tx, operation, done, total)?)
                     })
                     .await
                     .map_err(app_error)?;

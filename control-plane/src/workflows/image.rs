@@ -37,11 +37,8 @@ async fn image_there(context: &Context) -> Result<(Image, Option<String>), StepE
 
 async fn forget(context: &Context) -> Result<(), StepError> {
     let Some((image, _)) = context.image().await? else { return Ok(()) };
-    let written = context
-        .app
-        .db
-        .write(move |connection| Ok::<_, AppError>(bmi_db::image::delete(connection, image.id)?))
-        .await;
+    let written =
+        context.app.db.write(move |tx| Ok::<_, AppError>(bmi_db::image::delete(tx, image.id)?)).await;
     written.map_err(app_error)
 }
 
@@ -209,8 +206,8 @@ impl Step<Context> for Seal {
         let written = context
             .app
             .db
-            .write(move |connection| {
-                Ok::<_, AppError>(bmi_db::image::sealed(connection, image.id, sealed.size, &sealed.sha256)?)
+            .write(move |tx| {
+                Ok::<_, AppError>(bmi_db::image::sealed(tx, image.id, sealed.size, &sealed.sha256)?)
             })
             .await;
         written.map_err(app_error)

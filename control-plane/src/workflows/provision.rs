@@ -55,9 +55,9 @@ pub(super) async fn forget(context: &Context) -> Result<(), StepError> {
     context
         .app
         .db
-        .write(move |connection| {
-            bmi_db::instance::delete(connection, id)?;
-            Ok::<_, AppError>(bmi_db::node::unclaim(connection, node)?)
+        .write(move |tx| {
+            bmi_db::instance::delete(tx, id)?;
+            Ok::<_, AppError>(bmi_db::node::unclaim(tx, node)?)
         })
         .await
         .map_err(app_error)
@@ -167,9 +167,9 @@ impl Step<Context> for PowerOn {
         context
             .app
             .db
-            .write(move |connection| {
+            .write(move |tx| {
                 let from = [InstanceState::Provisioning];
-                bmi_db::instance::state_change(connection, id, &from, InstanceState::Ready)?;
+                bmi_db::instance::state_change(tx, id, &from, InstanceState::Ready)?;
                 Ok::<_, AppError>(())
             })
             .await

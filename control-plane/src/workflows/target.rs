@@ -1,7 +1,7 @@
 //! The target of an instance: published to the agent and withdrawn from it, and what the agent made of that.
 
 use bmi_api::TargetState;
-use bmi_db::AnyConnection;
+use bmi_db::Tx;
 use bmi_db::instance::Record;
 use bmi_types::InstanceId;
 use bmi_workflow::{Observed, StepError};
@@ -21,12 +21,12 @@ enum Seen {
     Waiting(String),
 }
 
-fn look(connection: &mut AnyConnection, id: InstanceId) -> Result<Seen, AppError> {
-    let Some(record) = bmi_db::instance::by_id(connection, id)? else { return Ok(Seen::Withdrawn) };
+fn look(tx: &mut Tx<'_>, id: InstanceId) -> Result<Seen, AppError> {
+    let Some(record) = bmi_db::instance::by_id(tx, id)? else { return Ok(Seen::Withdrawn) };
     let Some(wanted) = record.withdrawn_generation.or(record.published_generation) else {
         return Ok(Seen::Withdrawn);
     };
-    let observed = bmi_db::agent::generation_observed(connection, record.instance.network)?;
+    let observed = bmi_db::agent::generation_observed(tx, record.instance.network)?;
     let waiting = |reason: String| Ok(Seen::Waiting(reason));
     let Some(observed) = observed else {
         // An agent that never was has made nothing.
@@ -50,7 +50,7 @@ fn look(connection: &mut AnyConnection, id: InstanceId) -> Result<Seen, AppError
 }
 
 async fn seen(context: &Context, id: InstanceId) -> Result<Seen, StepError> {
-    context.app.db.read(move |connection| look(connection, id)).await.map_err(app_error)
+    context.app.db.read(move |tx| look(tx, id)).await.map_err(app_error)
 }
 
 /// Whether the target can be logged in to.
@@ -75,11 +75,11 @@ pub(super) async fn expose(context: &Context, record: &Record) -> Result<(), Ste
     context
         .app
         .db
-        .write(move |connection| {
-            let found = bmi_db::instance::by_id(connection, id)?;
+        .write(move |tx| {
+            let found = bmi_db::instance::by_id(tx, id)?;
             if found.is_some_and(|found| found.published_generation.is_none()) {
-                let generation = bmi_db::network::bump_generation(connection, network)?;
-                bmi_db::instance::publish(connection, id, Some(generation), None)?;
+                let generation = bmi_db::network::bump_generation(tx, network)?;
+                bmi_db::instance::publish(tx, id, Some(generation), None)?;
             }
             Ok::<_, AppError>(())
         })
@@ -94,11 +94,11 @@ pub(super) async fn withdraw(context: &Context, record: &Record) -> Result<(), S
     context
         .app
         .db
-        .write(move |connection| {
-            let Some(found) = bmi_db::instance::by_id(connection, id)? else { return Ok(()) };
+        .write(move |tx| {
+            let Some(found) = bmi_db::instance::by_id(tx, id)? else { return Ok(()) };
             if found.published_generation.is_some() && found.withdrawn_generation.is_none() {
-                let generation = bmi_db::network::bump_generation(connection, network)?;
-                bmi_db::instance::publish(connection, id, found.published_generation, Some(generation))?;
+                let generation = bmi_db::network::bump_generation(tx, network)?;
+                bmi_db::instance::publish(tx, id, found.published_generation, Some(generation))?;
             }
             Ok::<_, AppError>(())
         })

@@ -256,7 +256,7 @@ impl World {
             facts.insert(format!("the target of {} is {}", instance.id, instance.target_state));
         }
         let network = self.network;
-        let addresses = self.app.db.read(move |connection| bmi_db::instance::addresses(connection, network));
+        let addresses = self.app.db.read(move |tx| bmi_db::instance::addresses(tx, network));
         for address in addresses.await.unwrap_or_else(|error: DbError| panic!("{error}")) {
             facts.insert(format!("address {address} is taken"));
         }
@@ -279,7 +279,7 @@ impl World {
 
     /// What is added to the world by an instance on a node.
     pub async fn facts_of_instance(&self, id: InstanceId, node: NodeId) -> Facts {
-        let found = self.app.db.read(move |connection| bmi_db::instance::by_id(connection, id)).await;
+        let found = self.app.db.read(move |tx| bmi_db::instance::by_id(tx, id)).await;
         let found: Option<bmi_db::instance::Record> =
             found.unwrap_or_else(|error: DbError| panic!("{error}"));
         let found = found.unwrap();

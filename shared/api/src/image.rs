@@ -25,6 +25,10 @@ words! {
     Visibility {
         /// The project that owns it.
         Private = "private",
+        /// The owner and the projects it names may clone it.
+        Shared = "shared",
+        /// Every project may clone it.
+        Public = "public",
     }
 }
 

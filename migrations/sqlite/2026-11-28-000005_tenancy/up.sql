@@ -1,0 +1,168 @@
+-- Who may do what: roles, bindings, service accounts, sign-ins; what projects share; quotas; the audit log.
+
+CREATE TABLE roles (
+    name TEXT NOT NULL PRIMARY KEY,
+    description TEXT NOT NULL,
+    permissions TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    version INTEGER NOT NULL
+) STRICT;
+
+-- A role of a subject in one project, or everywhere.
+CREATE TABLE bindings (
+    id TEXT NOT NULL PRIMARY KEY,
+    subject TEXT NOT NULL,
+    role TEXT NOT NULL,
+    project_id TEXT REFERENCES projects (id) ON DELETE CASCADE,
+    created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX bindings_in_project ON bindings (project_id, subject, role) WHERE project_id IS NOT NULL;
+CREATE UNIQUE INDEX bindings_everywhere ON bindings (subject, role) WHERE project_id IS NULL;
+
+-- Grows with each change of roles, bindings or projects, so that every replica notices.
+CREATE TABLE policy_version (
+    id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    version INTEGER NOT NULL
+) STRICT;
+INSERT INTO policy_version (id, version) VALUES (1, 1);
+
+CREATE TABLE service_accounts (
+    id TEXT NOT NULL PRIMARY KEY,
+    project_id TEXT NOT NULL REFERENCES projects (id),
+    name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    UNIQUE (project_id, name)
+) STRICT;
+
+CREATE TABLE service_tokens (
+    id TEXT NOT NULL PRIMARY KEY,
+    account_id TEXT NOT NULL REFERENCES service_accounts (id) ON DELETE CASCADE,
+    sha256 TEXT NOT NULL UNIQUE,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    last_used_at INTEGER
+) STRICT;
+CREATE INDEX service_tokens_by_account ON service_tokens (account_id);
+
+-- Sign-ins that have begun: what the callback or the device must bring is known by its hash only.
+CREATE TABLE sign_ins (
+    id TEXT NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('browser', 'device')),
+    provider TEXT NOT NULL,
+    handle_sha256 TEXT NOT NULL UNIQUE,
+    browser_sha256 TEXT,
+    secrets_sealed TEXT NOT NULL,
+    return_to TEXT,
+    poll_after INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+-- Sessions of people who signed in; `sessions` are those of iSCSI.
+CREATE TABLE logins (
+    id TEXT NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('browser', 'device')),
+    sha256 TEXT NOT NULL UNIQUE,
+    provider TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    display TEXT NOT NULL,
+    grants TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    last_seen_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+-- Access tokens of a provider that were signed out before they expired.
+CREATE TABLE revoked_tokens (
+    sha256 TEXT NOT NULL PRIMARY KEY,
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE image_shares (
+    image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    project_id TEXT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (image_id, project_id)
+) STRICT;
+CREATE INDEX image_shares_by_project ON image_shares (project_id);
+
+-- Every image was private so far.
+ALTER TABLE images DROP COLUMN visibility;
+ALTER TABLE images ADD COLUMN visibility TEXT NOT NULL DEFAULT 'private' CHECK (visibility IN ('private', 'shared', 'public'));
+CREATE INDEX images_public ON images (visibility) WHERE visibility = 'public';
+-- Bytes really used, as last measured; and who writes an upload now.
+ALTER TABLE images ADD COLUMN used_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE images ADD COLUMN upload_holder TEXT;
+ALTER TABLE images ADD COLUMN upload_until INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE instances ADD COLUMN used_bytes INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX instances_by_project ON instances (project_id, id);
+CREATE INDEX operations_by_project ON operations (project_id, id);
+
+-- The projects that may use a network, unless all may.
+ALTER TABLE networks ADD COLUMN access TEXT NOT NULL DEFAULT 'all' CHECK (access IN ('all', 'named'));
+CREATE TABLE network_projects (
+    network_id TEXT NOT NULL REFERENCES networks (id) ON DELETE CASCADE,
+    project_id TEXT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    PRIMARY KEY (network_id, project_id)
+) STRICT;
+CREATE INDEX network_projects_by_project ON network_projects (project_id);
+
+-- What a project may have at most; nothing means the default of the configuration.
+CREATE TABLE quotas (
+    project_id TEXT NOT NULL PRIMARY KEY REFERENCES projects (id) ON DELETE CASCADE,
+    instances INTEGER,
+    nodes INTEGER,
+    images INTEGER,
+    virtual_bytes INTEGER,
+    used_bytes INTEGER,
+    version INTEGER NOT NULL
+) STRICT;
+
+-- What was refused and what was done. `text` is canonical, `position` and `hash` come from the chain.
+CREATE TABLE audit (
+    id TEXT NOT NULL PRIMARY KEY,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    project_id TEXT,
+    action TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    text TEXT NOT NULL,
+    position INTEGER UNIQUE,
+    hash TEXT
+) STRICT;
+CREATE INDEX audit_by_project ON audit (project_id, id);
+CREATE INDEX audit_not_chained ON audit (id) WHERE position IS NULL;
+
+-- Signed heads of the chain; a checkpoint stands for the rows before it that retention removed.
+CREATE TABLE audit_heads (
+    position INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('head', 'checkpoint')),
+    hash TEXT NOT NULL,
+    signed_at INTEGER NOT NULL,
+    public_key TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    PRIMARY KEY (position, kind)
+) STRICT;
+
+-- What only one replica does at a time.
+CREATE TABLE leases (
+    name TEXT NOT NULL PRIMARY KEY,
+    holder TEXT NOT NULL,
+    held_until INTEGER NOT NULL
+) STRICT;
+
+-- A request that is running counts as lost after this time; what was decided for it is decided again for a repeat.
+ALTER TABLE idempotency ADD COLUMN running_until INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE idempotency ADD COLUMN decisions TEXT NOT NULL DEFAULT '[]';
+
+-- The oldest release (number of its newest migration) that works with this schema.
+CREATE TABLE compatibility (
+    id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    oldest INTEGER NOT NULL
+) STRICT;
+INSERT INTO compatibility (id, oldest) VALUES (1, 5);
