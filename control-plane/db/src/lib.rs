@@ -18,6 +18,7 @@ mod scope;
 
 pub mod agent;
 
+pub mod audit;
 pub mod binding;
 pub mod counts;
 pub mod idempotency;
@@ -25,6 +26,7 @@ pub mod image;
 pub mod instance;
 pub mod journal;
 pub mod known;
+pub mod lease;
 pub mod network;
 pub mod node;
 pub mod operation;
@@ -38,5 +40,5 @@ pub mod stage;
 pub use connection::Db;
 pub use error::DbError;
 pub use key::{After, Reference};
-pub use policy::PolicyAdapter;
+pub use policy::{ConfiguredBinding, PolicyAdapter};
 pub use scope::{InProject, SystemTx, Tx};
