@@ -4,8 +4,10 @@
 
 mod caller;
 mod master_key;
+pub mod oidc;
 pub mod policy;
 mod secret_file;
+pub mod secret_token;
 mod token;
 
 pub use caller::{Caller, Limits, Proof, Subject};
