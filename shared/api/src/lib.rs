@@ -15,6 +15,8 @@ mod operation;
 mod page;
 mod problem;
 mod project;
+mod service_account;
+mod sign_in;
 mod whoami;
 
 pub use datastore::Datastore;
@@ -28,6 +30,14 @@ pub use operation::{Operation, OperationKind, OperationState, Progress, Step, St
 pub use page::Page;
 pub use problem::{Blocker, Code, Fault, Problem};
 pub use project::{NewProject, Project, ProjectPatch};
+pub use service_account::{
+    NewServiceAccount, NewServiceToken, ServiceAccount, ServiceAccountPatch, ServiceAccountWithToken,
+    ServiceToken,
+};
+pub use sign_in::{
+    DeviceAnswer, DeviceQuestion, DeviceSignIn, DeviceState, NewDeviceSignIn, Session, SignInProvider,
+    SignInWays,
+};
 pub use whoami::{CallerKind, Whoami};
 
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
