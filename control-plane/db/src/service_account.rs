@@ -220,6 +220,8 @@ pub struct Holder {
     pub name: String,
     /// What it is limited to.
     pub limits: Limits,
+    /// When the token ends.
+    pub expires_at: Timestamp,
     /// When the token was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
 }
@@ -232,12 +234,11 @@ impl Holder {
     }
 }
 
-/// Finds whose a token is by its hash, while it has not expired.
-pub fn of_token(tx: &mut SystemTx<'_>, sha256: &str, now: Timestamp) -> Result<Option<Holder>, DbError> {
+/// Finds whose a token is by its hash, also when it has expired.
+pub fn of_token(tx: &mut SystemTx<'_>, sha256: &str) -> Result<Option<Holder>, DbError> {
     let found: Option<(TokenRow, Row)> = service_tokens::table
         .inner_join(service_accounts::table.on(service_accounts::id.eq(service_tokens::account_id)))
         .filter(service_tokens::sha256.eq(sha256))
-        .filter(service_tokens::expires_at.gt(now.micros()))
         .first(tx.sql())
         .optional()?;
     found
@@ -247,6 +248,7 @@ pub fn of_token(tx: &mut SystemTx<'_>, sha256: &str, now: Timestamp) -> Result<O
                 account: account.id.into(),
                 name: account.name,
                 limits: Limits { project: account.project_id.into(), scopes: scopes(&account.scopes)? },
+                expires_at: Timestamp::from_micros(token.expires_at),
                 last_used_at: token.last_used_at.map(Timestamp::from_micros),
             })
         })

@@ -14,6 +14,10 @@ words! {
         BadRequest = "bad-request",
         /// 401: no token, or one nobody issued.
         Unauthenticated = "unauthenticated",
+        /// 401: the token or session was good, and its time is over.
+        TokenExpired = "token-expired",
+        /// 403: the sign-in cannot be finished; begin it again.
+        SignInRefused = "sign-in-refused",
         /// 403: the resource is known, this action on it is not allowed.
         Forbidden = "forbidden",
         /// 404: absent, or another project's.
@@ -48,6 +52,8 @@ words! {
         IdempotencyKeyReused = "idempotency-key-reused",
         /// 423: an operation is working on it.
         Busy = "busy",
+        /// 429: too many of these; `Retry-After` says when to try again.
+        TooManyRequests = "too-many-requests",
         /// 500: a defect; the log has the request id.
         Internal = "internal",
         /// 503: a dependency is down.
@@ -63,8 +69,8 @@ impl Code {
     pub const fn status(self) -> u16 {
         match self {
             Self::NotJson | Self::BadRequest => 400,
-            Self::Unauthenticated => 401,
-            Self::Forbidden => 403,
+            Self::Unauthenticated | Self::TokenExpired => 401,
+            Self::Forbidden | Self::SignInRefused => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Duplicate
@@ -79,6 +85,7 @@ impl Code {
             Self::UnsupportedMediaType => 415,
             Self::Invalid | Self::ImageRefused | Self::IdempotencyKeyReused => 422,
             Self::Busy => 423,
+            Self::TooManyRequests => 429,
             Self::Internal => 500,
             Self::Unavailable => 503,
             Self::StoreFull => 507,
@@ -92,6 +99,8 @@ impl Code {
             Self::NotJson => "The body is not JSON",
             Self::BadRequest => "The request is malformed",
             Self::Unauthenticated => "A valid token is needed",
+            Self::TokenExpired => "The token has expired",
+            Self::SignInRefused => "The sign-in cannot be finished",
             Self::Forbidden => "Not allowed",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "This path does not take that method",
@@ -109,6 +118,7 @@ impl Code {
             Self::ImageRefused => "The image is refused",
             Self::IdempotencyKeyReused => "The Idempotency-Key was used for another request",
             Self::Busy => "An operation is working on it",
+            Self::TooManyRequests => "Too many requests",
             Self::Internal => "Internal error",
             Self::Unavailable => "Temporarily unavailable",
             Self::StoreFull => "The store is full",

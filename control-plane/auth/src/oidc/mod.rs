@@ -30,6 +30,7 @@ use std::sync::Arc;
 pub use access_token::{AccessToken, TokenError};
 pub use http::ClientError;
 pub use identity::Identity;
+pub use openidconnect::url::Url;
 pub use provider::{Provider, RETRY_PAUSE, Unavailable};
 pub use settings::{AccessTokenType, GroupRole, ProviderSettings, SignatureAlgorithm, is_safe};
 pub use sign_in::{Callback, CodeBegun, CodeSecrets, DeviceBegun, DeviceState, SignInError};
