@@ -53,6 +53,7 @@ impl CustomizeConnection<AnyConnection, diesel::r2d2::Error> for Setup {
 pub struct Db {
     pool: Pool<ConnectionManager<AnyConnection>>,
     written: watch::Sender<()>,
+    alone: bool,
 }
 
 impl Db {
@@ -68,8 +69,8 @@ impl Db {
             .connection_customizer(Box::new(Setup))
             .build(ConnectionManager::new(url))
             .map_err(|error| DbError::Unavailable(error.to_string()))?;
-        let db = Self { pool, written: watch::channel(()).0 };
-        let mut connection = db.connection()?;
+        let mut connection = pool.get().map_err(|error| DbError::Unavailable(error.to_string()))?;
+        let alone = matches!(&*connection, AnyConnection::Sqlite(_));
         let migrated = match &mut *connection {
             AnyConnection::Postgres(postgres) => {
                 postgres.run_pending_migrations(POSTGRES).map(|done| done.len())
@@ -81,7 +82,7 @@ impl Db {
             tracing::info!(migrations = migrated, "database migrated");
         }
         drop(connection);
-        Ok(db)
+        Ok(Self { pool, written: watch::channel(()).0, alone })
     }
 
     fn connection(
@@ -154,6 +155,12 @@ impl Db {
             self.written.send_replace(());
         }
         result
+    }
+
+    /// Whether this process is alone: a SQLite file has one server.
+    #[must_use]
+    pub const fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// Tells of each transaction of this process that wrote, from now on. Only a hint: another replica's writes are

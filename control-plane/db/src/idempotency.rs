@@ -32,6 +32,8 @@ pub enum Seen {
         body_sha256: String,
         /// The answer, as its writer wrote it.
         answer: String,
+        /// What was decided for it, as its writer wrote it.
+        decisions: String,
     },
     /// It is being done, with this body.
     Running {
@@ -50,17 +52,17 @@ pub fn begin(
 ) -> Result<Seen, DbError> {
     diesel::delete(idempotency::table.filter(idempotency::created_at.lt(forget.micros())))
         .execute(tx.sql())?;
-    let known: Option<(String, Option<String>)> = idempotency::table
+    let known: Option<(String, Option<String>, String)> = idempotency::table
         .filter(idempotency::caller.eq(&scope.caller))
         .filter(idempotency::method.eq(&scope.method))
         .filter(idempotency::path.eq(&scope.path))
         .filter(idempotency::key.eq(&scope.key))
-        .select((idempotency::body_sha256, idempotency::answer))
+        .select((idempotency::body_sha256, idempotency::answer, idempotency::decisions))
         .first(tx.sql())
         .optional()?;
-    if let Some((body_sha256, answer)) = known {
+    if let Some((body_sha256, answer, decisions)) = known {
         return Ok(match answer {
-            Some(answer) => Seen::Done { body_sha256, answer },
+            Some(answer) => Seen::Done { body_sha256, answer, decisions },
             None => Seen::Running { body_sha256 },
         });
     }
@@ -79,10 +81,10 @@ pub fn begin(
     Ok(Seen::First(id))
 }
 
-/// Keeps an answer.
-pub fn finish(tx: &mut Tx<'_>, id: Uuid, answer: &str) -> Result<(), DbError> {
+/// Keeps an answer, with what was decided for it.
+pub fn finish(tx: &mut Tx<'_>, id: Uuid, answer: &str, decisions: &str) -> Result<(), DbError> {
     diesel::update(idempotency::table.filter(idempotency::id.eq(Key(id))))
-        .set(idempotency::answer.eq(Some(answer)))
+        .set((idempotency::answer.eq(Some(answer)), idempotency::decisions.eq(decisions)))
         .execute(tx.sql())?;
     Ok(())
 }

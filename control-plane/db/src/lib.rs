@@ -18,6 +18,7 @@ mod scope;
 
 pub mod agent;
 
+pub mod audit;
 pub mod binding;
 pub mod counts;
 pub mod idempotency;
@@ -25,6 +26,7 @@ pub mod image;
 pub mod instance;
 pub mod journal;
 pub mod known;
+pub mod lease;
 pub mod login;
 pub mod network;
 pub mod node;

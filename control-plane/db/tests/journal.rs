@@ -43,14 +43,14 @@ impl Fixture {
     async fn operation(&self) -> OperationId {
         let project = ProjectId::generate();
         let subject = Subject { kind: "image", id: project.uuid(), name: "golden".parse().unwrap() };
-        let written = self.db.write(move |tx| {
+        let written = self.db.system_write(move |tx| {
             operation::insert(tx, OperationKind::ImageSeal, project, &subject, "somebody", BEGINNING)
         });
         written.await.unwrap_or_else(|error: DbError| panic!("{error}")).id
     }
 
     async fn stored(&self, id: OperationId) -> Stored {
-        let found = self.db.read(move |tx| operation::find(tx, id)).await;
+        let found = self.db.system_read(move |tx| operation::find(tx, id)).await;
         found.unwrap_or_else(|error: DbError| panic!("{error}")).unwrap()
     }
 
@@ -110,7 +110,7 @@ async fn the_only_server_ends_every_lease_at_its_start_and_fences_who_held_one()
     let fixture = fixture();
     let id = fixture.operation().await;
     let old = fixture.claim("a", BEGINNING).await.unwrap();
-    fixture.db.write(leases_end).await.unwrap_or_else(|error: DbError| panic!("{error}"));
+    fixture.db.system_write(leases_end).await.unwrap_or_else(|error: DbError| panic!("{error}"));
     let new = fixture.claim("b", BEGINNING).await.unwrap();
     assert_eq!((new.operation, new.epoch), (id, 2));
     assert!(is_fenced(fixture.append(&old, BEGINNING, Entry::StepStarted { step: 0 }).await, &old));

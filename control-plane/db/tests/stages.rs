@@ -10,7 +10,7 @@ async fn what_happens_a_thousand_times_does_not_hide_what_happens_next() {
     let db = Db::open(directory.path().join("bmi.sqlite").to_str().unwrap()).unwrap();
     let (flooded, other) = (InstanceId::generate(), InstanceId::generate());
     let kept = db
-        .write(move |tx| {
+        .system_write(move |tx| {
             stage::insert(tx, other, Timestamp::from_micros(0), "login", &stage::Detail::new())?;
             for number in 0..STAGES_MAX + 5 {
                 let at = Timestamp::from_micros(number);

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_api::{Code, DeviceAnswer, DeviceSignIn, DeviceState, Session};
+use bmi_auth::audit::{Object, Outcome, Record};
 use bmi_auth::oidc::{self, Callback, CodeSecrets, Identity, Provider, SignInError};
 use bmi_auth::secret_token::{self, TokenKind};
+use bmi_auth::{Caller, Trace};
 use bmi_db::login::{self, Holder, Login};
 use bmi_db::sign_in::{self, SignIn};
 use bmi_types::{Secret, Timestamp};
@@ -138,17 +140,20 @@ pub async fn browser_begin(
 ///
 /// # Errors
 /// When what came back is not of a sign-in that began in this browser, or proves nothing.
-pub async fn browser_finish(app: &App, returned: BrowserReturned) -> Result<BrowserSignedIn, AppError> {
-    let Some(cookie) = returned.cookie.filter(|cookie| secret_token::is_whole(TokenKind::SignIn, cookie)) else {
+pub async fn browser_finish(
+    app: &App,
+    returned: BrowserReturned,
+    trace: Trace,
+) -> Result<BrowserSignedIn, AppError> {
+    let Some(cookie) = returned.cookie.filter(|cookie| secret_token::is_whole(TokenKind::SignIn, cookie))
+    else {
         tracing::warn!("a browser came back from a provider without the cookie of a sign-in");
         return Err(refused());
     };
     let (handle, browser) = (secret_token::hash(&returned.state), secret_token::hash(&cookie));
     let now = Timestamp::now();
-    let taken = app
-        .db
-        .system_write(move |tx| Ok::<_, AppError>(sign_in::take(tx, &handle, &browser, now)?))
-        .await?;
+    let taken =
+        app.db.system_write(move |tx| Ok::<_, AppError>(sign_in::take(tx, &handle, &browser, now)?)).await?;
     let Some(row) = taken else {
         tracing::warn!("a browser came back from a provider with no sign-in of its own");
         return Err(refused());
@@ -166,9 +171,8 @@ pub async fn browser_finish(app: &App, returned: BrowserReturned) -> Result<Brow
         .map_err(|_| AppError::Defect("the secrets of a sign-in cannot be read".to_owned()))?;
     let code = returned.code.unwrap_or_default();
     let callback = Callback { code: &code, issuer: returned.issuer.as_deref() };
-    let identity =
-        provider.code_finish(&callback_url(app)?, secrets, callback).await.map_err(no_sign_in)?;
-    let session = session_begin(app, Holder::Browser, identity, returned.session, None).await?;
+    let identity = provider.code_finish(&callback_url(app)?, secrets, callback).await.map_err(no_sign_in)?;
+    let session = session_begin(app, Holder::Browser, identity, returned.session, None, &trace).await?;
     Ok(BrowserSignedIn {
         token: session.token,
         longest: app.authentication.sessions.longest(),
@@ -184,6 +188,7 @@ async fn session_begin(
     identity: Identity,
     before: Option<String>,
     sign_in: Option<Uuid>,
+    trace: &Trace,
 ) -> Result<Session, AppError> {
     let limits = app.authentication.sessions;
     let token = new_token(TokenKind::Session)?;
@@ -200,6 +205,7 @@ async fn session_begin(
         last_seen_at: now,
         expires_at,
     };
+    let record = record("session:begin", row.subject.as_str(), row.id.to_string(), trace);
     tracing::info!(subject = %row.subject, session.id = %row.id, "signed in");
     let (sha256, idle) = (secret_token::hash(token.expose()), now.minus(limits.idle()));
     let before = before.map(|token| secret_token::hash(&token));
@@ -214,10 +220,26 @@ async fn session_begin(
             if let Some(before) = before {
                 login::delete(tx, &before)?;
             }
-            Ok(login::insert(tx, &row, &sha256)?)
+            login::insert(tx, &row, &sha256)?;
+            Ok(bmi_db::audit::insert(tx, &record)?)
         })
         .await?;
     Ok(Session { token, expires_at })
+}
+
+/// A line of the audit log about a session.
+fn record(action: &str, actor: &str, id: String, trace: &Trace) -> Record {
+    Record {
+        id: Uuid::now_v7(),
+        at: Timestamp::now(),
+        actor: actor.to_owned(),
+        project: None,
+        action: action.to_owned(),
+        object: Some(Object { kind: "session".to_owned(), id, name: String::new() }),
+        outcome: Outcome::Done,
+        request: trace.request().to_owned(),
+        detail: String::new(),
+    }
 }
 
 /// The provider of a name, or the only one.
@@ -270,7 +292,7 @@ pub async fn device_begin(app: &App, provider: Option<&str>) -> Result<DeviceSig
 ///
 /// # Errors
 /// When there is no such sign-in any more, or the provider refused.
-pub async fn device_ask(app: &App, device: &str) -> Result<DeviceAnswer, AppError> {
+pub async fn device_ask(app: &App, device: &str, trace: Trace) -> Result<DeviceAnswer, AppError> {
     if !secret_token::is_whole(TokenKind::SignIn, device) {
         return Err(refused());
     }
@@ -297,20 +319,16 @@ pub async fn device_ask(app: &App, device: &str) -> Result<DeviceAnswer, AppErro
         Ok(oidc::DeviceState::Pending) => Ok(waiting(DeviceState::Pending)),
         Ok(oidc::DeviceState::SlowDown) => {
             let later = Timestamp::now().plus(Duration::from_secs(2 * SLOWER_S));
-            app.db
-                .system_write(move |tx| Ok::<_, AppError>(sign_in::poll_after(tx, row.id, later)?))
-                .await?;
+            app.db.system_write(move |tx| Ok::<_, AppError>(sign_in::poll_after(tx, row.id, later)?)).await?;
             Ok(DeviceAnswer { interval_s: 2 * SLOWER_S, ..waiting(DeviceState::SlowDown) })
         }
         Ok(oidc::DeviceState::SignedIn(identity)) => {
-            let session = session_begin(app, Holder::Device, identity, None, Some(row.id)).await?;
+            let session = session_begin(app, Holder::Device, identity, None, Some(row.id), &trace).await?;
             Ok(DeviceAnswer { session: Some(session), ..waiting(DeviceState::SignedIn) })
         }
         Err(error) => {
             if matches!(error, SignInError::Refused(_)) {
-                app.db
-                    .system_write(move |tx| Ok::<_, AppError>(sign_in::delete(tx, row.id)?))
-                    .await?;
+                app.db.system_write(move |tx| Ok::<_, AppError>(sign_in::delete(tx, row.id)?)).await?;
             }
             Err(no_sign_in(error))
         }
@@ -321,18 +339,28 @@ pub async fn device_ask(app: &App, device: &str) -> Result<DeviceAnswer, AppErro
 ///
 /// # Errors
 /// When no sign-in began it.
-pub async fn sign_out(app: &App, presented: Presented) -> Result<(), AppError> {
+pub async fn sign_out(app: &App, caller: &Caller, presented: Presented) -> Result<(), AppError> {
     let now = Timestamp::now();
+    let record = |id: String| record("session:end", caller.subject.as_str(), id, &caller.trace);
     match presented {
-        Presented::Session(sha256) => {
-            app.db.system_write(move |tx| Ok::<_, AppError>(login::delete(tx, &sha256)?)).await
+        Presented::Session(id, sha256) => {
+            let record = record(id.to_string());
+            app.db
+                .system_write(move |tx| {
+                    login::delete(tx, &sha256)?;
+                    Ok::<_, AppError>(bmi_db::audit::insert(tx, &record)?)
+                })
+                .await
         }
         Presented::AccessToken(sha256, expires_at) => {
             let idle = now.minus(app.authentication.sessions.idle());
+            // The first half of the hash tells tokens apart, and finds none.
+            let record = record(sha256.chars().take(32).collect());
             app.db
                 .system_write(move |tx| {
                     login::forget(tx, now, idle)?;
-                    Ok::<_, AppError>(login::revoke(tx, &sha256, expires_at)?)
+                    login::revoke(tx, &sha256, expires_at)?;
+                    Ok::<_, AppError>(bmi_db::audit::insert(tx, &record)?)
                 })
                 .await
         }

@@ -3,11 +3,12 @@
 //! Deliberately absent: decisions. A handler reads a request field by field, calls one function of the application,
 //! and answers.
 //!
-//! Invariants: no route but health answers without a token; every answer of 400 and above is a problem document;
+//! Invariants: no route but health and sign-in answers without a token; every answer of 400 and above is a problem document;
 //! every POST may carry an `Idempotency-Key`.
 
 mod agent;
 mod answer;
+mod cookie;
 mod cursor;
 mod datastore;
 mod events;
@@ -24,6 +25,7 @@ mod openapi;
 mod operation;
 mod project;
 mod request;
+mod sign_in;
 mod whoami;
 
 use std::net::TcpListener;
@@ -92,6 +94,7 @@ fn routes(config: &mut web::ServiceConfig) {
     openapi::routes(config);
     metrics::routes(config);
     whoami::routes(config);
+    sign_in::routes(config);
     project::routes(config);
     network::routes(config);
     node::routes(config);

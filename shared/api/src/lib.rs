@@ -24,7 +24,7 @@ pub use image::{Image, ImageState, NewImage, NewImageBody, NewImageImport, Uploa
 pub use instance::{
     BootCondition, Instance, InstanceState, NewInstance, Stage, TargetState, Timeline, Traffic, UserData,
 };
-pub use network::{AgentStatus, Network, NewNetwork};
+pub use network::{AgentStatus, Network, NetworkPatch, NewNetwork};
 pub use node::{NewNode, Nic, Node, NodeAssign, NodePatch, NodeState, Power};
 pub use operation::{Operation, OperationKind, OperationState, Progress, Step, StepState, Subject};
 pub use page::Page;
@@ -38,7 +38,7 @@ pub use sign_in::{
     DeviceAnswer, DeviceQuestion, DeviceSignIn, DeviceState, NewDeviceSignIn, Session, SignInProvider,
     SignInWays,
 };
-pub use whoami::{CallerKind, Whoami};
+pub use whoami::{CallerKind, Whoami, WhoamiRole};
 
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 

@@ -32,6 +32,10 @@ words! {
         WrongState = "wrong-state",
         /// 409: the node is not assigned to the project.
         NotAssigned = "not-assigned",
+        /// 409: it would be more than the project's quota allows; `detail` names each dimension that is full.
+        QuotaExceeded = "quota-exceeded",
+        /// 409: the name is that of several things; an id is needed.
+        Ambiguous = "ambiguous",
         /// 409: the network's ranges have no free address.
         AddressesExhausted = "addresses-exhausted",
         /// 409: the upload must go on at another offset, named in `Upload-Offset`.
@@ -52,7 +56,7 @@ words! {
         IdempotencyKeyReused = "idempotency-key-reused",
         /// 423: an operation is working on it.
         Busy = "busy",
-        /// 429: too many of these; `Retry-After` says when to try again.
+        /// 429: too many requests; `Retry-After` says when to try again.
         TooManyRequests = "too-many-requests",
         /// 500: a defect; the log has the request id.
         Internal = "internal",
@@ -77,6 +81,8 @@ impl Code {
             | Self::InUse
             | Self::WrongState
             | Self::NotAssigned
+            | Self::QuotaExceeded
+            | Self::Ambiguous
             | Self::AddressesExhausted
             | Self::WrongOffset
             | Self::RequestInProgress => 409,
@@ -108,6 +114,8 @@ impl Code {
             Self::InUse => "It is in use",
             Self::WrongState => "Its state does not allow this",
             Self::NotAssigned => "The node is not assigned to the project",
+            Self::QuotaExceeded => "The project's quota is used up",
+            Self::Ambiguous => "The name is not unique",
             Self::AddressesExhausted => "The network has no free address",
             Self::WrongOffset => "The upload goes on at another offset",
             Self::RequestInProgress => "The same request is still running",

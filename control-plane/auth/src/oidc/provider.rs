@@ -18,7 +18,7 @@ use super::settings::ProviderSettings;
 use crate::secret_file;
 
 /// How long a provider that did not answer is left alone.
-pub const RETRY_PAUSE: Duration = Duration::from_secs(2);
+pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long the keys are not asked for again because of an unknown key id.
 const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(30);
 /// How long what is known is used while the provider is down.

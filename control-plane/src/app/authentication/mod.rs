@@ -18,7 +18,7 @@ use std::time::Duration;
 use bmi_api::Code;
 use bmi_auth::oidc::{Providers, TokenError};
 use bmi_auth::secret_token::{self, TokenKind};
-use bmi_auth::{Caller, LocalAdmin, Proof};
+use bmi_auth::{Caller, LocalAdmin, Proof, Trace};
 use bmi_db::{login, service_account};
 use bmi_types::Timestamp;
 use serde::Deserialize;
@@ -90,8 +90,8 @@ pub enum Credential<'a> {
 /// What proved who calls, as far as a sign-out needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presented {
-    /// A session, by the hash of its token.
-    Session(String),
+    /// A session, by its id and the hash of its token.
+    Session(uuid::Uuid, String),
     /// A provider's access token, by its hash, and when it ends.
     AccessToken(String, Timestamp),
     /// A token that no sign-in began.
@@ -105,7 +105,10 @@ pub fn unproven() -> AppError {
 }
 
 fn expired() -> AppError {
-    AppError::refused(Code::TokenExpired, "the token or session has expired; sign in again, or make a new token")
+    AppError::refused(
+        Code::TokenExpired,
+        "the token or session has expired; sign in again, or make a new token",
+    )
 }
 
 /// Finds out who calls.
@@ -153,8 +156,9 @@ async fn session(app: &App, holder: login::Holder, token: &str) -> Result<(Calle
         proof: Proof::Session,
         groups: login.groups,
         limits: None,
+        trace: Trace::default(),
     };
-    Ok((caller, Presented::Session(sha256)))
+    Ok((caller, Presented::Session(login.id, sha256)))
 }
 
 async fn service_token(app: &App, token: &str) -> Result<(Caller, Presented), AppError> {
@@ -181,6 +185,7 @@ async fn service_token(app: &App, token: &str) -> Result<(Caller, Presented), Ap
         proof: Proof::ServiceToken,
         groups: Vec::new(),
         limits: Some(holder.limits),
+        trace: Trace::default(),
     };
     Ok((caller, Presented::Other))
 }
@@ -210,6 +215,7 @@ async fn access_token(app: &App, token: &str) -> Result<(Caller, Presented), App
         proof: Proof::AccessToken,
         groups: identity.groups,
         limits: None,
+        trace: Trace::default(),
     };
     Ok((caller, Presented::AccessToken(sha256, Timestamp::from_micros(expires_us))))
 }

@@ -51,7 +51,9 @@ mod tests {
         let origin = |text| PublicUrl::parse(text).map(|url| url.origin().to_owned());
         assert_eq!(origin("https://BMI.example.org:443/").unwrap(), "https://bmi.example.org");
         assert_eq!(origin("http://127.0.0.1:8440").unwrap(), "http://127.0.0.1:8440");
-        for bad in ["http://bmi.example.org", "https://a/b", "https://a?b", "https://u@a", "bmi.example.org", ""] {
+        for bad in
+            ["http://bmi.example.org", "https://a/b", "https://a?b", "https://u@a", "bmi.example.org", ""]
+        {
             origin(bad).unwrap_err();
         }
     }
