@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use bmi_auth::oidc::Providers;
 use bmi_auth::{AuditKey, LocalAdmin, MasterKey, Subject};
+use bmi_control_plane::app::authentication::{Authentication, PublicUrl, Throttle};
 use bmi_control_plane::app::image::Uploads;
 use bmi_control_plane::app::metrics::Metrics;
 use bmi_control_plane::app::policies::Policies;
@@ -198,13 +200,14 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
         None => config.data_dir.join("bmi.sqlite").display().to_string(),
     };
     let db = Db::open(&database)?;
-    let local_admin = ConfiguredBinding {
+    let mut bindings = config.group_bindings();
+    bindings.push(ConfiguredBinding {
         subject: Subject::local_admin(),
         role: "platform-admin".to_owned(),
         project: None,
-    };
+    });
     Ok(App {
-        policies: Policies::load(db.clone(), vec![local_admin]).await?,
+        policies: Policies::load(db.clone(), bindings).await?,
         quota_defaults: config.quota.defaults(),
         audit: audit::Chain::new(
             AuditKey::load_or_create(&config.path(config.audit.key_file.as_ref(), "audit.key"))?,
@@ -212,9 +215,7 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
             config.audit.keep_days.map(|days| Duration::from_secs(days * 24 * 60 * 60)),
         ),
         master_key: MasterKey::load_or_create(&config.path(config.master_key_file.as_ref(), "master.key"))?,
-        local_admin: LocalAdmin::load_or_create(
-            &config.path(config.admin_token_file.as_ref(), "admin.token"),
-        )?,
+        authentication: authentication(config)?,
         db,
         store,
         isolation: Arc::new(Unisolated),
@@ -225,6 +226,20 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
         uploads: Uploads::default(),
         metrics: Metrics::default(),
         wake: Wake::default(),
+    })
+}
+
+/// How callers may prove who they are.
+fn authentication(config: &Config) -> Result<Authentication, StartError> {
+    let admin_token = config.path(config.admin_token_file.as_ref(), "admin.token");
+    let local_admin = config.local_admin_enabled().then(|| LocalAdmin::load_or_create(&admin_token));
+    Ok(Authentication {
+        local_admin: local_admin.transpose()?,
+        providers: Providers::new(config.oidc.clone())?,
+        public_url: config.public_url.as_deref().map(PublicUrl::parse).transpose()?,
+        sessions: config.sessions,
+        service_token_max_days: config.service_accounts.token_max_days,
+        throttle: Throttle::new(config.sign_in),
     })
 }
 

@@ -114,10 +114,9 @@ impl Verifier {
 
     fn meets_known(&self) -> Result<(), Failure> {
         match &self.known {
-            Some(known) if known.position == self.position && known.hash != self.hash => Err(bad(format!(
-                "place {} has another hash than when it was verified last",
-                known.position
-            ))),
+            Some(known) if known.position == self.position && known.hash != self.hash => {
+                Err(bad(format!("place {} has another hash than when it was verified last", known.position)))
+            }
             _ => Ok(()),
         }
     }
@@ -137,7 +136,10 @@ impl Verifier {
             return Err(bad(format!("the row at place {} was changed, or one before it", row.position)));
         }
         if !row.consistent {
-            return Err(bad(format!("the row at place {} is filed under something else than it says", row.position)));
+            return Err(bad(format!(
+                "the row at place {} is filed under something else than it says",
+                row.position
+            )));
         }
         (self.position, self.hash) = (row.position, hash);
         self.meets_known()
@@ -146,7 +148,10 @@ impl Verifier {
     /// Ends at the signed head. Rows may have come since it was signed.
     pub(crate) fn end(self, head: Option<&AuditHead>) -> Result<Verified, Failure> {
         if let Some(known) = self.known.as_ref().filter(|known| known.position > self.position) {
-            let detail = format!("it ends at place {}, and place {} was verified before", self.position, known.position);
+            let detail = format!(
+                "it ends at place {}, and place {} was verified before",
+                self.position, known.position
+            );
             return Err(bad(detail));
         }
         let key = match head {
@@ -155,7 +160,8 @@ impl Verifier {
             Some(head) => {
                 signed(head, "head", &self.keys)?;
                 if head.position > self.position {
-                    let detail = format!("it ends at place {}, and place {} was signed", self.position, head.position);
+                    let detail =
+                        format!("it ends at place {}, and place {} was signed", self.position, head.position);
                     return Err(bad(detail));
                 }
                 if head.position == self.position && head.hash != self.hash {

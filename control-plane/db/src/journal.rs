@@ -79,12 +79,7 @@ fn state_of(summary: Summary<'_>) -> OperationState {
 }
 
 /// Writes to the audit log how an operation ended: what it did to the world is done, or undone.
-fn audit_end(
-    tx: &mut SystemTx<'_>,
-    operation: Key,
-    outcome: Outcome,
-    at: Timestamp,
-) -> Result<(), DbError> {
+fn audit_end(tx: &mut SystemTx<'_>, operation: Key, outcome: Outcome, at: Timestamp) -> Result<(), DbError> {
     type Columns = (String, Key, String, Key, String, Option<String>, String);
     let (kind, project, subject_kind, subject, name, error, requested_by): Columns = operations::table
         .filter(operations::id.eq(operation))

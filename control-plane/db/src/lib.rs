@@ -27,6 +27,7 @@ pub mod instance;
 pub mod journal;
 pub mod known;
 pub mod lease;
+pub mod login;
 pub mod network;
 pub mod node;
 pub mod operation;
@@ -34,7 +35,9 @@ mod policy;
 pub mod project;
 pub mod quota;
 pub mod role;
+pub mod service_account;
 pub mod session;
+pub mod sign_in;
 pub mod stage;
 
 pub use connection::Db;

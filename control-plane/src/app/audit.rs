@@ -234,8 +234,7 @@ pub async fn audit_list(
                 None
             }
         };
-        let filter =
-            Filter { project, actor: search.actor, action: search.action, outcome: search.outcome };
+        let filter = Filter { project, actor: search.actor, action: search.action, outcome: search.outcome };
         bmi_db::audit::list(access, filter, after)?.iter().map(shown).collect()
     })
     .await

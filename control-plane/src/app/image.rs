@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bmi_api::{
-    Code, Fault, Image, ImageState, NewImage, NewImageImport, Operation, OperationKind, Sharing, SharingPatch,
-    Visibility,
+    Code, Fault, Image, ImageState, NewImage, NewImageImport, Operation, OperationKind, Sharing,
+    SharingPatch, Visibility,
 };
 use bmi_auth::{Action, Caller};
 use bmi_db::image::Beginning;
@@ -541,7 +541,12 @@ pub async fn image_share(
         if !bmi_db::image::shares_update(access, place, &found, patch.visibility, &projects, now)? {
             return Err(stale(found.version));
         }
-        access.did_to("image", found.id, &found.name, format!("{}, {} projects", patch.visibility, projects.len()));
+        access.did_to(
+            "image",
+            found.id,
+            &found.name,
+            format!("{}, {} projects", patch.visibility, projects.len()),
+        );
         Ok((Sharing { visibility: patch.visibility, projects }, found.version + 1))
     })
     .await

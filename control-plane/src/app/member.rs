@@ -159,11 +159,15 @@ mod tests {
 
     #[test]
     fn a_subject_is_of_a_known_kind_and_never_the_name_of_a_role() {
-        for good in ["user:corp:1", "group:corp:a b:c", "service-account:0193d3a0-0000-7000-8000-000000000000"] {
+        for good in
+            ["user:corp:1", "group:corp:a b:c", "service-account:0193d3a0-0000-7000-8000-000000000000"]
+        {
             assert_eq!(subject_faults(good), vec![], "{good}");
         }
         let long = format!("user:corp:{}", "x".repeat(600));
-        for bad in ["", "local-admin", "platform-admin", "user:corp", "user::x", "group:corp:", "user:a:b\n", &long] {
+        for bad in
+            ["", "local-admin", "platform-admin", "user:corp", "user::x", "group:corp:", "user:a:b\n", &long]
+        {
             assert_eq!(subject_faults(bad).len(), 1, "{bad}");
         }
     }

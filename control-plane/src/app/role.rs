@@ -85,7 +85,10 @@ fn permissions(texts: &[String]) -> Result<BTreeSet<Permission>, AppError> {
 
 fn custom(access: &mut Access<'_, '_>, name: &str) -> Result<CustomRole, AppError> {
     if built_in_roles().contains_key(name) {
-        return Err(AppError::refused(Code::WrongState, format!("role `{name}` is built in and stays as it is")));
+        return Err(AppError::refused(
+            Code::WrongState,
+            format!("role `{name}` is built in and stays as it is"),
+        ));
     }
     bmi_db::role::find(access, name)?.ok_or_else(AppError::not_found)
 }
@@ -105,7 +108,8 @@ pub async fn role_create(app: &App, caller: &Caller, new: NewRole) -> Result<Rol
                 return Err(AppError::refused(Code::WrongState, detail));
             }
             let description = new.description;
-            let role = CustomRole { name, description, permissions, created_at: Timestamp::now(), version: 1 };
+            let role =
+                CustomRole { name, description, permissions, created_at: Timestamp::now(), version: 1 };
             bmi_db::role::insert(access, &role)?;
             let role = shown(&role);
             access.did_to("role", &role.name, &role.name, role.permissions.join(" "));
@@ -208,9 +212,10 @@ pub async fn policy_explain(app: &App, caller: &Caller, question: Question) -> R
         let policy = access.policy();
         let decision = policy.decide(&of, action, domain);
         // Only what holds in the place that the caller may ask about.
-        let roles = policy.roles_of(&of).into_iter().filter(|(place, _)| {
-            *place == domain || *place == Domain::Everywhere
-        });
+        let roles = policy
+            .roles_of(&of)
+            .into_iter()
+            .filter(|(place, _)| *place == domain || *place == Domain::Everywhere);
         let roles = roles.map(|(place, role)| WhoamiRole {
             role,
             project: match place {
@@ -226,11 +231,16 @@ pub async fn policy_explain(app: &App, caller: &Caller, question: Question) -> R
             Decision::Allowed(rule) => {
                 let reason = format!(
                     "role `{}` of {}, bound {}, permits {}",
-                    rule.role, rule.subject, place(rule.domain), rule.permission
+                    rule.role,
+                    rule.subject,
+                    place(rule.domain),
+                    rule.permission
                 );
                 (Some(rule), reason)
             }
-            Decision::Refused(Refusal::NoRole) => (None, format!("no role of it {} permits {action}", place(domain))),
+            Decision::Refused(Refusal::NoRole) => {
+                (None, format!("no role of it {} permits {action}", place(domain)))
+            }
             Decision::Refused(Refusal::OutOfScope) => (None, "the token's scopes do not have it".to_owned()),
             Decision::Refused(Refusal::OtherProject) => (None, "the token is of another project".to_owned()),
         };

@@ -100,6 +100,11 @@ impl From<Problem> for ApiError {
         if problem.code == Code::Unauthenticated {
             headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         }
+        if problem.code == Code::TokenExpired {
+            // RFC 6750 section 3.1.
+            let value = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+            headers.push((header::WWW_AUTHENTICATE, value));
+        }
         if matches!(problem.code, Code::Unavailable | Code::RequestInProgress) {
             headers.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }

@@ -21,8 +21,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .patch(update)
         .delete(delete)
         .default_service(web::to(no_such_method));
-    let explain =
-        web::resource("/v1/policy/explain").get(explain).default_service(web::to(no_such_method));
+    let explain = web::resource("/v1/policy/explain").get(explain).default_service(web::to(no_such_method));
     config.service(all).service(one).service(explain);
 }
 

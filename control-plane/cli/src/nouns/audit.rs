@@ -81,7 +81,9 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
                 let chain: AuditChain = client.get(&format!("/v1/audit/chain?after={after}")).await?;
                 let verifier = match &mut verifier {
                     Some(verifier) => verifier,
-                    None => verifier.insert(Verifier::begin(&keys, chain.checkpoint.as_ref(), known.clone())?),
+                    None => {
+                        verifier.insert(Verifier::begin(&keys, chain.checkpoint.as_ref(), known.clone())?)
+                    }
                 };
                 for row in &chain.rows {
                     verifier.row(row)?;

@@ -4,9 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bmi_api::{
-    Image, ImageState, NewImage, NewImageImport, Operation, Sharing, SharingPatch, Visibility,
-};
+use bmi_api::{Image, ImageState, NewImage, NewImageImport, Operation, Sharing, SharingPatch, Visibility};
 use bmi_types::{ByteSize, ImageFormat, Name};
 use bytes::Bytes;
 use clap::Subcommand;

@@ -54,7 +54,10 @@ pub(crate) async fn run(session: &Session, members: &str, verb: Verb) -> Result<
             let meant: Vec<Member> = meant.collect();
             if meant.is_empty() {
                 let detail = format!("`{subject}` has no such role here; `list` shows who has");
-                return Err(Failure::Refused(Box::new(bmi_api::Problem::new(bmi_api::Code::NotFound, detail))));
+                return Err(Failure::Refused(Box::new(bmi_api::Problem::new(
+                    bmi_api::Code::NotFound,
+                    detail,
+                ))));
             }
             for member in &meant {
                 client.delete(&format!("{members}/{}", part(&member.id.to_string())?)).await?;

@@ -63,14 +63,19 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
     let (client, output) = (&session.client, &session.output);
     match verb {
         Verb::List => output.list(&client.list::<Role>("/v1/roles").await?, COLUMNS),
-        Verb::Show { role } => output.one(&client.get(&format!("/v1/roles/{}", part(&role)?)).await?, COLUMNS),
+        Verb::Show { role } => {
+            output.one(&client.get(&format!("/v1/roles/{}", part(&role)?)).await?, COLUMNS)
+        }
         Verb::Create { name, permissions, description } => {
             output.one(&client.post("/v1/roles", &NewRole { name, description, permissions }).await?, COLUMNS)
         }
         Verb::Update { role, permissions, description, if_version } => {
             let path = format!("/v1/roles/{}", part(&role)?);
             let permissions = (!permissions.is_empty()).then_some(permissions);
-            output.one(&client.patch(&path, &RolePatch { description, permissions }, if_version).await?, COLUMNS)
+            output.one(
+                &client.patch(&path, &RolePatch { description, permissions }, if_version).await?,
+                COLUMNS,
+            )
         }
         Verb::Delete { role } => {
             client.delete(&format!("/v1/roles/{}", part(&role)?)).await?;
