@@ -62,6 +62,19 @@ pub struct Config {
     /// What a project may have that has no quota of its own.
     #[serde(default)]
     pub quota: Quota,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: Audit,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// The key that signs the chain; replicas share it. Default: `audit.key` in `data_dir`.
+    pub key_file: Option<PathBuf>,
+    /// Days that lines are kept, 1 to 36 500. Default: for ever.
+    pub keep_days: Option<u64>,
 }
 
 /// Whether the local admin's token is taken.
@@ -237,6 +250,9 @@ impl Config {
         }
         if config.reconcile.every_s == 0 {
             return Err(wrong("reconcile.every_s must be at least 1".to_owned()));
+        }
+        if config.audit.keep_days.is_some_and(|days| !(1..=36_500).contains(&days)) {
+            return Err(wrong("audit.keep_days must be 1 to 36500".to_owned()));
         }
         if config.convert.uid == 0 || !config.convert.program.is_absolute() {
             return Err(wrong(

@@ -7,15 +7,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use bmi_auth::oidc::Providers;
-use bmi_auth::{LocalAdmin, MasterKey, Subject};
+use bmi_auth::{AuditKey, LocalAdmin, MasterKey, Subject};
 use bmi_control_plane::app::authentication::{Authentication, PublicUrl, Throttle};
 use bmi_control_plane::app::image::Uploads;
 use bmi_control_plane::app::metrics::Metrics;
 use bmi_control_plane::app::policies::Policies;
-use bmi_control_plane::app::{App, Wake, boots_watch, policies};
+use bmi_control_plane::app::{App, Wake, audit, boots_watch, policies};
 use bmi_control_plane::config::{AgentSocket, Config, Store};
 use bmi_control_plane::{http, reconcile, workflows};
 use bmi_db::{ConfiguredBinding, Db, DbError};
@@ -134,6 +135,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     workers.push(tokio::spawn(reconcile::run(Arc::clone(&app), config.reconcile)));
     workers.push(tokio::spawn(boots_watch(Arc::clone(&app))));
     workers.push(tokio::spawn(policies::watch(Arc::clone(&app))));
+    workers.push(tokio::spawn(audit::watch(Arc::clone(&app))));
     let api_handle = api.handle();
     let api = tokio::spawn(api);
     println!("{}", serde_json::json!({"event": "listening", "address": address}));
@@ -207,6 +209,11 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
     Ok(App {
         policies: Policies::load(db.clone(), bindings).await?,
         quota_defaults: config.quota.defaults(),
+        audit: audit::Chain::new(
+            AuditKey::load_or_create(&config.path(config.audit.key_file.as_ref(), "audit.key"))?,
+            config.data_dir.join("audit.head"),
+            config.audit.keep_days.map(|days| Duration::from_secs(days * 24 * 60 * 60)),
+        ),
         master_key: MasterKey::load_or_create(&config.path(config.master_key_file.as_ref(), "master.key"))?,
         authentication: authentication(config)?,
         db,

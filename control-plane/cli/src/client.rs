@@ -80,6 +80,25 @@ impl Client {
         self.read(self.request(Method::GET, path)).await
     }
 
+    /// A path with a query.
+    pub(crate) fn path_with(&self, path: &str, query: &[(&str, String)]) -> Result<String, Failure> {
+        let whole = reqwest::Url::parse_with_params(&format!("{}{path}", self.server), query);
+        let whole = whole.map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(match whole.query() {
+            Some(query) if !query.is_empty() => format!("{path}?{query}"),
+            _ => path.to_owned(),
+        })
+    }
+
+    /// GET with a query.
+    pub(crate) async fn get_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        self.get(&self.path_with(path, query)?).await
+    }
+
     /// GET of every page of a list.
     pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Failure> {
         let mut items = Vec::new();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! nouns/     one file per noun: its verbs, their flags, what they send and show
+//! chain.rs   verifying the audit log
 //! client.rs  requests, answers and problems
 //! output.rs  tables, JSON and YAML
 //! wait.rs    following an operation to its end
@@ -9,6 +10,7 @@
 //! pages.rs   completions and manual pages, from the same source as --help
 //! ```
 
+mod chain;
 mod client;
 mod failure;
 mod nouns;
@@ -93,6 +95,21 @@ enum Noun {
     /// What takes time.
     #[command(subcommand)]
     Operation(nouns::operation::Verb),
+    /// Who has which role everywhere.
+    #[command(subcommand)]
+    Member(nouns::member::Verb),
+    /// Roles: what somebody may do.
+    #[command(subcommand)]
+    Role(nouns::role::Verb),
+    /// Why something is allowed or refused.
+    #[command(subcommand)]
+    Policy(nouns::policy::Verb),
+    /// What a project may have, and has.
+    #[command(subcommand)]
+    Quota(nouns::quota::Verb),
+    /// What was done and what was refused.
+    #[command(subcommand)]
+    Audit(nouns::audit::Verb),
     /// Where images and volumes are kept.
     #[command(subcommand)]
     Datastore(nouns::datastore::Verb),
@@ -160,6 +177,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Noun::Image(verb) => nouns::image::run(&session, verb).await,
         Noun::Instance(verb) => nouns::instance::run(&session, verb).await,
         Noun::Operation(verb) => nouns::operation::run(&session, verb).await,
+        Noun::Member(verb) => nouns::member::run(&session, "/v1/members", verb).await,
+        Noun::Role(verb) => nouns::role::run(&session, verb).await,
+        Noun::Policy(verb) => nouns::policy::run(&session, verb).await,
+        Noun::Quota(verb) => nouns::quota::run(&session, verb).await,
+        Noun::Audit(verb) => nouns::audit::run(&session, verb).await,
         Noun::Datastore(verb) => nouns::datastore::run(&session, verb).await,
         Noun::Whoami => nouns::whoami::run(&session).await,
         Noun::Completions { .. } | Noun::Man { .. } => Ok(()),

@@ -182,6 +182,50 @@ pub fn list(tx: &mut Tx<'_>, project: InProject, after: After) -> Result<Vec<Ima
     rows.into_iter().map(Row::read).collect()
 }
 
+/// The projects that an image is shared with.
+pub fn shares(tx: &mut Tx<'_>, project: InProject, id: ImageId) -> Result<Vec<ProjectId>, DbError> {
+    let ids: Vec<Key> = image_shares::table
+        .inner_join(images::table.on(images::id.eq(image_shares::image_id)))
+        .filter(images::project_id.eq(project.key()))
+        .filter(image_shares::image_id.eq(Key::from(id)))
+        .order(image_shares::project_id.asc())
+        .select(image_shares::project_id)
+        .load(tx.sql())?;
+    Ok(ids.into_iter().map(Into::into).collect())
+}
+
+/// Writes who may clone a project's image, under its next version; answers false when it had been changed in between.
+pub fn shares_update(
+    tx: &mut Tx<'_>,
+    project: InProject,
+    image: &Image,
+    visibility: Visibility,
+    with: &[ProjectId],
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let mine = images::table
+        .filter(images::id.eq(Key::from(image.id)))
+        .filter(images::project_id.eq(project.key()))
+        .filter(images::version.eq(image.version));
+    let changed = diesel::update(mine)
+        .set((images::visibility.eq(visibility.as_str()), images::version.eq(image.version + 1)))
+        .execute(tx.sql())?;
+    if changed == 0 {
+        return Ok(false);
+    }
+    let old = image_shares::table.filter(image_shares::image_id.eq(Key::from(image.id)));
+    diesel::delete(old).execute(tx.sql())?;
+    for other in with {
+        let row = (
+            image_shares::image_id.eq(Key::from(image.id)),
+            image_shares::project_id.eq(Key::from(*other)),
+            image_shares::created_at.eq(now.micros()),
+        );
+        diesel::insert_into(image_shares::table).values(row).execute(tx.sql())?;
+    }
+    Ok(true)
+}
+
 /// Moves an upload on; answers false when another one moved it in between, or the image is not open any more.
 pub fn upload_advance(
     tx: &mut Tx<'_>,

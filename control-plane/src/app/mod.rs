@@ -5,6 +5,7 @@
 
 mod access;
 mod agent;
+pub mod audit;
 pub mod authentication;
 mod boot_watch;
 pub mod changes;
@@ -12,6 +13,7 @@ pub mod datastore;
 mod desired;
 pub mod image;
 pub mod instance;
+pub mod member;
 pub mod metrics;
 pub mod network;
 pub mod node;
@@ -19,6 +21,7 @@ pub mod operation;
 pub mod policies;
 pub mod project;
 pub mod quota;
+pub mod role;
 pub mod sign_in;
 mod timeline;
 mod wake;
@@ -57,6 +60,8 @@ pub struct App {
     pub policies: policies::Policies,
     /// What a project may have that has no quota of its own.
     pub quota_defaults: quota::Defaults,
+    /// Chains and signs the audit log.
+    pub audit: audit::Chain,
     /// Seals what the database holds.
     pub master_key: MasterKey,
     /// How callers prove who they are.

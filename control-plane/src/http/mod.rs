@@ -8,6 +8,7 @@
 
 mod agent;
 mod answer;
+mod audit;
 mod cookie;
 mod cursor;
 mod datastore;
@@ -18,13 +19,16 @@ mod health;
 mod idempotency;
 mod image;
 mod instance;
+mod member;
 mod metrics;
 mod network;
 mod node;
 mod openapi;
 mod operation;
 mod project;
+mod quota;
 mod request;
+mod role;
 mod sign_in;
 mod whoami;
 
@@ -96,6 +100,10 @@ fn routes(config: &mut web::ServiceConfig) {
     whoami::routes(config);
     sign_in::routes(config);
     project::routes(config);
+    member::routes(config);
+    quota::routes(config);
+    role::routes(config);
+    audit::routes(config);
     network::routes(config);
     node::routes(config);
     operation::routes(config);
