@@ -8,7 +8,9 @@
 )]
 
 mod browser;
+mod cli;
 mod device;
+mod service_accounts;
 mod tokens;
 
 use bmi_tests::{Api, Deployment, OidcProvider, STORE_SMALL};
