@@ -22,6 +22,7 @@ pub mod policies;
 pub mod project;
 pub mod quota;
 pub mod role;
+pub mod service_account;
 pub mod sign_in;
 mod timeline;
 mod wake;

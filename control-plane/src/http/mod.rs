@@ -29,6 +29,7 @@ mod project;
 mod quota;
 mod request;
 mod role;
+mod service_account;
 mod sign_in;
 mod whoami;
 
@@ -102,6 +103,7 @@ fn routes(config: &mut web::ServiceConfig) {
     project::routes(config);
     member::routes(config);
     quota::routes(config);
+    service_account::routes(config);
     role::routes(config);
     audit::routes(config);
     network::routes(config);

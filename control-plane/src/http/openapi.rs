@@ -20,7 +20,7 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use super::{
     answer, audit, datastore, events, guard, health, image, instance, member, metrics, network, node,
-    operation, project, quota, role, sign_in, whoami,
+    operation, project, quota, role, service_account, sign_in, whoami,
 };
 
 /// Name of the way in which callers prove who they are.
@@ -45,6 +45,8 @@ const SERVICE: &str = "service";
         member::list, member::create, member::delete,
         member::list_everywhere, member::create_everywhere, member::delete_everywhere,
         quota::show, quota::update,
+        service_account::list, service_account::create, service_account::show, service_account::update,
+        service_account::delete, service_account::rotate, service_account::revoke,
         role::list, role::create, role::show, role::update, role::delete, role::explain,
         audit::list, audit::chain,
         network::list, network::create, network::show, network::update, network::delete,
@@ -227,7 +229,9 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Ope
 /// The noun of a path: its last part that is one.
 fn noun(path: &str) -> &str {
     let plural = |part: &&str| part.ends_with('s') && !matches!(*part, "events" | "metrics");
-    path.split('/').rfind(plural).map_or(SERVICE, |noun| noun.strip_suffix('s').unwrap_or(noun))
+    let noun = path.split('/').rfind(plural).map_or(SERVICE, |noun| noun.strip_suffix('s').unwrap_or(noun));
+    // Tokens are a part of their service account.
+    if noun == "token" { "service-account" } else { noun }
 }
 
 fn parameter(
@@ -251,12 +255,12 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
     operation.tags = Some(vec![noun.to_owned()]);
     operation.operation_id = operation.operation_id.take().map(|verb| {
         let whole = noun == SERVICE || verb.starts_with(noun);
-        if whole { verb } else { format!("{noun}_{verb}") }
+        if whole { verb } else { format!("{}_{verb}", noun.replace('-', "_")) }
     });
     let text = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
     let parameters = operation.parameters.get_or_insert_default();
     for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
-        let what = if name == "operation" { "id" } else { "name or id" };
+        let what = if matches!(name, "operation" | "token") { "id" } else { "name or id" };
         let text = (text(), format!("The {name}'s {what}."));
         parameters.push(parameter(name, ParameterIn::Path, Required::True, text.0, &text.1).into());
     }
