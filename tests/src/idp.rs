@@ -61,10 +61,8 @@ impl OidcProvider {
     /// Starts it again, with the keys it had.
     pub fn go_on(&mut self) {
         let home = Path::new(OIDC_PROVIDER);
-        let node = fs::read_dir(home.join("node_modules")).unwrap().flatten().map(|entry| entry.path());
-        let node = node.map(|path| path.join("bin/node")).find(|path| path.exists()).expect("node");
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let child = command(&node)
+        let child = command(&home.join("node"))
             .arg(repository().join("tests/idp/oidc-provider.mjs"))
             .arg(home)
             .arg(self.address.port().to_string())
