@@ -17,6 +17,8 @@ use crate::host::{command, end, repository, until};
 
 /// Where `infra/packages test` puts it.
 const OIDC_PROVIDER: &str = "/opt/bmi-test-tools/oidc-provider";
+/// The other one.
+const CANAILLE: &str = "/opt/bmi-test-tools/canaille/bin/python";
 /// How long a provider may take to start.
 const START: Duration = Duration::from_secs(30);
 /// Where a program's sign-in would end; nothing listens there.
@@ -59,10 +61,8 @@ impl OidcProvider {
     /// Starts it again, with the keys it had.
     pub fn go_on(&mut self) {
         let home = Path::new(OIDC_PROVIDER);
-        let node = fs::read_dir(home.join("node_modules")).unwrap().flatten().map(|entry| entry.path());
-        let node = node.map(|path| path.join("bin/node")).find(|path| path.exists()).expect("node");
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let child = command(&node)
+        let child = command(&home.join("node"))
             .arg(repository().join("tests/idp/oidc-provider.mjs"))
             .arg(home)
             .arg(self.address.port().to_string())
@@ -165,6 +165,57 @@ impl OidcProvider {
         let answer = browser.submit(&url, &[("xsrf", &xsrf), ("user_code", code), (decision, "yes")]);
         let (url, answer) = browser.follow(&url, answer, "none");
         assert_eq!(answer.status, 200, "{url}: {}", String::from_utf8_lossy(&answer.body));
+    }
+}
+
+/// canaille: written by other people in another language.
+#[derive(Debug)]
+pub struct Canaille {
+    address: SocketAddr,
+    child: Child,
+}
+
+impl Canaille {
+    /// Starts it for a deployment.
+    #[must_use]
+    pub fn start(deployment: &Deployment) -> Self {
+        let address = free_port();
+        let log = File::create(deployment.data.join("log/canaille.log")).unwrap();
+        let child = command(Path::new(CANAILLE))
+            .arg(repository().join("tests/idp/second_provider.py"))
+            .arg(address.port().to_string())
+            .arg(format!("http://{}/v1/sign-in/callback", deployment.api.address()))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn();
+        let provider = Self { address, child: child.unwrap() };
+        until("the second identity provider listens", START, || TcpStream::connect(address).ok().map(drop));
+        provider
+    }
+
+    /// How it calls itself.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its part of the configuration, under the name `campus`.
+    #[must_use]
+    pub fn settings(&self, deployment: &Deployment) -> String {
+        let secret = deployment.data.join("client-secret");
+        format!(
+            "[[oidc]]\nname = \"campus\"\nissuer = \"{}\"\nclient_id = \"bmi\"\nclient_secret_file = \"{}\"\n\
+             scopes = [\"profile\", \"groups\"]\n\
+             [[oidc.roles]]\ngroup = \"ops\"\nrole = \"platform-auditor\"\n",
+            self.issuer(),
+            secret.display()
+        )
+    }
+}
+
+impl Drop for Canaille {
+    fn drop(&mut self) {
+        end(&mut self.child);
     }
 }
 

@@ -58,7 +58,7 @@ pub use golden::{golden_image, image_place};
 pub use host::{
     Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,
 };
-pub use idp::{AUDIENCE, OidcProvider, free_port};
+pub use idp::{AUDIENCE, Canaille, OidcProvider, free_port};
 pub use node::{Firmware, Node};
 pub use routes::{ROUTES, Route};
 pub use setup::{SMALL_IMAGE, operation_end};

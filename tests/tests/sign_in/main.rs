@@ -12,6 +12,7 @@ mod cli;
 mod device;
 mod service_accounts;
 mod tokens;
+mod two_providers;
 
 use bmi_tests::{Api, Deployment, OidcProvider, STORE_SMALL};
 

@@ -54,7 +54,7 @@ impl Provider {
             (Some(nonce), said) => openidconnect::NonceVerifier::verify(nonce, said),
             (None, _) => Ok(()),
         };
-        token.claims(&verifier, nonce_fits).map_err(|error| self.not_taken(&error.to_string()))?;
+        token.claims(&verifier, nonce_fits).map_err(|error| self.not_taken(&bmi_types::chain(&error)))?;
         let payload = text.split('.').nth(1).and_then(|part| BASE64URL.decode(part).ok());
         payload
             .and_then(|payload| serde_json::from_slice(&payload).ok())
