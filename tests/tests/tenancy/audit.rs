@@ -33,7 +33,10 @@ fn s9_changes_and_denials_are_in_the_log_and_nobody_reads_what_is_anothers() {
     let all = api.list("/v1/audit");
     let denied: Vec<&Value> = all.iter().filter(|line| line["outcome"] == "denied").collect();
     assert_eq!(denied.len(), 1);
-    assert_eq!((&denied[0]["actor"], &denied[0]["action"]), (&json!("user:corp:viewer"), &json!("image:write")));
+    assert_eq!(
+        (&denied[0]["actor"], &denied[0]["action"]),
+        (&json!("user:corp:viewer"), &json!("image:write"))
+    );
     assert_eq!(denied[0]["request"], request.as_str());
     let has = |action: &str, outcome: &str, actor: &str| {
         all.iter().any(|it| it["action"] == action && it["outcome"] == outcome && it["actor"] == actor)
@@ -97,11 +100,7 @@ fn s9_a_changed_a_removed_and_a_truncated_row_are_found() {
             "DELETE FROM audit; INSERT INTO audit SELECT * FROM kept",
             "it ends at place 10",
         ),
-        (
-            "UPDATE audit_heads SET signature = replace(signature, 'A', 'B')",
-            "SELECT 1",
-            "does not hold",
-        ),
+        ("UPDATE audit_heads SET signature = replace(signature, 'A', 'B')", "SELECT 1", "does not hold"),
     ];
     for (harm, cure, said) in harms {
         harm.split("; ").for_each(|one| drop(deployment.sql(one)));
@@ -131,11 +130,11 @@ fn retention_leaves_a_signed_checkpoint() {
     chained(&world.deployment);
     // Everything so far was two days ago. The text is what it was: only the time it is looked for by is older.
     let _ = world.deployment.sql("UPDATE audit SET at = at - 172800000000");
-    world.deployment.control_plane_kill();
     world.deployment.control_plane_restart_at_its_address();
     let deployment = &world.deployment;
     until("old lines are removed", Duration::from_secs(10), || {
-        (deployment.sql("SELECT count(*) FROM audit_heads WHERE kind = 'checkpoint'").trim() == "1").then_some(())
+        (deployment.sql("SELECT count(*) FROM audit_heads WHERE kind = 'checkpoint'").trim() == "1")
+            .then_some(())
     });
     deployment.api.project("later");
     chained(deployment);

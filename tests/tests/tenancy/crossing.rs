@@ -33,7 +33,11 @@ fn s1_a_request_that_names_what_is_anothers_is_refused_and_nothing_is_written() 
             let told = |answer: &bmi_tests::Answer, name: &str| {
                 answer.json()["errors"][0]["detail"].as_str().unwrap().replace(name, "X")
             };
-            assert_eq!(told(&refused, &value), told(&absent, "nosuch"), "the same as for what does not exist");
+            assert_eq!(
+                told(&refused, &value),
+                told(&absent, "nosuch"),
+                "the same as for what does not exist"
+            );
         }
     }
     for path in [
@@ -51,7 +55,10 @@ fn s1_a_request_that_names_what_is_anothers_is_refused_and_nothing_is_written() 
     }
     for noun in ["projects", "nodes", "networks", "operations"] {
         let text = format!("{:?}", stranger.list(&format!("/v1/{noun}")));
-        assert!(!text.contains("lab") && !text.contains("node-1") && !text.contains("provisioning"), "{text}");
+        assert!(
+            !text.contains("lab") && !text.contains("node-1") && !text.contains("provisioning"),
+            "{text}"
+        );
     }
     assert_eq!(api.everything(), before, "nothing was written");
 }
@@ -60,7 +67,7 @@ fn s1_a_request_that_names_what_is_anothers_is_refused_and_nothing_is_written() 
 fn an_owner_shares_an_image_and_takes_it_back() {
     let mut world = World::new("");
     world.fill();
-    world.deployment.agent_start();
+    world.deployment.agent_start_on("provisioning");
     let api = &world.deployment.api;
     let open = json!({"projects": null});
     api.json("PATCH", "/v1/networks/provisioning", &open).expect(200);
@@ -92,7 +99,10 @@ fn an_owner_shares_an_image_and_takes_it_back() {
     assert_eq!(stranger.get(&format!("{image}/sharing")).status, 404);
     // Who owns it learns that it is in use, and not by whom.
     let blocked = manager.delete("/v1/projects/lab/images/golden");
-    assert_eq!((blocked.code().as_str(), blocked.json()["blockers"].clone()), ("in-use", serde_json::Value::Null));
+    assert_eq!(
+        (blocked.code().as_str(), blocked.json()["blockers"].clone()),
+        ("in-use", serde_json::Value::Null)
+    );
     assert!(!String::from_utf8_lossy(&blocked.body).contains("web"));
 
     manager.json("PATCH", sharing, &json!({"visibility": "private"})).expect(200);

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use bmi_tests::{Api, ROUTES, Route, STORE_SMALL, repository};
+use bmi_tests::{Api, ROUTES, Route, repository};
 use serde_json::{Value, json};
 
 use crate::world::{World, subject};
@@ -63,7 +63,8 @@ fn ask(caller: &Api, route: &Route, project: &str, ids: &BTreeMap<&str, String>)
         _ => {}
     }
     let mut headers = vec![("Upload-Offset", "7")];
-    if matches!(route.method, "PATCH" | "DELETE") {
+    let verb = ["/assign", "/release", "/seal"].iter().any(|verb| route.path.ends_with(verb));
+    if verb || matches!(route.method, "PATCH" | "DELETE") {
         // Nobody's version: allowed, and without effect.
         headers.push(("If-Match", "\"999999\""));
     }
@@ -71,11 +72,6 @@ fn ask(caller: &Api, route: &Route, project: &str, ids: &BTreeMap<&str, String>)
     let sent = (!sent.is_null()).then(|| sent.to_string());
     if sent.is_some() {
         headers.push(("Content-Type", "application/json"));
-    }
-    if route.path.ends_with("/events") || route.method == "HEAD" {
-        let head = caller.head(route.method, &path, &headers);
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        return (status, head);
     }
     let answer = caller.send(route.method, &path, &headers, sent.as_deref().map(str::as_bytes));
     (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
@@ -92,11 +88,11 @@ fn same(text: &str) -> Value {
 
 #[test]
 fn s2_every_route_for_every_kind_of_caller() {
-    let _ = STORE_SMALL;
     let world = World::new("");
     world.fill();
     let api = &world.deployment.api;
-    let robot = json!({"name": "robot", "role": "project-member", "scopes": ["image:read"], "expires_days": 1});
+    let robot =
+        json!({"name": "robot", "role": "project-member", "scopes": ["image:read"], "expires_days": 1});
     let robot = api.post("/v1/projects/lab/service-accounts", &robot).expect(201);
     let operation = api.list("/v1/operations").pop().unwrap()["id"].as_str().unwrap().to_owned();
     let account = robot["account"]["id"].as_str().unwrap().to_owned();
@@ -145,7 +141,9 @@ fn s2_every_route_for_every_kind_of_caller() {
     for route in ROUTES {
         write!(table, "{:<78}", format!("{} {}", route.method, route.path)).unwrap();
         for (name, caller) in &callers {
-            if route.path == "/v1/sign-out" && !matches!(*name, "no-token" | "garbage" | "audience" | "robot" | "admin") {
+            if route.path == "/v1/sign-out"
+                && !matches!(*name, "no-token" | "garbage" | "audience" | "robot" | "admin")
+            {
                 // It would end the token that the next route needs.
                 write!(table, " {:>8}", "-").unwrap();
                 continue;
@@ -154,7 +152,12 @@ fn s2_every_route_for_every_kind_of_caller() {
             write!(table, " {status:>8}").unwrap();
             if matches!(*name, "no-token" | "garbage" | "audience" | "nobody" | "stranger") {
                 for secret in &secrets {
-                    assert!(!text.contains(secret), "{} {} told {name} {secret}: {text}", route.method, route.path);
+                    assert!(
+                        !text.contains(secret),
+                        "{} {} told {name} {secret}: {text}",
+                        route.method,
+                        route.path
+                    );
                 }
                 if route.path.contains("{project}") {
                     let absent = ask(caller, route, "nosuch", &ids);

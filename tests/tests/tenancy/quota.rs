@@ -52,7 +52,7 @@ fn a_refusal_names_dimension_limit_and_use_and_lowering_breaks_nothing() {
     let big = json!({"name": "big", "virtual_size": 2 << 20});
     let told = detail(member.post("/v1/projects/lab/images", &big));
     assert!(told.contains("virtual_bytes: the limit is 3"), "{told}");
-    assert!(told.contains("in use are 2") && told.contains("2 MiB more"), "{told}");
+    assert!(told.contains("in use are 2") && told.contains("2.0 MiB more"), "{told}");
 
     let set = api.json("PATCH", path, &json!({"images": 1, "nodes": 1, "instances": 0})).expect(200);
     assert_eq!((&set["images"], &set["version"]), (&json!({"limit": 1, "used": 2, "own": true}), &json!(1)));

@@ -31,13 +31,22 @@ fn nobody_gives_more_than_it_has() {
     assert_eq!(manager.json("PATCH", "/v1/projects/lab/quota", &json!({"nodes": 3})).status, 403, "at once");
     api.delete("/v1/roles/raiser").expect(204);
     for bad in ["platform-admin", "local-admin", "user:corp", "user::x", ""] {
-        assert_eq!(api.post(members, &json!({"subject": bad, "role": "project-viewer"})).faults(), ["subject"]);
+        assert_eq!(
+            api.post(members, &json!({"subject": bad, "role": "project-viewer"})).faults(),
+            ["subject"]
+        );
     }
     for bad in [json!([]), json!(["image:fly"]), json!(["image"]), json!([1])] {
         assert_eq!(api.post("/v1/roles", &json!({"name": "bad", "permissions": bad})).status, 422, "{bad}");
     }
-    assert_eq!(api.post("/v1/roles", &json!({"name": "platform-admin", "permissions": ["*"]})).code(), "duplicate");
-    assert_eq!(api.json("PATCH", "/v1/roles/project-member", &json!({"description": ""})).code(), "wrong-state");
+    assert_eq!(
+        api.post("/v1/roles", &json!({"name": "platform-admin", "permissions": ["*"]})).code(),
+        "duplicate"
+    );
+    assert_eq!(
+        api.json("PATCH", "/v1/roles/project-member", &json!({"description": ""})).code(),
+        "wrong-state"
+    );
     for number in 0..64 {
         let role = json!({"name": format!("role-{number}"), "permissions": ["image:read"]});
         api.post("/v1/roles", &role).expect(201);
@@ -79,6 +88,13 @@ fn an_explanation_names_the_rule_that_decides() {
     assert_eq!((&group["allowed"], &group["by_subject"]), (&json!(true), &json!("group:corp:ops")));
     assert_eq!(explain("action=fly").status, 422);
     assert_eq!(world.user("member").get("/v1/policy/explain?action=image:read&project=lab").status, 403);
-    let told = world.deployment.cli("lab").run(&["policy", "explain", "--as", "user:corp:member", "--action", "image:write"]);
+    let told = world.deployment.cli("lab").run(&[
+        "policy",
+        "explain",
+        "--as",
+        "user:corp:member",
+        "--action",
+        "image:write",
+    ]);
     assert!(told.out.contains("project-member"), "{told:?}");
 }
