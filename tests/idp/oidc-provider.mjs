@@ -19,7 +19,9 @@ if (!existsSync(keysFile)) {
 }
 
 const audience = 'https://bmi.example.org';
-const groups = { ada: ['ops'], lin: ['lab'], eve: [] };
+const groups = {
+  ada: ['ops'], lin: ['lab'], eve: [], viewer: [], member: [], manager: [], stranger: [], auditor: [],
+};
 const issuer = `http://127.0.0.1:${port}`;
 const client = {
   redirect_uris: callbacks,

@@ -137,23 +137,25 @@ async fn chain(app: &Arc<App>, now: Timestamp) -> Result<Option<Head>, AppError>
         .await
 }
 
-/// Removes what is older than it is kept, behind a signed checkpoint.
-async fn retain(app: &Arc<App>, now: Timestamp) -> Result<(), AppError> {
-    let Some(keep) = app.audit.keep else { return Ok(()) };
+/// Removes what is older than it is kept, behind a signed checkpoint. Gives whether it could: another replica may be at
+/// work.
+async fn retain(app: &Arc<App>, now: Timestamp) -> Result<bool, AppError> {
+    let Some(keep) = app.audit.keep else { return Ok(true) };
     let shared = Arc::clone(app);
     let before = Timestamp::from_micros(now.micros() - i64::try_from(keep.as_micros()).unwrap_or(i64::MAX));
     app.db
         .system_write(move |tx| {
             let audit = &shared.audit;
             if !bmi_db::lease::hold(tx, LEASE_NAME, &audit.holder, now, LEASE)? {
-                return Ok(());
+                return Ok(false);
             }
-            let Some((position, hash)) = bmi_db::audit::last_before(tx, before)? else { return Ok(()) };
+            let Some((position, hash)) = bmi_db::audit::last_before(tx, before)? else { return Ok(true) };
             bmi_db::audit::head_write(tx, &audit.key.sign(HeadKind::Checkpoint, position, &hash, now))?;
             let removed = bmi_db::audit::remove_to(tx, position)?;
             let detail = format!("{removed} rows down to position {position}");
             let record = system_record("audit:retention", Outcome::Done, detail, now);
-            Ok::<_, AppError>(bmi_db::audit::insert(tx, &record)?)
+            bmi_db::audit::insert(tx, &record)?;
+            Ok::<_, AppError>(true)
         })
         .await
 }
@@ -168,8 +170,8 @@ pub async fn watch(app: Arc<App>) {
                 let kept = app.audit.remember(head.position, &head.hash);
                 kept.map_err(|error| AppError::Defect(format!("cannot keep the audit head: {error}")))?;
             }
-            if retained.is_none_or(|at| at.elapsed() >= RETENTION_EVERY) {
-                retain(&app, Timestamp::now()).await?;
+            let due = retained.is_none_or(|at| at.elapsed() >= RETENTION_EVERY);
+            if due && retain(&app, Timestamp::now()).await? {
                 retained = Some(tokio::time::Instant::now());
             }
             Ok::<_, AppError>(())

@@ -1,0 +1,78 @@
+//! Quotas.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::world::{World, open_image};
+
+#[test]
+fn k3_a_hundred_parallel_creates_never_exceed_a_quota() {
+    let world = World::new("[quota]\nimages = 7\n");
+    let member = world.user("member");
+    let created: usize = thread::scope(|scope| {
+        let one = |number: usize| {
+            let member = &member;
+            move || member.post("/v1/projects/lab/images", &open_image(&format!("image-{number}")))
+        };
+        let all: Vec<_> = (0..100).map(|number| scope.spawn(one(number))).collect();
+        let answers = all.into_iter().map(|thread| thread.join().unwrap());
+        answers
+            .map(|answer| match answer.status {
+                201 => 1,
+                _ => {
+                    assert_eq!(answer.code(), "quota-exceeded");
+                    0
+                }
+            })
+            .sum()
+    });
+    assert_eq!(created, 7);
+    assert_eq!(member.list("/v1/projects/lab/images").len(), 7);
+    // The other project has its own.
+    world.user("stranger").post("/v1/projects/other/images", &open_image("one")).expect(201);
+}
+
+#[test]
+fn a_refusal_names_dimension_limit_and_use_and_lowering_breaks_nothing() {
+    let world = World::new("[quota]\nvirtual_bytes = \"3M\"\n");
+    world.fill();
+    let api = &world.deployment.api;
+    let (manager, member) = (world.user("manager"), world.user("member"));
+    let path = "/v1/projects/lab/quota";
+    let quota = manager.get(path).expect(200);
+    assert_eq!(quota["images"], json!({"limit": null, "used": 2, "own": false}));
+    assert_eq!(quota["nodes"]["used"], 1);
+    assert_eq!(quota["virtual_bytes"], json!({"limit": 3 << 20, "used": 2 << 20, "own": false}));
+    assert_eq!(manager.json("PATCH", path, &json!({"images": 9})).status, 403, "nobody sets one's own quota");
+    let detail = |answer: bmi_tests::Answer| -> String {
+        assert_eq!((answer.status, answer.code().as_str()), (409, "quota-exceeded"));
+        answer.json()["detail"].as_str().unwrap().to_owned()
+    };
+    let big = json!({"name": "big", "virtual_size": 2 << 20});
+    let told = detail(member.post("/v1/projects/lab/images", &big));
+    assert!(told.contains("virtual_bytes: the limit is 3"), "{told}");
+    assert!(told.contains("in use are 2") && told.contains("2.0 MiB more"), "{told}");
+
+    let set = api.json("PATCH", path, &json!({"images": 1, "nodes": 1, "instances": 0})).expect(200);
+    assert_eq!((&set["images"], &set["version"]), (&json!({"limit": 1, "used": 2, "own": true}), &json!(1)));
+    member.get("/v1/projects/lab/images/golden").expect(200);
+    let told = detail(member.post("/v1/projects/lab/images", &open_image("third")));
+    assert_eq!(told, "images: the limit is 1, in use are 2, asked for 1 more");
+    api.node("node-2", "52:54:00:a2:00:02");
+    let told = detail(api.post("/v1/nodes/node-2/assign", &json!({"project": "lab"})));
+    assert_eq!(told, "nodes: the limit is 1, in use are 1, asked for 1 more");
+    let instance = json!({"name": "web", "node": "node-1", "image": "golden", "network": "provisioning"});
+    let told = detail(member.post("/v1/projects/lab/instances", &instance));
+    assert!(told.starts_with("instances: the limit is 0, in use are 0"), "{told}");
+    assert_eq!(api.get("/v1/nodes/node-1").expect(200)["state"], "assigned", "nothing was claimed");
+
+    let back = api.json("PATCH", path, &json!({"images": null})).expect(200);
+    assert_eq!(back["images"]["limit"], Value::Null);
+    let stale = json!({"nodes": 2}).to_string();
+    let headers = [("Content-Type", "application/json"), ("If-Match", "\"1\"")];
+    assert_eq!(api.send("PATCH", path, &headers, Some(stale.as_bytes())).code(), "stale-version");
+    for bad in [json!({"nodes": -1}), json!({"nodes": "many"}), json!({"cores": 1}), json!({"nodes": 1.5})] {
+        assert_eq!(api.json("PATCH", path, &bad).status, 422, "{bad}");
+    }
+}
