@@ -40,6 +40,9 @@ pub struct AccessToken {
     pub identity: Identity,
     /// When it ends, in seconds since 1970.
     pub expires_s: u64,
+    /// What tells it from every other: the hash of what is signed. An ECDSA signature has a twin that is as good, so
+    /// the signature must not count.
+    pub sha256: String,
 }
 
 #[derive(Deserialize)]
@@ -105,7 +108,8 @@ impl Provider {
         }
         let expires_s = claims.get("exp").and_then(serde_json::Value::as_u64).unwrap_or_default();
         let identity = Identity::of(&self.settings, &claims).ok_or(refused("its sub cannot be used"))?;
-        Ok(AccessToken { identity, expires_s: expires_s + self.settings.leeway_s })
+        let expires_s = expires_s.saturating_add(self.settings.leeway_s);
+        Ok(AccessToken { identity, expires_s, sha256: signed_hash(token) })
     }
 
     fn header_check(&self, header: &Header) -> Result<(), TokenError> {
@@ -125,6 +129,11 @@ impl Provider {
     }
 }
 
+/// The hash of a token without its signature.
+fn signed_hash(token: &str) -> String {
+    crate::secret_token::hash(token.rsplit_once('.').map_or(token, |(signed, _)| signed))
+}
+
 fn refusal(kind: &ErrorKind) -> TokenError {
     TokenError::Refused(match kind {
         ErrorKind::ExpiredSignature => return TokenError::Expired,
@@ -135,4 +144,15 @@ fn refusal(kind: &ErrorKind) -> TokenError {
         ErrorKind::MissingRequiredClaim(_) => "a claim is missing",
         _ => "it cannot be read",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_signature_makes_no_other_token() {
+        assert_eq!(signed_hash("header.claims.signature"), signed_hash("header.claims.its-twin"));
+        assert_ne!(signed_hash("header.claims.signature"), signed_hash("header.others.signature"));
+    }
 }

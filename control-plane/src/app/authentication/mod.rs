@@ -202,7 +202,7 @@ async fn access_token(app: &App, token: &str) -> Result<(Caller, Presented), App
             return Err(unproven());
         }
     };
-    let sha256 = secret_token::hash(token);
+    let sha256 = token_checked.sha256;
     let sought = sha256.clone();
     if app.db.system_read(move |tx| Ok::<_, AppError>(login::is_revoked(tx, &sought)?)).await? {
         return Err(expired());
