@@ -8,6 +8,7 @@
 //! cli.rs         the `bmi` command
 //! node.rs        a QEMU node and its console
 //! wiretap.rs     the iSCSI logins on its cable
+//! postgres.rs    a PostgreSQL server, and tests on both databases
 //! dnsmasq.rs     another DHCP server on the network
 //! client.rs      a machine that does what firmware does, and no more
 //! golden.rs      the Debian image that nodes boot
@@ -39,6 +40,7 @@ mod dnsmasq;
 mod golden;
 mod host;
 mod node;
+mod postgres;
 mod routes;
 mod setup;
 mod sweep;
@@ -54,6 +56,7 @@ pub use host::{
     Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,
 };
 pub use node::{Firmware, Node};
+pub use postgres::{Durability, Postgres, TestDatabase};
 pub use routes::{ROUTES, Route};
 pub use setup::{SMALL_IMAGE, operation_end};
 pub use wiretap::{Login, Wiretap};

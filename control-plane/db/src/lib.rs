@@ -11,10 +11,14 @@
 //! without a scope ([`Tx`]).
 
 mod connection;
+mod database;
 mod error;
+mod hold;
 mod key;
+mod migration;
 mod schema;
 mod scope;
+mod transaction;
 
 pub mod agent;
 
@@ -25,6 +29,7 @@ pub mod image;
 pub mod instance;
 pub mod journal;
 pub mod known;
+pub mod lease;
 pub mod network;
 pub mod node;
 pub mod operation;
@@ -34,9 +39,12 @@ pub mod quota;
 pub mod role;
 pub mod session;
 pub mod stage;
+pub mod transfer;
 
 pub use connection::Db;
+pub use database::Kind;
 pub use error::DbError;
+pub use hold::{Held, Purpose};
 pub use key::{After, Reference};
 pub use policy::PolicyAdapter;
 pub use scope::{InProject, SystemTx, Tx};
