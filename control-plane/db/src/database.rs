@@ -4,6 +4,7 @@
 //! a file of SQLite when PostgreSQL does not answer.)
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use diesel::Connection;
 use diesel::connection::SimpleConnection;
@@ -20,6 +21,8 @@ const STATEMENT_TIMEOUT_MS: u32 = 30_000;
 /// How long a transaction may say nothing, in milliseconds: a replica that is frozen while it is the writer must not
 /// stop the others for longer.
 const IDLE_TIMEOUT_MS: u32 = 15_000;
+/// How soon a file is tried again that another process is making.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What is asked of libpq unless the URL says otherwise: a server that does not answer is given up in 5 s, and one that
 /// vanished without a word in about 10 s.
 const LIBPQ: [(&str, &str); 6] = [
@@ -91,8 +94,19 @@ impl Database {
                  PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
             ),
         };
-        connection.batch_execute(&setup).map_err(Error::QueryError)?;
-        Ok(connection)
+        let give_up = Instant::now() + Duration::from_millis(LOCK_TIMEOUT_MS.into());
+        loop {
+            match connection.batch_execute(&setup) {
+                Ok(()) => return Ok(connection),
+                // Whoever turns SQLite's log on while another does is refused at once, and not kept waiting.
+                Err(error)
+                    if error.to_string().contains("database is locked") && Instant::now() < give_up =>
+                {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                Err(error) => return Err(Error::QueryError(error)),
+            }
+        }
     }
 }
 

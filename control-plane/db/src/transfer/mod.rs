@@ -8,8 +8,6 @@
 
 mod content;
 mod table;
-#[cfg(test)]
-mod tests;
 
 use diesel::connection::SimpleConnection;
 
@@ -34,6 +32,11 @@ pub enum Held {
 
 /// What was copied: each table's name and content.
 pub type Transferred = Vec<(&'static str, Content)>;
+
+/// What is copied: each table with its columns, after those it refers to.
+pub fn tables() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    TABLES.iter().map(|table| (table.name, table.columns))
+}
 
 /// Copies everything into a database that is empty.
 ///

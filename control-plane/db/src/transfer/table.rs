@@ -18,7 +18,6 @@ const BATCH: usize = 500;
 /// What can be done with a whole table.
 pub(super) struct Table {
     pub(super) name: &'static str,
-    #[cfg(test)]
     pub(super) columns: &'static [&'static str],
     pub(super) rows: fn(&mut AnyConnection) -> Result<i64, DbError>,
     pub(super) content: fn(&mut AnyConnection) -> Result<Content, DbError>,
@@ -31,7 +30,6 @@ macro_rules! tables {
         /// Every table but `compatibility`, each after those it refers to.
         pub(super) const TABLES: &[Table] = &[$(Table {
             name: stringify!($table),
-            #[cfg(test)]
             columns: &[$(stringify!($column)),+],
             rows: $table::rows,
             content: $table::content,

@@ -1,8 +1,4 @@
 //! Stages: an instance keeps the newest.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends by panicking; clippy knows only functions marked as tests"
-)]
 
 use bmi_db::Db;
 use bmi_db::stage::{self, STAGES_MAX};

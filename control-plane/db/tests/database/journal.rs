@@ -1,9 +1,4 @@
 //! The journal in the database: leases, fencing by epoch, and engines that compete for its operations.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends by panicking; clippy knows only functions marked as tests"
-)]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
