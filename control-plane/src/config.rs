@@ -7,6 +7,7 @@ use bmi_types::{ByteSize, Name};
 use serde::Deserialize;
 
 use crate::app::BootLimits;
+use crate::app::quota::Defaults;
 
 /// The configuration of `bmi-control-plane`.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,6 +39,43 @@ pub struct Config {
     /// How the world is compared with the database.
     #[serde(default)]
     pub reconcile: Reconcile,
+    /// What a project may have that has no quota of its own.
+    #[serde(default)]
+    pub quota: Quota,
+}
+
+/// What a project may have that has no quota of its own. What is not given has no limit.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quota {
+    /// Instances.
+    pub instances: Option<u64>,
+    /// Nodes that are assigned.
+    pub nodes: Option<u64>,
+    /// Images.
+    pub images: Option<u64>,
+    /// Size of images and boot volumes: `500G`.
+    pub virtual_bytes: Option<String>,
+    /// What they really take: `100G`.
+    pub used_bytes: Option<String>,
+}
+
+impl Quota {
+    /// The limits, which [`Config::load`] has read once.
+    #[must_use]
+    pub fn defaults(&self) -> Defaults {
+        let bytes = |text: &Option<String>| {
+            let size = text.as_ref().and_then(|text| text.parse::<ByteSize>().ok());
+            size.map(ByteSize::bytes)
+        };
+        Defaults {
+            instances: self.instances,
+            nodes: self.nodes,
+            images: self.images,
+            virtual_bytes: bytes(&self.virtual_bytes),
+            used_bytes: bytes(&self.used_bytes),
+        }
+    }
 }
 
 /// How the world is compared with the database.
@@ -162,6 +200,13 @@ impl Config {
             return Err(wrong(
                 "convert.program must be an absolute path, and convert.uid not root".to_owned(),
             ));
+        }
+        for (key, text) in
+            [("virtual_bytes", &config.quota.virtual_bytes), ("used_bytes", &config.quota.used_bytes)]
+        {
+            if let Some(Err(error)) = text.as_ref().map(|text| text.parse::<ByteSize>()) {
+                return Err(wrong(format!("quota.{key}: {error}")));
+            }
         }
         let Store::Local { size, .. } = &config.store;
         size.parse::<ByteSize>().map_err(|error| wrong(format!("store.size: {error}")))?;

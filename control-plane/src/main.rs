@@ -9,13 +9,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use actix_web::dev::ServerHandle;
-use bmi_auth::{LocalAdmin, MasterKey};
+use bmi_auth::{LocalAdmin, MasterKey, Subject};
 use bmi_control_plane::app::image::Uploads;
 use bmi_control_plane::app::metrics::Metrics;
-use bmi_control_plane::app::{App, Wake, boots_watch};
+use bmi_control_plane::app::policies::Policies;
+use bmi_control_plane::app::{App, Wake, boots_watch, policies};
 use bmi_control_plane::config::{AgentSocket, Config, Store};
 use bmi_control_plane::{http, reconcile, workflows};
-use bmi_db::{AnyConnection, Db, DbError};
+use bmi_db::{ConfiguredBinding, Db, DbError};
 use bmi_drivers::image::{Converter, launcher};
 use bmi_drivers::isolation::Unisolated;
 use bmi_drivers::power::Manual;
@@ -110,18 +111,18 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     // Others may pass through to what is theirs (the socket, a volume), and list nothing.
     std::fs::set_permissions(&config.data_dir, PermissionsExt::from_mode(0o711))?;
     let _only = lock(&config.data_dir)?;
-    let app = Arc::new(assemble(config)?);
+    let app = Arc::new(assemble(config).await?);
     // Nobody else serves this directory and the SQLite file in it: what the last server was doing is taken over at
     // once. A PostgreSQL database may have other replicas; their leases end by themselves.
-    app.db
-        .write(|connection| match connection {
-            AnyConnection::Sqlite(_) => {
-                bmi_db::idempotency::forget_running(connection)?;
-                bmi_db::journal::leases_end(connection)
-            }
-            AnyConnection::Postgres(_) => Ok::<_, DbError>(()),
-        })
-        .await?;
+    if app.db.is_alone() {
+        app.db
+            .system_write(|tx| {
+                bmi_db::idempotency::forget_running(tx)?;
+                bmi_db::journal::leases_end(tx)
+            })
+            .await
+            .map_err(|error: DbError| error)?;
+    }
     let agent = config.agent.as_ref().map(|agent| agent_serve(config, agent, &app)).transpose()?;
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
@@ -130,6 +131,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     let mut workers = workflows::start(&app, &format!("{address} pid {}", std::process::id()));
     workers.push(tokio::spawn(reconcile::run(Arc::clone(&app), config.reconcile)));
     workers.push(tokio::spawn(boots_watch(Arc::clone(&app))));
+    workers.push(tokio::spawn(policies::watch(Arc::clone(&app))));
     let api_handle = api.handle();
     let api = tokio::spawn(api);
     println!("{}", serde_json::json!({"event": "listening", "address": address}));
@@ -179,7 +181,7 @@ fn lock(data_dir: &Path) -> Result<File, StartError> {
 }
 
 /// Puts the configured drivers together.
-fn assemble(config: &Config) -> Result<App, StartError> {
+async fn assemble(config: &Config) -> Result<App, StartError> {
     let Store::Local { directory, size } = &config.store;
     let converter = Converter {
         program: config.convert.program.clone(),
@@ -193,12 +195,20 @@ fn assemble(config: &Config) -> Result<App, StartError> {
         Some(url) => url.clone(),
         None => config.data_dir.join("bmi.sqlite").display().to_string(),
     };
+    let db = Db::open(&database)?;
+    let local_admin = ConfiguredBinding {
+        subject: Subject::local_admin(),
+        role: "platform-admin".to_owned(),
+        project: None,
+    };
     Ok(App {
+        policies: Policies::load(db.clone(), vec![local_admin]).await?,
+        quota_defaults: config.quota.defaults(),
         master_key: MasterKey::load_or_create(&config.path(config.master_key_file.as_ref(), "master.key"))?,
         local_admin: LocalAdmin::load_or_create(
             &config.path(config.admin_token_file.as_ref(), "admin.token"),
         )?,
-        db: Db::open(&database)?,
+        db,
         store,
         isolation: Arc::new(Unisolated),
         power: Arc::new(Manual),

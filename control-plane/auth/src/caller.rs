@@ -3,9 +3,12 @@
 //! Deliberately absent: what it may do. Roles are bound to subjects, and the authorizer knows the bindings.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bmi_types::ProjectId;
 use uuid::Uuid;
+
+use crate::policy::{Action, Domain};
 
 /// Whom a role can be bound to: a stable text that is never read back.
 ///
@@ -79,6 +82,49 @@ pub struct Limits {
     pub scopes: Vec<String>,
 }
 
+/// What is known of a caller's request: its id, and what was decided for it.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    request: String,
+    decided: Arc<Mutex<Vec<(Action, Domain)>>>,
+}
+
+impl Trace {
+    /// The trace of a request.
+    #[must_use]
+    pub fn of(request: String) -> Self {
+        Self { request, decided: Arc::default() }
+    }
+
+    /// The request's id.
+    #[must_use]
+    pub fn request(&self) -> &str {
+        &self.request
+    }
+
+    /// Notes that something was allowed.
+    pub fn allowed(&self, action: Action, domain: Domain) {
+        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        if !decided.contains(&(action, domain)) {
+            decided.push((action, domain));
+        }
+    }
+
+    /// What was allowed so far.
+    #[must_use]
+    pub fn decided(&self) -> Vec<(Action, Domain)> {
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl PartialEq for Trace {
+    fn eq(&self, other: &Self) -> bool {
+        self.request == other.request
+    }
+}
+
+impl Eq for Trace {}
+
 /// Who is calling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -92,6 +138,8 @@ pub struct Caller {
     pub groups: Vec<Subject>,
     /// Only for service accounts.
     pub limits: Option<Limits>,
+    /// Its request.
+    pub trace: Trace,
 }
 
 impl Caller {
@@ -104,6 +152,7 @@ impl Caller {
             proof: Proof::LocalAdmin,
             groups: Vec::new(),
             limits: None,
+            trace: Trace::default(),
         }
     }
 

@@ -2,13 +2,15 @@
 //!
 //! Deliberately absent: HTTP, and the database.
 
+pub mod audit;
 mod caller;
 mod master_key;
 pub mod policy;
 mod secret_file;
 mod token;
 
-pub use caller::{Caller, Limits, Proof, Subject};
+pub use audit::AuditKey;
+pub use caller::{Caller, Limits, Proof, Subject, Trace};
 pub use master_key::{MasterKey, SealError};
 pub use policy::{Action, Binding, Decision, Domain, Permission, Policy, Scope};
 pub use secret_file::SecretFileError;

@@ -158,6 +158,12 @@ impl Db {
         result
     }
 
+    /// Whether this process is alone: a SQLite file has one server.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.kind() == Kind::Sqlite
+    }
+
     /// Tells of each transaction of this process that wrote, from now on. Only a hint: another replica's writes are
     /// not told.
     #[must_use]

@@ -34,6 +34,8 @@ pub enum Seen {
         body_sha256: String,
         /// The answer, as its writer wrote it.
         answer: String,
+        /// What was decided for it, as its writer wrote it.
+        decisions: String,
     },
     /// It is being done, with this body.
     Running {
@@ -57,17 +59,25 @@ pub fn begin(
 ) -> Result<Seen, DbError> {
     diesel::delete(idempotency::table.filter(idempotency::created_at.lt(forget.micros())))
         .execute(tx.sql())?;
-    let known: Option<(Key, String, Option<String>, i64)> = idempotency::table
+    let known: Option<(Key, String, Option<String>, String, i64)> = idempotency::table
         .filter(idempotency::caller.eq(&scope.caller))
         .filter(idempotency::method.eq(&scope.method))
         .filter(idempotency::path.eq(&scope.path))
         .filter(idempotency::key.eq(&scope.key))
-        .select((idempotency::id, idempotency::body_sha256, idempotency::answer, idempotency::running_until))
+        .select((
+            idempotency::id,
+            idempotency::body_sha256,
+            idempotency::answer,
+            idempotency::decisions,
+            idempotency::running_until,
+        ))
         .first(tx.sql())
         .optional()?;
     match known {
-        Some((_, body_sha256, Some(answer), _)) => return Ok(Seen::Done { body_sha256, answer }),
-        Some((_, body_sha256, None, until)) if until > now.micros() => {
+        Some((_, body_sha256, Some(answer), decisions, _)) => {
+            return Ok(Seen::Done { body_sha256, answer, decisions });
+        }
+        Some((_, body_sha256, None, _, until)) if until > now.micros() => {
             return Ok(Seen::Running { body_sha256 });
         }
         Some((lost, ..)) => {
@@ -91,10 +101,10 @@ pub fn begin(
     Ok(Seen::First(id))
 }
 
-/// Keeps an answer.
-pub fn finish(tx: &mut Tx<'_>, id: Uuid, answer: &str) -> Result<(), DbError> {
+/// Keeps an answer, with what was decided for it.
+pub fn finish(tx: &mut Tx<'_>, id: Uuid, answer: &str, decisions: &str) -> Result<(), DbError> {
     diesel::update(idempotency::table.filter(idempotency::id.eq(Key(id))))
-        .set(idempotency::answer.eq(Some(answer)))
+        .set((idempotency::answer.eq(Some(answer)), idempotency::decisions.eq(decisions)))
         .execute(tx.sql())?;
     Ok(())
 }

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::key::{After, Key, Reference, readable, signed, unsigned, word};
 use crate::schema::{image_shares, images};
-use crate::scope::InProject;
-use crate::{DbError, SystemTx, Tx};
+use crate::scope::{InProject, SystemTx};
+use crate::{DbError, Tx};
 
 #[derive(Queryable, Insertable)]
 #[diesel(table_name = images)]
@@ -108,6 +108,16 @@ pub fn find(tx: &mut Tx<'_>, project: InProject, reference: &Reference) -> Resul
         Reference::Name(name) => query.filter(images::name.eq(name.as_str())).first(tx.sql()).optional()?,
     };
     row.map(Row::read).transpose()
+}
+
+/// The project that owns an image.
+pub fn owner(tx: &mut SystemTx<'_>, id: ImageId) -> Result<Option<ProjectId>, DbError> {
+    let owner: Option<Key> = images::table
+        .filter(images::id.eq(Key::from(id)))
+        .select(images::project_id)
+        .first(tx.sql())
+        .optional()?;
+    Ok(owner.map(Into::into))
 }
 
 /// The image an operation works on, and the file it imports.

@@ -230,20 +230,45 @@ pub enum Using {
     Network(NetworkId),
     /// The instance on a node.
     Node(NodeId),
-    /// Instances of a project.
-    Project(ProjectId),
 }
 
-/// At most 100 instances that use something, oldest first.
-pub fn using(tx: &mut Tx<'_>, what: Using) -> Result<Vec<Instance>, DbError> {
-    let query = instances::table.order(instances::id.asc()).limit(100);
-    let rows: Vec<Row> = match what {
-        Using::Image(id) => query.filter(instances::image_id.eq(Key::from(id))).load(tx.sql())?,
-        Using::Network(id) => query.filter(instances::network_id.eq(Key::from(id))).load(tx.sql())?,
-        Using::Node(id) => query.filter(instances::node_id.eq(Key::from(id))).load(tx.sql())?,
-        Using::Project(id) => query.filter(instances::project_id.eq(Key::from(id))).load(tx.sql())?,
+/// Instances that use something.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Users {
+    /// At most 100 in the transaction's scope, oldest first.
+    pub seen: Vec<Instance>,
+    /// How many there are out of it.
+    pub others: i64,
+}
+
+impl Users {
+    /// Whether there is any.
+    #[must_use]
+    pub const fn any(&self) -> bool {
+        !self.seen.is_empty() || self.others > 0
+    }
+}
+
+/// Which instances use something.
+pub fn using(tx: &mut Tx<'_>, what: Using) -> Result<Users, DbError> {
+    let filtered = || {
+        let query = instances::table.into_boxed();
+        match what {
+            Using::Image(id) => query.filter(instances::image_id.eq(Key::from(id))),
+            Using::Network(id) => query.filter(instances::network_id.eq(Key::from(id))),
+            Using::Node(id) => query.filter(instances::node_id.eq(Key::from(id))),
+        }
     };
-    rows.into_iter().map(|row| row.read().map(|record| record.instance)).collect()
+    let all: i64 = filtered().count().get_result(tx.sql())?;
+    let (mut seen, mut counted) = (filtered(), filtered());
+    if let Some(only) = tx.only() {
+        seen = seen.filter(instances::project_id.eq_any(only.clone()));
+        counted = counted.filter(instances::project_id.eq_any(only));
+    }
+    let seen_count: i64 = counted.count().get_result(tx.sql())?;
+    let rows: Vec<Row> = seen.order(instances::id.asc()).limit(100).load(tx.sql())?;
+    let seen = rows.into_iter().map(|row| row.read().map(|record| record.instance));
+    Ok(Users { seen: seen.collect::<Result<_, _>>()?, others: all - seen_count })
 }
 
 /// Every address in use on a network: nodes' and targets'.

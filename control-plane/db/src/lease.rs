@@ -12,14 +12,14 @@ use crate::schema::leases;
 use crate::{DbError, SystemTx, idempotency, image, journal};
 
 /// Takes a lease that nobody holds or prolongs one's own; answers whether one has it now.
-pub fn take(
+pub fn hold(
     tx: &mut SystemTx<'_>,
     name: &str,
     holder: &str,
     now: Timestamp,
-    lasts: Duration,
+    term: Duration,
 ) -> Result<bool, DbError> {
-    let values = (leases::holder.eq(holder), leases::held_until.eq(now.plus(lasts).micros()));
+    let values = (leases::holder.eq(holder), leases::held_until.eq(now.plus(term).micros()));
     let held: Option<(String, i64)> = leases::table
         .filter(leases::name.eq(name))
         .select((leases::holder, leases::held_until))

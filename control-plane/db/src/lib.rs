@@ -22,6 +22,7 @@ mod transaction;
 
 pub mod agent;
 
+pub mod audit;
 pub mod binding;
 pub mod counts;
 pub mod idempotency;
@@ -46,5 +47,5 @@ pub use database::Kind;
 pub use error::DbError;
 pub use hold::{Held, Purpose};
 pub use key::{After, Reference};
-pub use policy::PolicyAdapter;
+pub use policy::{ConfiguredBinding, PolicyAdapter};
 pub use scope::{InProject, SystemTx, Tx};

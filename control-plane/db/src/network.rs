@@ -1,12 +1,12 @@
 //! Networks and their generation.
 
 use bmi_api::{AgentStatus, Network, NewNetwork};
-use bmi_types::{DhcpMode, Ipv4Net, NetworkId, NetworkPlan, Timestamp};
+use bmi_types::{DhcpMode, Ipv4Net, NetworkId, NetworkPlan, ProjectId, Timestamp};
 use diesel::prelude::*;
 
 use crate::key::{After, Key, Reference, readable};
 use crate::schema::{agents, network_projects, networks};
-use crate::scope::SystemTx;
+use crate::scope::{InProject, SystemTx};
 use crate::{DbError, Tx};
 
 #[derive(Queryable, Insertable)]
@@ -44,7 +44,7 @@ fn dhcp_from_word(word: &str) -> Result<DhcpMode, ()> {
 }
 
 impl Row {
-    fn read(self, agent: Option<AgentRow>) -> Result<Network, DbError> {
+    fn read(self, agent: Option<AgentRow>, projects: Option<Vec<ProjectId>>) -> Result<Network, DbError> {
         let generation = self.generation;
         Ok(Network {
             id: self.id.into(),
@@ -53,6 +53,7 @@ impl Row {
             dhcp: readable("networks", "dhcp", &self.dhcp, dhcp_from_word(&self.dhcp))?,
             relays: readable("networks", "relays", &self.relays, serde_json::from_str(&self.relays))?,
             warning: None,
+            projects,
             segment: readable("networks", "segment", &self.segment, serde_json::from_str(&self.segment))?,
             agent: agent.map(|agent| AgentStatus {
                 generation_observed: agent.generation_observed,
@@ -73,6 +74,7 @@ pub fn insert(
     id: NetworkId,
     new: &NewNetwork,
     plan: &NetworkPlan,
+    users: Option<&[InProject]>,
     now: Timestamp,
 ) -> Result<Network, DbError> {
     let json =
@@ -89,14 +91,75 @@ pub fn insert(
         created_at: now.micros(),
         version: 1,
         relays: json(serde_json::to_string(&new.relays))?,
-        access: "all".to_owned(),
+        access: access_word(users).to_owned(),
     };
     diesel::insert_into(networks::table).values(&row).execute(tx.sql())?;
-    row.read(None)
+    users_write(tx, id, users)?;
+    let projects = projects(tx, &row)?;
+    row.read(None, projects)
 }
 
-fn joined(rows: Vec<(Row, Option<AgentRow>)>) -> Result<Vec<Network>, DbError> {
-    rows.into_iter().map(|(row, agent)| row.read(agent)).collect()
+fn joined(tx: &mut Tx<'_>, rows: Vec<(Row, Option<AgentRow>)>) -> Result<Vec<Network>, DbError> {
+    rows.into_iter()
+        .map(|(row, agent)| {
+            let projects = projects(tx, &row)?;
+            row.read(agent, projects)
+        })
+        .collect()
+}
+
+const fn access_word(users: Option<&[InProject]>) -> &'static str {
+    match users {
+        None => "all",
+        Some(_) => "named",
+    }
+}
+
+/// The projects that may use a network, as far as the transaction may see them; nothing when all may.
+fn projects(tx: &mut Tx<'_>, row: &Row) -> Result<Option<Vec<ProjectId>>, DbError> {
+    if row.access == "all" {
+        return Ok(None);
+    }
+    let mut query = network_projects::table
+        .filter(network_projects::network_id.eq(row.id))
+        .order(network_projects::project_id.asc())
+        .select(network_projects::project_id)
+        .into_boxed();
+    if let Some(only) = tx.only() {
+        query = query.filter(network_projects::project_id.eq_any(only));
+    }
+    let ids: Vec<Key> = query.load(tx.sql())?;
+    Ok(Some(ids.into_iter().map(Into::into).collect()))
+}
+
+fn users_write(tx: &mut Tx<'_>, id: NetworkId, users: Option<&[InProject]>) -> Result<(), DbError> {
+    let mine = network_projects::table.filter(network_projects::network_id.eq(Key::from(id)));
+    diesel::delete(mine).execute(tx.sql())?;
+    for project in users.unwrap_or_default() {
+        let row =
+            (network_projects::network_id.eq(Key::from(id)), network_projects::project_id.eq(project.key()));
+        diesel::insert_into(network_projects::table).values(row).execute(tx.sql())?;
+    }
+    Ok(())
+}
+
+/// Writes which projects may use a network, under its next version; answers false when it had been changed in
+/// between.
+pub fn users_update(
+    tx: &mut Tx<'_>,
+    network: &Network,
+    users: Option<&[InProject]>,
+) -> Result<bool, DbError> {
+    let mine = networks::table
+        .filter(networks::id.eq(Key::from(network.id)))
+        .filter(networks::version.eq(network.version));
+    let changed = diesel::update(mine)
+        .set((networks::access.eq(access_word(users)), networks::version.eq(network.version + 1)))
+        .execute(tx.sql())?;
+    if changed == 1 {
+        users_write(tx, network.id, users)?;
+    }
+    Ok(changed == 1)
 }
 
 /// Finds one network in the transaction's scope: one that a project in it may use.
@@ -114,7 +177,26 @@ pub fn find(tx: &mut Tx<'_>, reference: &Reference) -> Result<Option<Network>, D
         Reference::Name(name) => query.filter(networks::name.eq(name.as_str())),
     };
     let rows: Vec<(Row, Option<AgentRow>)> = query.load(tx.sql())?;
-    Ok(joined(rows)?.pop())
+    Ok(joined(tx, rows)?.pop())
+}
+
+/// Finds a network that one project may use.
+pub fn usable(
+    tx: &mut Tx<'_>,
+    project: InProject,
+    reference: &Reference,
+) -> Result<Option<Network>, DbError> {
+    let named = network_projects::table
+        .filter(network_projects::project_id.eq(project.key()))
+        .select(network_projects::network_id);
+    let query = networks::table
+        .left_join(agents::table.on(agents::network_id.eq(networks::id)))
+        .filter(networks::access.eq("all").or(networks::id.eq_any(named)));
+    let rows: Vec<(Row, Option<AgentRow>)> = match reference {
+        Reference::Id(id) => query.filter(networks::id.eq(Key(*id))).load(tx.sql())?,
+        Reference::Name(name) => query.filter(networks::name.eq(name.as_str())).load(tx.sql())?,
+    };
+    Ok(joined(tx, rows)?.pop())
 }
 
 /// A network that shares addresses with a CIDR, if there is one.
@@ -124,7 +206,7 @@ pub fn overlapping(tx: &mut Tx<'_>, cidr: Ipv4Net) -> Result<Option<Network>, Db
         .filter(networks::last_address.ge(i64::from(u32::from(cidr.network()))))
         .first(tx.sql())
         .optional()?;
-    row.map(|row| row.read(None)).transpose()
+    row.map(|row| row.read(None, None)).transpose()
 }
 
 /// One page of networks.
@@ -142,7 +224,7 @@ pub fn list(tx: &mut Tx<'_>, after: After) -> Result<Vec<Network>, DbError> {
         .order(networks::id.asc())
         .limit(after.limit)
         .load(tx.sql())?;
-    joined(rows)
+    joined(tx, rows)
 }
 
 /// Raises the generation of a network's desired state and answers it.

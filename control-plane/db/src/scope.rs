@@ -31,6 +31,15 @@ impl<'c> Tx<'c> {
         self.connection
     }
 
+    /// Narrows what it may see to some projects. It never sees more than before.
+    pub fn narrow(&mut self, to: &[ProjectId]) {
+        let allowed = match &self.scope {
+            Scope::Everything => to.to_vec(),
+            Scope::Projects(ids) => ids.iter().copied().filter(|id| to.contains(id)).collect(),
+        };
+        self.scope = Scope::Projects(allowed);
+    }
+
     /// The ids of the projects it may see; nothing when it sees all.
     pub(crate) fn only(&self) -> Option<Vec<Key>> {
         match &self.scope {
@@ -72,6 +81,12 @@ impl DerefMut for SystemTx<'_> {
 /// A project that was found in the scope of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InProject(ProjectId);
+
+impl From<InProject> for bmi_auth::Domain {
+    fn from(place: InProject) -> Self {
+        Self::Project(place.0)
+    }
+}
 
 impl InProject {
     pub(crate) const fn found(id: ProjectId) -> Self {

@@ -10,7 +10,7 @@ use bmi_agent_api::event::{
 };
 use bmi_agent_api::status::{ServiceStatus, StatusReport};
 use bmi_api::{InstanceState, TargetState, Traffic};
-use bmi_db::Tx;
+use bmi_db::SystemTx;
 use bmi_db::agent::Report;
 use bmi_types::{ByteSize, InstanceId, MacAddr, NetworkId, Timestamp};
 
@@ -35,7 +35,7 @@ fn target_state(status: &ServiceStatus) -> (TargetState, Option<String>) {
 pub async fn status(app: &App, name: &str, report: StatusReport) -> Result<(), AppError> {
     let name = name.to_owned();
     app.db
-        .write(move |tx| {
+        .system_write(move |tx| {
             let network = network::find(tx, &name)?.id;
             let (netboot, netboot_reason) = target_state(&report.netboot);
             let own = Report {
@@ -62,7 +62,7 @@ pub async fn status(app: &App, name: &str, report: StatusReport) -> Result<(), A
 pub async fn events(app: &App, name: &str, events: Vec<AgentEvent>) -> Result<(), AppError> {
     let (name, limits) = (name.to_owned(), app.boot_limits);
     app.db
-        .write(move |tx| {
+        .system_write(move |tx| {
             let network = network::find(tx, &name)?.id;
             let mut booting = BTreeSet::new();
             for event in events {
@@ -114,7 +114,7 @@ impl Detail {
 }
 
 fn target_event(
-    tx: &mut Tx<'_>,
+    tx: &mut SystemTx<'_>,
     network: NetworkId,
     instance: InstanceId,
     at: Timestamp,
@@ -139,7 +139,8 @@ fn target_event(
         TargetEvent::Listening { address } => ("target", detail.with("address", address)),
         TargetEvent::Login { initiator, peer, boot } => {
             let from = [InstanceState::Ready];
-            bmi_db::instance::state_change(tx, instance, &from, InstanceState::Running)?;
+            let project = tx.project(found.instance.project);
+            bmi_db::instance::state_change(tx, project, instance, &from, InstanceState::Running)?;
             bmi_db::session::begin(tx, instance, at, &document(&SessionStatistics::default())?)?;
             let detail = detail.with("initiator", initiator).with("peer", peer).with_some("boot", boot);
             ("login", detail)
@@ -165,7 +166,7 @@ fn document(statistics: &SessionStatistics) -> Result<String, AppError> {
 }
 
 fn netboot_event(
-    tx: &mut Tx<'_>,
+    tx: &mut SystemTx<'_>,
     network: NetworkId,
     at: Timestamp,
     said: NetbootEvent,
@@ -208,7 +209,7 @@ fn netboot_event(
 }
 
 fn bridge_event(
-    tx: &mut Tx<'_>,
+    tx: &mut SystemTx<'_>,
     network: NetworkId,
     at: Timestamp,
     said: BridgeEvent,
@@ -220,7 +221,7 @@ fn bridge_event(
 
 /// Adds a stage to the instance whose node has a NIC, when there is one.
 fn stage_of_mac(
-    tx: &mut Tx<'_>,
+    tx: &mut SystemTx<'_>,
     network: NetworkId,
     mac: MacAddr,
     at: Timestamp,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_api::{BootCondition, Instance, InstanceState};
-use bmi_db::Tx;
+use bmi_db::SystemTx;
 use bmi_db::instance::Record;
 use bmi_types::{InstanceId, Timestamp};
 use serde::Deserialize;
@@ -133,7 +133,7 @@ pub fn judge(stages: &[Seen], now: Timestamp, limits: &BootLimits) -> Verdict {
 
 /// Looks at one instance; nothing when there is nothing to write.
 fn news(
-    tx: &mut Tx<'_>,
+    tx: &mut SystemTx<'_>,
     id: InstanceId,
     now: Timestamp,
     limits: &BootLimits,
@@ -149,7 +149,7 @@ fn news(
 
 /// Looks at one instance, and writes what is new.
 pub(super) fn look(
-    tx: &mut Tx<'_>,
+    tx: &mut SystemTx<'_>,
     id: InstanceId,
     now: Timestamp,
     limits: &BootLimits,
@@ -183,11 +183,11 @@ async fn look_all(app: &App) -> Result<(), AppError> {
     let (limits, now) = (app.boot_limits, Timestamp::now());
     let longest = limits.never_after_seconds.max(limits.loop_within_seconds).max(limits.steady_after_seconds);
     let since = now.minus(Duration::from_secs(longest) + 4 * LOOK);
-    for id in app.db.read(move |tx| bmi_db::instance::booting(tx, since)).await? {
+    for id in app.db.system_read(move |tx| bmi_db::instance::booting(tx, since)).await? {
         // One transaction each: nobody waits for the whole round. Almost always there is nothing to write.
-        let read = move |tx: &mut Tx<'_>| news(tx, id, Timestamp::now(), &limits);
-        if app.db.read(read).await?.is_some() {
-            app.db.write(move |tx| look(tx, id, Timestamp::now(), &limits)).await?;
+        let read = move |tx: &mut SystemTx<'_>| news(tx, id, Timestamp::now(), &limits);
+        if app.db.system_read(read).await?.is_some() {
+            app.db.system_write(move |tx| look(tx, id, Timestamp::now(), &limits)).await?;
         }
     }
     Ok(())

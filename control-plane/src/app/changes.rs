@@ -122,8 +122,9 @@ impl Watch {
                     (Err(error), _) | (_, Err(error)) if error.is_not_found() => {
                         // What happened since the last look, down to the end: the operations outlive the instance.
                         if let Some(gone) = told.as_ref().map(|told| told.id) {
-                            let read = move |tx: &mut _| super::timeline(tx, gone);
-                            self.ready.extend(new_stages(stages, &self.app.db.read(read).await?.stages));
+                            let read = move |tx: &mut bmi_db::SystemTx<'_>| super::timeline(tx, gone);
+                            self.ready
+                                .extend(new_stages(stages, &self.app.db.system_read(read).await?.stages));
                         }
                         self.over = true;
                         self.ready.push_back(Change::Gone);

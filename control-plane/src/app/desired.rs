@@ -49,7 +49,7 @@ async fn catch_up(app: &App, name: &str, known: u64) -> Result<(), AppError> {
     let (asked, known) = (name.to_owned(), i64::try_from(known).unwrap_or(i64::MAX));
     let behind = app
         .db
-        .read(move |tx| {
+        .system_read(move |tx| {
             let network = network::find(tx, &asked)?;
             let generation = bmi_db::network::generation(tx, network.id)?;
             let ahead = known.saturating_sub(generation);
@@ -63,8 +63,9 @@ async fn catch_up(app: &App, name: &str, known: u64) -> Result<(), AppError> {
                 ahead,
                 "the agent knows a later generation; was a backup restored?"
             );
-            let raise = move |tx: &mut _| bmi_db::network::generation_raise(tx, network, known);
-            app.db.write(raise).await?;
+            let raise =
+                move |tx: &mut bmi_db::SystemTx<'_>| bmi_db::network::generation_raise(tx, network, known);
+            app.db.system_write(raise).await?;
             Ok(())
         }
         Some((_, ahead)) => {
@@ -78,7 +79,7 @@ async fn catch_up(app: &App, name: &str, known: u64) -> Result<(), AppError> {
 async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>, AppError> {
     let (name, key, store) = (name.to_owned(), app.master_key.clone(), app.store.clone());
     app.db
-        .read(move |tx| {
+        .system_read(move |tx| {
             let network = network::find(tx, &name)?;
             let generation = bmi_db::network::generation(tx, network.id)?;
             let generation = u64::try_from(generation).unwrap_or(0);

@@ -4,20 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bmi_api::{Code, Fault, Image, ImageState, NewImage, NewImageImport, Operation, OperationKind};
-use bmi_auth::Caller;
+use bmi_auth::{Action, Caller};
 use bmi_db::image::Beginning;
 use bmi_db::instance::Using;
 use bmi_db::operation::Subject;
-use bmi_db::{After, Reference, Tx};
+use bmi_db::quota::Amounts;
+use bmi_db::{After, InProject, Reference, Tx};
 use bmi_drivers::image::{SIZE_MAX, SIZE_MIN};
 use bmi_drivers::store::{Place, StoreError};
 use bmi_types::{ByteSize, ImageFormat, ImageId, Name, ProjectId, Timestamp, VolumeId};
 use bytes::Bytes;
 
-use super::authorize::{Action, permit};
-use super::network::instance_blockers;
+use super::access::Access;
+use super::network::blocked;
 use super::operation::{not_busy, present};
-use super::{App, if_match, project, reference};
+use super::{App, if_match, quota, reference};
 use crate::error::AppError;
 
 /// Where an image's content is: its place in the store is named by the image's own id.
@@ -30,12 +31,19 @@ fn subject(image: &Image) -> Subject {
     Subject { kind: "image", id: image.id.uuid(), name: image.name.clone() }
 }
 
-pub(crate) fn find(tx: &mut Tx<'_>, project: &str, text: &str) -> Result<Image, AppError> {
-    let project = project::find(tx, project)?;
-    bmi_db::image::find(tx, project.id, &reference(text)?)?.ok_or_else(AppError::not_found)
+/// Finds a project's own image, and asks for the right to do something with it.
+pub(crate) fn find(
+    access: &mut Access<'_, '_>,
+    project: &str,
+    text: &str,
+    action: Action,
+) -> Result<(Image, InProject), AppError> {
+    let place = access.enter(project, action)?;
+    let found = bmi_db::image::find(access, place, &reference(text)?)?.ok_or_else(AppError::not_found)?;
+    Ok((found, place))
 }
 
-fn name_is_free(tx: &mut Tx<'_>, project: ProjectId, name: &Name) -> Result<(), AppError> {
+fn name_is_free(tx: &mut Tx<'_>, project: InProject, name: &Name) -> Result<(), AppError> {
     match bmi_db::image::find(tx, project, &Reference::Name(name.clone()))? {
         Some(_) => {
             Err(AppError::refused(Code::Duplicate, format!("the project has an image called `{name}`")))
@@ -90,7 +98,8 @@ pub async fn image_create(
     project: String,
     new: NewImage,
 ) -> Result<Image, AppError> {
-    permit(caller, Action::ImageWrite)?;
+    let in_project = project.clone();
+    app.reading(caller, move |access| access.enter(&in_project, Action::ImageWrite)).await?;
     let size = new.virtual_size;
     if !(SIZE_MIN..=SIZE_MAX).contains(&size.bytes()) || !size.bytes().is_multiple_of(512) {
         let detail =
@@ -103,25 +112,32 @@ pub async fn image_create(
     let file_size = new.file_size.unwrap_or(size);
     conversion_ready(app, new.format)?;
     fits(app, size, file_size).await?;
-    let image = app
-        .db
-        .write(move |tx| {
-            let project = project::find(tx, &project)?;
-            name_is_free(tx, project.id, &new.name)?;
-            let beginning = Beginning {
-                id: ImageId::generate(),
-                project: project.id,
-                name: new.name,
-                format: new.format,
-                virtual_size: size,
-                file_size,
-                state: ImageState::Open,
-                import_file: None,
-            };
-            Ok::<_, AppError>(bmi_db::image::insert(tx, &beginning, Timestamp::now())?)
-        })
-        .await?;
-    Ok(image)
+    let defaults = app.quota_defaults;
+    app.changing(caller, move |access| {
+        let place = access.enter(&project, Action::ImageWrite)?;
+        name_is_free(access, place, &new.name)?;
+        let more = Amounts {
+            images: 1,
+            virtual_bytes: size.bytes(),
+            used_bytes: file_size.bytes(),
+            ..Amounts::default()
+        };
+        quota::room(access, &defaults, place, &more)?;
+        let beginning = Beginning {
+            id: ImageId::generate(),
+            project: place.id(),
+            name: new.name,
+            format: new.format,
+            virtual_size: size,
+            file_size,
+            state: ImageState::Open,
+            import_file: None,
+        };
+        let image = bmi_db::image::insert(access, &beginning, Timestamp::now())?;
+        access.did("image", image.id, &image.name);
+        Ok(image)
+    })
+    .await
 }
 
 /// Imports a file of the import directory, and seals it.
@@ -131,7 +147,8 @@ pub async fn image_import(
     project: String,
     new: NewImageImport,
 ) -> Result<Operation, AppError> {
-    permit(caller, Action::ImageImport)?;
+    let in_project = project.clone();
+    app.reading(caller, move |access| access.enter(&in_project, Action::ImageImport)).await?;
     let Some(import_dir) = app.import_dir.clone() else {
         let detail = "this server has no import_dir configured; upload the image instead";
         return Err(fault("import_file", detail));
@@ -147,38 +164,61 @@ pub async fn image_import(
     if format != ImageFormat::Raw {
         fits(app, inspected.virtual_size, inspected.content).await?;
     }
-    let requested_by = caller.subject.to_string();
-    app.db
-        .write(move |tx| {
-            let project = project::find(tx, &project)?;
-            name_is_free(tx, project.id, &new.name)?;
-            let beginning = Beginning {
-                id: ImageId::generate(),
-                project: project.id,
-                name: new.name,
-                format,
-                virtual_size: inspected.virtual_size,
-                file_size: ByteSize::new(file_size),
-                state: ImageState::Sealing,
-                import_file: Some(new.file),
-            };
-            let now = Timestamp::now();
-            let image = bmi_db::image::insert(tx, &beginning, now)?;
-            begin(tx, OperationKind::ImageImport, &image, &requested_by, now)
-        })
-        .await
-        .inspect(|_| app.wake.operations.ring())
+    let defaults = app.quota_defaults;
+    app.changing(caller, move |access| {
+        let place = access.enter(&project, Action::ImageImport)?;
+        name_is_free(access, place, &new.name)?;
+        let more = Amounts {
+            images: 1,
+            virtual_bytes: inspected.virtual_size.bytes(),
+            used_bytes: inspected.content.bytes(),
+            ..Amounts::default()
+        };
+        quota::room(access, &defaults, place, &more)?;
+        let beginning = Beginning {
+            id: ImageId::generate(),
+            project: place.id(),
+            name: new.name,
+            format,
+            virtual_size: inspected.virtual_size,
+            file_size: ByteSize::new(file_size),
+            state: ImageState::Sealing,
+            import_file: Some(new.file),
+        };
+        let now = Timestamp::now();
+        let image = bmi_db::image::insert(access, &beginning, now)?;
+        begin(access, OperationKind::ImageImport, &image, now)
+    })
+    .await
+    .inspect(|_| app.wake.operations.ring())
 }
 
 fn begin(
-    tx: &mut Tx<'_>,
+    access: &mut Access<'_, '_>,
     kind: OperationKind,
     image: &Image,
-    requested_by: &str,
     now: Timestamp,
 ) -> Result<Operation, AppError> {
     let subject = subject(image);
-    Ok(present(bmi_db::operation::insert(tx, kind, image.project, &subject, requested_by, now)?))
+    let requested_by = access.caller().subject.to_string();
+    let stored = bmi_db::operation::insert(access, kind, image.project, &subject, &requested_by, now)?;
+    access.did_to("image", image.id, &image.name, format!("{kind}, operation {}", stored.id));
+    Ok(present(stored))
+}
+
+/// The one image that a project may use by a reference: its own, or one that others share with it.
+pub(crate) fn usable(
+    tx: &mut Tx<'_>,
+    place: InProject,
+    reference: &Reference,
+) -> Result<Option<Image>, AppError> {
+    let mut found = bmi_db::image::usable(tx, place, reference)?;
+    if found.len() > 1 {
+        let detail =
+            format!("{} images of that name are shared with the project; use the id of one", found.len());
+        return Err(AppError::refused(Code::Ambiguous, detail));
+    }
+    Ok(found.pop())
 }
 
 /// Shows an image.
@@ -188,8 +228,11 @@ pub async fn image_show(
     project: String,
     image: String,
 ) -> Result<Image, AppError> {
-    permit(caller, Action::ProjectRead)?;
-    app.db.read(move |tx| find(tx, &project, &image)).await
+    app.reading(caller, move |access| {
+        let place = access.enter(&project, Action::ImageRead)?;
+        usable(access, place, &reference(&image)?)?.ok_or_else(AppError::not_found)
+    })
+    .await
 }
 
 /// Lists a project's images.
@@ -199,13 +242,11 @@ pub async fn image_list(
     project: String,
     after: After,
 ) -> Result<Vec<Image>, AppError> {
-    permit(caller, Action::ProjectRead)?;
-    app.db
-        .read(move |tx| {
-            let project = project::find(tx, &project)?;
-            Ok(bmi_db::image::list(tx, project.id, after)?)
-        })
-        .await
+    app.reading(caller, move |access| {
+        let place = access.enter(&project, Action::ImageRead)?;
+        Ok(bmi_db::image::list_usable(access, place, after)?)
+    })
+    .await
 }
 
 /// The images that somebody uploads to right now.
@@ -242,6 +283,7 @@ impl Drop for OnlyUpload {
 #[derive(Debug)]
 pub struct Uploading {
     image: Image,
+    in_project: InProject,
     size: ByteSize,
     offset: u64,
     _only: OnlyUpload,
@@ -255,13 +297,14 @@ pub async fn upload_begin(
     image: String,
     offset: u64,
 ) -> Result<Uploading, AppError> {
-    permit(caller, Action::ImageWrite)?;
     let find_again = (project.clone(), image.clone());
-    let image = app.db.read(move |tx| find(tx, &project, &image)).await?;
+    let (image, _) =
+        app.reading(caller, move |access| find(access, &project, &image, Action::ImageWrite)).await?;
     let only = app.uploads.begin(&image)?;
     // Read again now that nobody else moves it.
     let (project, image) = find_again;
-    let image = app.db.read(move |tx| find(tx, &project, &image)).await?;
+    let (image, in_project) =
+        app.reading(caller, move |access| find(access, &project, &image, Action::ImageWrite)).await?;
     let Some(upload) = image.upload.as_ref() else {
         let detail = format!("image `{}` is {} and takes no more bytes", image.name, image.state);
         return Err(AppError::refused(Code::WrongState, detail));
@@ -274,7 +317,7 @@ pub async fn upload_begin(
         ImageFormat::Raw => app.store.image_create(place, size).await?,
         ImageFormat::Qcow2 => app.store.upload_create(place, size).await?,
     }
-    Ok(Uploading { image, size, offset, _only: only })
+    Ok(Uploading { image, in_project, size, offset, _only: only })
 }
 
 fn wrong_offset(at: ByteSize, sent: u64) -> AppError {
@@ -314,11 +357,14 @@ impl Uploading {
             ImageFormat::Raw => app.store.image_write(place, self.offset, bytes).await?,
             ImageFormat::Qcow2 => app.store.upload_write(place, self.offset, bytes).await?,
         }
-        let (image, from, to) =
-            (self.image.clone(), ByteSize::new(self.offset), ByteSize::new(self.offset + length));
+        let (in_project, image) = (self.in_project, self.image.id);
+        let (from, to) = (ByteSize::new(self.offset), ByteSize::new(self.offset + length));
+        // The right was asked for when the upload began; a chunk of it is no line in the audit log.
         let moved = app
             .db
-            .write(move |tx| Ok::<_, AppError>(bmi_db::image::upload_advance(tx, &image, from, to)?))
+            .system_write(move |tx| {
+                Ok::<_, AppError>(bmi_db::image::upload_advance(tx, in_project, image, from, to)?)
+            })
             .await?;
         if !moved {
             return Err(AppError::refused(Code::WrongOffset, "another upload is moving the offset"));
@@ -329,10 +375,15 @@ impl Uploading {
 }
 
 /// Finds an image that can be sealed now.
-fn sealable(tx: &mut Tx<'_>, project: &str, image: &str, version: Option<i64>) -> Result<Image, AppError> {
-    let found = find(tx, project, image)?;
+fn sealable(
+    access: &mut Access<'_, '_>,
+    project: &str,
+    image: &str,
+    version: Option<i64>,
+) -> Result<(Image, InProject), AppError> {
+    let (found, place) = find(access, project, image, Action::ImageWrite)?;
     if_match(version, found.version)?;
-    not_busy(tx, found.id.uuid())?;
+    not_busy(access, found.id.uuid())?;
     let wrong = |detail: String| Err(AppError::refused(Code::WrongState, detail));
     match &found.upload {
         None => wrong(format!("image `{}` is {} already", found.name, found.state)),
@@ -340,7 +391,7 @@ fn sealable(tx: &mut Tx<'_>, project: &str, image: &str, version: Option<i64>) -
             let missing = upload.size.bytes() - upload.offset.bytes();
             wrong(format!("{missing} bytes of image `{}` are missing", found.name))
         }
-        Some(_) => Ok(found),
+        Some(_) => Ok((found, place)),
     }
 }
 
@@ -353,10 +404,8 @@ pub async fn image_seal(
     image: String,
     version: Option<i64>,
 ) -> Result<Operation, AppError> {
-    permit(caller, Action::ImageWrite)?;
-    let requested_by = caller.subject.to_string();
     let (in_project, name) = (project.clone(), image.clone());
-    let found = app.db.read(move |tx| sealable(tx, &in_project, &name, version)).await?;
+    let (found, _) = app.reading(caller, move |access| sealable(access, &in_project, &name, version)).await?;
     conversion_ready(app, found.format)?;
     // Nobody writes meanwhile: every byte is there, and what is there is not written again.
     let refused = match content_check(app, &found).await {
@@ -371,11 +420,10 @@ pub async fn image_seal(
     };
     let next = if refused.is_some() { ImageState::Deleting } else { ImageState::Sealing };
     let operation = app
-        .db
-        .write(move |tx| {
-            let found = sealable(tx, &project, &image, Some(found.version))?;
-            bmi_db::image::state_change(tx, found.id, ImageState::Open, next)?;
-            begin(tx, kind, &found, &requested_by, Timestamp::now())
+        .changing(caller, move |access| {
+            let (found, place) = sealable(access, &project, &image, Some(found.version))?;
+            bmi_db::image::state_change(access, place, found.id, ImageState::Open, next)?;
+            begin(access, kind, &found, Timestamp::now())
         })
         .await
         .inspect(|_| app.wake.operations.ring())?;
@@ -407,21 +455,17 @@ pub async fn image_delete(
     image: String,
     version: Option<i64>,
 ) -> Result<Operation, AppError> {
-    permit(caller, Action::ImageWrite)?;
-    let requested_by = caller.subject.to_string();
-    app.db
-        .write(move |tx| {
-            let found = find(tx, &project, &image)?;
-            if_match(version, found.version)?;
-            not_busy(tx, found.id.uuid())?;
-            let clones = bmi_db::instance::using(tx, Using::Image(found.id))?;
-            if !clones.is_empty() {
-                let detail = format!("boot volumes were cloned from image `{}`", found.name);
-                return Err(AppError::blocked(detail, instance_blockers(&clones)));
-            }
-            bmi_db::image::state_change(tx, found.id, found.state, ImageState::Deleting)?;
-            begin(tx, OperationKind::ImageDelete, &found, &requested_by, Timestamp::now())
-        })
-        .await
-        .inspect(|_| app.wake.operations.ring())
+    app.changing(caller, move |access| {
+        let (found, place) = find(access, &project, &image, Action::ImageWrite)?;
+        if_match(version, found.version)?;
+        not_busy(access, found.id.uuid())?;
+        let clones = bmi_db::instance::using(access, Using::Image(found.id))?;
+        if clones.any() {
+            return Err(blocked(format!("boot volumes were cloned from image `{}`", found.name), &clones));
+        }
+        bmi_db::image::state_change(access, place, found.id, found.state, ImageState::Deleting)?;
+        begin(access, OperationKind::ImageDelete, &found, Timestamp::now())
+    })
+    .await
+    .inspect(|_| app.wake.operations.ring())
 }

@@ -7,16 +7,17 @@ use bmi_api::{
     Code, Fault, Image, ImageState, Instance, InstanceState, Network, Node, NodeState, Operation,
     OperationKind, Timeline, UserData,
 };
-use bmi_auth::{Caller, MasterKey};
+use bmi_auth::{Action, Caller, MasterKey};
 use bmi_db::instance::{AddressGiver, Beginning, Record};
 use bmi_db::operation::Subject;
-use bmi_db::{After, Reference, Tx};
-use bmi_types::{BootKey, DhcpMode, InstanceId, Ipv4Range, Name, ProjectId, Secret, Timestamp};
+use bmi_db::quota::Amounts;
+use bmi_db::{After, InProject, Reference, Tx};
+use bmi_types::{BootKey, DhcpMode, InstanceId, Ipv4Range, Name, Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::authorize::{Action, permit};
+use super::access::Access;
 use super::operation::present;
-use super::{App, if_match, project, reference, timeline};
+use super::{App, if_match, image, quota, reference, timeline};
 use crate::error::AppError;
 
 /// The most SSH keys of an instance.
@@ -43,9 +44,15 @@ pub(crate) fn user_data_purpose(instance: InstanceId) -> String {
     format!("instance.user_data:{instance}")
 }
 
-pub(crate) fn find(tx: &mut Tx<'_>, project: &str, text: &str) -> Result<Record, AppError> {
-    let project = project::find(tx, project)?;
-    bmi_db::instance::find(tx, project.id, &reference(text)?)?.ok_or_else(AppError::not_found)
+fn find(
+    access: &mut Access<'_, '_>,
+    project: &str,
+    text: &str,
+    action: Action,
+) -> Result<(Record, InProject), AppError> {
+    let place = access.enter(project, action)?;
+    let found = bmi_db::instance::find(access, place, &reference(text)?)?.ok_or_else(AppError::not_found)?;
+    Ok((found, place))
 }
 
 fn user_data_faults(user_data: &UserData) -> Vec<Fault> {
@@ -91,7 +98,7 @@ pub struct Draft {
 
 /// What an instance is made of, once all references were found.
 struct Parts {
-    project: ProjectId,
+    project: InProject,
     name: Name,
     node: Node,
     image: Image,
@@ -103,7 +110,7 @@ fn lookup<T>(
     field: &str,
     text: Option<&String>,
     faults: &mut Vec<Fault>,
-    find: impl FnOnce(&Reference) -> Result<Option<T>, bmi_db::DbError>,
+    find: impl FnOnce(&Reference) -> Result<Option<T>, AppError>,
 ) -> Result<Option<T>, AppError> {
     let Some(text) = text else { return Ok(None) };
     let found = match Reference::parse(text) {
@@ -117,16 +124,17 @@ fn lookup<T>(
 }
 
 /// Finds everything a request names; every fault is told, those of reading it too.
-fn parts(tx: &mut Tx<'_>, project: &str, draft: &Draft) -> Result<Parts, AppError> {
-    let project = project::find(tx, project)?.id;
+fn parts(access: &mut Access<'_, '_>, project: &str, draft: &Draft) -> Result<Parts, AppError> {
+    let project = access.enter(project, Action::InstanceWrite)?;
     let mut faults = draft.faults.clone();
-    let node =
-        lookup("node", draft.node.as_ref(), &mut faults, |reference| bmi_db::node::find(tx, reference))?;
+    let node = lookup("node", draft.node.as_ref(), &mut faults, |reference| {
+        Ok(bmi_db::node::find(access, reference)?)
+    })?;
     let image = lookup("image", draft.image.as_ref(), &mut faults, |reference| {
-        bmi_db::image::find(tx, project, reference)
+        image::usable(access, project, reference)
     })?;
     let network = lookup("network", draft.network.as_ref(), &mut faults, |reference| {
-        bmi_db::network::find(tx, reference)
+        Ok(bmi_db::network::usable(access, project, reference)?)
     })?;
     faults.extend(user_data_faults(&draft.user_data));
     match (draft.name.clone(), node, image, network) {
@@ -144,7 +152,7 @@ fn ready(tx: &mut Tx<'_>, parts: &Parts) -> Result<(), AppError> {
         let detail = format!("the project has an instance called `{name}`");
         return Err(AppError::refused(Code::Duplicate, detail));
     }
-    if parts.node.project != Some(parts.project) {
+    if parts.node.project != Some(parts.project.id()) {
         let detail = format!("node `{}` is not assigned to the project", parts.node.name);
         return Err(AppError::refused(Code::NotAssigned, detail));
     }
@@ -163,8 +171,7 @@ fn ready(tx: &mut Tx<'_>, parts: &Parts) -> Result<(), AppError> {
 
 fn in_use(tx: &mut Tx<'_>, node: &Node) -> Result<AppError, AppError> {
     let users = bmi_db::instance::using(tx, bmi_db::instance::Using::Node(node.id))?;
-    let blockers = super::network::instance_blockers(&users);
-    Ok(AppError::blocked(format!("an instance uses node `{}`", node.name), blockers))
+    Ok(super::network::blocked(format!("an instance uses node `{}`", node.name), &users))
 }
 
 /// The lowest free address of a range.
@@ -197,43 +204,55 @@ pub async fn instance_provision(
     project: String,
     draft: Draft,
 ) -> Result<Operation, AppError> {
-    permit(caller, Action::InstanceWrite)?;
     let (key, requested_by) = (app.master_key.clone(), caller.subject.to_string());
-    app.db
-        .write(move |tx| {
-            let parts = parts(tx, &project, &draft)?;
-            ready(tx, &parts)?;
-            if !bmi_db::node::claim(tx, parts.node.id, parts.project)? {
-                return Err(in_use(tx, &parts.node)?);
-            }
-            let taken = bmi_db::instance::addresses(tx, parts.network.id)?.into_iter().collect();
-            let id = InstanceId::generate();
-            let secrets = seal(&key, id, draft.user_data)?;
-            let plan = &parts.network.plan;
-            let beginning = Beginning {
-                id,
-                project: parts.project,
-                name: parts.name.clone(),
-                node: parts.node.id,
-                image: parts.image.id,
-                network: parts.network.id,
-                node_address: free_address(plan.node_range, &taken, "node")?,
-                address_giver: match parts.network.dhcp {
-                    DhcpMode::Authoritative => AddressGiver::Bmi,
-                    DhcpMode::Proxy | DhcpMode::Off => AddressGiver::Other,
-                },
-                target_address: free_address(plan.target_range, &taken, "target")?,
-                boot_key_sealed: secrets.boot_key,
-                user_data_sealed: secrets.user_data,
-            };
-            let now = Timestamp::now();
-            bmi_db::instance::insert(tx, &beginning, now)?;
-            let subject = Subject { kind: "instance", id: id.uuid(), name: parts.name };
-            let kind = OperationKind::Provision;
-            Ok(present(bmi_db::operation::insert(tx, kind, parts.project, &subject, &requested_by, now)?))
-        })
-        .await
-        .inspect(|_| app.wake.operations.ring())
+    let defaults = app.quota_defaults;
+    app.changing(caller, move |tx| {
+        let parts = parts(tx, &project, &draft)?;
+        ready(tx, &parts)?;
+        let more = Amounts {
+            instances: 1,
+            virtual_bytes: parts.image.virtual_size.bytes(),
+            // A clone takes nothing yet, but needs room for its first block.
+            used_bytes: 1,
+            ..Amounts::default()
+        };
+        quota::room(tx, &defaults, parts.project, &more)?;
+        if !bmi_db::node::claim(tx, parts.node.id, parts.project.id())? {
+            return Err(in_use(tx, &parts.node)?);
+        }
+        let taken = bmi_db::instance::addresses(tx, parts.network.id)?.into_iter().collect();
+        let id = InstanceId::generate();
+        let secrets = seal(&key, id, draft.user_data)?;
+        let plan = &parts.network.plan;
+        let beginning = Beginning {
+            id,
+            project: parts.project.id(),
+            name: parts.name.clone(),
+            node: parts.node.id,
+            image: parts.image.id,
+            network: parts.network.id,
+            node_address: free_address(plan.node_range, &taken, "node")?,
+            address_giver: match parts.network.dhcp {
+                DhcpMode::Authoritative => AddressGiver::Bmi,
+                DhcpMode::Proxy | DhcpMode::Off => AddressGiver::Other,
+            },
+            target_address: free_address(plan.target_range, &taken, "target")?,
+            boot_key_sealed: secrets.boot_key,
+            user_data_sealed: secrets.user_data,
+        };
+        let now = Timestamp::now();
+        bmi_db::instance::insert(tx, &beginning, now)?;
+        let subject = Subject { kind: "instance", id: id.uuid(), name: parts.name };
+        let kind = OperationKind::Provision;
+        let place = parts.project.id();
+        let stored = bmi_db::operation::insert(tx, kind, place, &subject, &requested_by, now)?;
+        let detail =
+            format!("{kind}, operation {}, node {}, image {}", stored.id, parts.node.id, parts.image.id);
+        tx.did_to("instance", id, &subject.name, detail);
+        Ok(present(stored))
+    })
+    .await
+    .inspect(|_| app.wake.operations.ring())
 }
 
 /// Shows an instance.
@@ -243,8 +262,8 @@ pub async fn instance_show(
     project: String,
     instance: String,
 ) -> Result<Instance, AppError> {
-    permit(caller, Action::ProjectRead)?;
-    app.db.read(move |tx| Ok(find(tx, &project, &instance)?.instance)).await
+    app.reading(caller, move |access| Ok(find(access, &project, &instance, Action::InstanceRead)?.0.instance))
+        .await
 }
 
 /// Lists a project's instances.
@@ -254,13 +273,11 @@ pub async fn instance_list(
     project: String,
     after: After,
 ) -> Result<Vec<Instance>, AppError> {
-    permit(caller, Action::ProjectRead)?;
-    app.db
-        .read(move |tx| {
-            let project = project::find(tx, &project)?;
-            Ok(bmi_db::instance::list(tx, project.id, after)?)
-        })
-        .await
+    app.reading(caller, move |access| {
+        let place = access.enter(&project, Action::InstanceRead)?;
+        Ok(bmi_db::instance::list(access, place, after)?)
+    })
+    .await
 }
 
 /// Shows how an instance was made and booted.
@@ -270,13 +287,11 @@ pub async fn instance_timeline(
     project: String,
     instance: String,
 ) -> Result<Timeline, AppError> {
-    permit(caller, Action::ProjectRead)?;
-    app.db
-        .read(move |tx| {
-            let found = find(tx, &project, &instance)?;
-            timeline(tx, found.instance.id)
-        })
-        .await
+    app.reading(caller, move |access| {
+        let (found, _) = find(access, &project, &instance, Action::InstanceRead)?;
+        timeline(access, found.instance.id)
+    })
+    .await
 }
 
 /// Begins to take an instance away.
@@ -287,22 +302,23 @@ pub async fn instance_deprovision(
     instance: String,
     version: Option<i64>,
 ) -> Result<Operation, AppError> {
-    permit(caller, Action::InstanceWrite)?;
     let requested_by = caller.subject.to_string();
-    app.db
-        .write(move |tx| {
-            let found = find(tx, &project, &instance)?.instance;
-            if_match(version, found.version)?;
-            super::operation::not_busy(tx, found.id.uuid())?;
-            let from = [InstanceState::Ready, InstanceState::Running];
-            if !bmi_db::instance::state_change(tx, found.id, &from, InstanceState::Deprovisioning)? {
-                let detail = format!("instance `{}` is {}", found.name, found.state);
-                return Err(AppError::refused(Code::WrongState, detail));
-            }
-            let subject = Subject { kind: "instance", id: found.id.uuid(), name: found.name };
-            let (kind, now) = (OperationKind::Deprovision, Timestamp::now());
-            Ok(present(bmi_db::operation::insert(tx, kind, found.project, &subject, &requested_by, now)?))
-        })
-        .await
-        .inspect(|_| app.wake.operations.ring())
+    app.changing(caller, move |tx| {
+        let (found, place) = find(tx, &project, &instance, Action::InstanceWrite)?;
+        let found = found.instance;
+        if_match(version, found.version)?;
+        super::operation::not_busy(tx, found.id.uuid())?;
+        let from = [InstanceState::Ready, InstanceState::Running];
+        if !bmi_db::instance::state_change(tx, place, found.id, &from, InstanceState::Deprovisioning)? {
+            let detail = format!("instance `{}` is {}", found.name, found.state);
+            return Err(AppError::refused(Code::WrongState, detail));
+        }
+        let subject = Subject { kind: "instance", id: found.id.uuid(), name: found.name };
+        let (kind, now) = (OperationKind::Deprovision, Timestamp::now());
+        let stored = bmi_db::operation::insert(tx, kind, found.project, &subject, &requested_by, now)?;
+        tx.did_to("instance", found.id, &subject.name, format!("{kind}, operation {}", stored.id));
+        Ok(present(stored))
+    })
+    .await
+    .inspect(|_| app.wake.operations.ring())
 }

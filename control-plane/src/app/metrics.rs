@@ -11,7 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bmi_api::{InstanceState, NodeState, OperationKind, OperationState, TargetState};
-use bmi_auth::Caller;
+use bmi_auth::{Action, Caller, Domain};
 use bmi_db::counts::{ByState, Counts, TargetCount};
 use bmi_drivers::store::Usage;
 use bmi_types::ByteSize;
@@ -24,7 +24,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::App;
-use super::authorize::{Action, permit};
 use crate::error::AppError;
 use crate::reconcile::Found;
 
@@ -105,8 +104,8 @@ impl Metrics {
 /// # Errors
 /// When the caller may not see them, or the database or the store fails.
 pub async fn metrics(app: &App, caller: &Caller) -> Result<String, AppError> {
-    permit(caller, Action::MetricsRead)?;
-    let counts = app.db.read(|tx| Ok::<_, AppError>(bmi_db::counts::all(tx)?)).await?;
+    app.permit(caller, Action::MetricsRead, Domain::Everywhere).await?;
+    let counts = app.db.system_read(|tx| Ok::<_, AppError>(bmi_db::counts::all(tx)?)).await?;
     let store = app.store.usage().await?;
     let mut text = String::new();
     write(&mut text, app, &counts, &store)

@@ -1,9 +1,10 @@
 //! What requests do: one file per noun, named as in the API.
 //!
-//! Each function takes the caller and is authorized first; what it changes, it changes in one transaction.
+//! Each function takes the caller, and comes to the data only through [`access`]: there it is authorized first. What
+//! it changes, it changes in one transaction.
 
+mod access;
 mod agent;
-mod authorize;
 mod boot_watch;
 pub mod changes;
 pub mod datastore;
@@ -14,7 +15,9 @@ pub mod metrics;
 pub mod network;
 pub mod node;
 pub mod operation;
+pub mod policies;
 pub mod project;
+pub mod quota;
 mod timeline;
 mod wake;
 pub mod whoami;
@@ -29,8 +32,8 @@ use bmi_drivers::isolation::NetworkIsolation;
 use bmi_drivers::power::PowerDriver;
 use bmi_drivers::store::{DataStore, ImportDir};
 
+pub use access::Access;
 pub use agent::{events as agent_events, status as agent_status};
-pub use authorize::Action;
 pub use boot_watch::{BootLimits, watch as boots_watch};
 pub use desired::desired_state;
 pub use timeline::timeline;
@@ -48,6 +51,10 @@ pub struct App {
     pub isolation: Arc<dyn NetworkIsolation>,
     /// Power.
     pub power: Arc<dyn PowerDriver>,
+    /// Who may do what.
+    pub policies: policies::Policies,
+    /// What a project may have that has no quota of its own.
+    pub quota_defaults: quota::Defaults,
     /// Seals what the database holds.
     pub master_key: MasterKey,
     /// Knows the local admin.

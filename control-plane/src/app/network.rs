@@ -2,14 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use bmi_api::{Blocker, Code, Fault, Network, NewNetwork};
-use bmi_auth::Caller;
-use bmi_db::instance::Using;
-use bmi_db::{After, Reference, Tx};
+use bmi_api::{Blocker, Code, Fault, Network, NetworkPatch, NewNetwork};
+use bmi_auth::{Action, Caller};
+use bmi_db::instance::{Users, Using};
+use bmi_db::{After, InProject, Reference, Tx};
 use bmi_types::{DhcpMode, Ipv4Net, Ipv4Range, NetworkId, NetworkPlan, Segment, Timestamp};
 
-use super::authorize::{Action, permit};
-use super::{App, if_match, reference};
+use super::access::Access;
+use super::{App, if_match, reference, stale};
 use crate::error::AppError;
 
 /// Finds a network by a path's text.
@@ -112,48 +112,114 @@ pub fn network_faults(ranges: &Ranges, dhcp: DhcpMode, relays: &[Ipv4Addr], segm
 
 /// Creates a network.
 pub async fn network_create(app: &App, caller: &Caller, new: NewNetwork) -> Result<Network, AppError> {
-    permit(caller, Action::NetworkWrite)?;
-    let ranges = Ranges {
-        cidr: Some(new.cidr),
-        netboot_address: new.netboot_address,
-        target_range: new.target_range,
-        node_range: new.node_range,
-        discovery_range: new.discovery_range,
-    };
-    let faults = network_faults(&ranges, new.dhcp, &new.relays, new.segment);
-    let plan = network_plan(ranges);
-    let plan = match plan {
-        Some(Ok(plan)) if faults.is_empty() => plan,
-        _ => return Err(AppError::invalid(faults)),
-    };
-    app.db
-        .write(move |tx| {
-            if bmi_db::network::find(tx, &Reference::Name(new.name.clone()))?.is_some() {
-                let detail = format!("a network called `{}` exists", new.name);
-                return Err(AppError::refused(Code::Duplicate, detail));
+    app.changing(caller, move |access| {
+        access.permit_everywhere(Action::NetworkWrite)?;
+        let ranges = Ranges {
+            cidr: Some(new.cidr),
+            netboot_address: new.netboot_address,
+            target_range: new.target_range,
+            node_range: new.node_range,
+            discovery_range: new.discovery_range,
+        };
+        let mut faults = network_faults(&ranges, new.dhcp, &new.relays, new.segment);
+        let users = users(access, new.projects.as_deref(), &mut faults)?;
+        let plan = match network_plan(ranges) {
+            Some(Ok(plan)) if faults.is_empty() => plan,
+            _ => return Err(AppError::invalid(faults)),
+        };
+        if bmi_db::network::find(access, &Reference::Name(new.name.clone()))?.is_some() {
+            let detail = format!("a network called `{}` exists", new.name);
+            return Err(AppError::refused(Code::Duplicate, detail));
+        }
+        if let Some(other) = bmi_db::network::overlapping(access, plan.cidr)? {
+            let detail = format!("{} overlaps network `{}`, {}", plan.cidr, other.name, other.plan.cidr);
+            return Err(AppError::refused(Code::Duplicate, detail));
+        }
+        let id = NetworkId::generate();
+        access.did("network", id, &new.name);
+        let now = Timestamp::now();
+        Ok(warned(bmi_db::network::insert(access, id, &new, &plan, users.as_deref(), now)?))
+    })
+    .await
+    .inspect(|_| app.wake.desired.ring())
+}
+
+/// The most projects that a network names.
+const USERS_MAX: usize = 1000;
+
+/// Finds the projects that may use a network; each that does not exist is a fault.
+fn users(
+    access: &mut Access<'_, '_>,
+    names: Option<&[String]>,
+    faults: &mut Vec<Fault>,
+) -> Result<Option<Vec<InProject>>, AppError> {
+    let Some(names) = names else { return Ok(None) };
+    if names.len() > USERS_MAX {
+        let detail = format!("at most {USERS_MAX} projects, not {}", names.len());
+        faults.push(Fault { field: "projects".to_owned(), detail });
+        return Ok(None);
+    }
+    let mut found: Vec<InProject> = Vec::new();
+    for (position, text) in names.iter().enumerate() {
+        let project = match Reference::parse(text) {
+            Some(reference) => bmi_db::project::find(access, &reference)?,
+            None => None,
+        };
+        match project {
+            Some((_, place)) if !found.contains(&place) => found.push(place),
+            Some(_) => {}
+            None => {
+                let detail = format!("there is no project `{text}`");
+                faults.push(Fault { field: format!("projects[{position}]"), detail });
             }
-            if let Some(other) = bmi_db::network::overlapping(tx, plan.cidr)? {
-                let detail = format!("{} overlaps network `{}`, {}", plan.cidr, other.name, other.plan.cidr);
-                return Err(AppError::refused(Code::Duplicate, detail));
-            }
-            let id = NetworkId::generate();
-            Ok(warned(bmi_db::network::insert(tx, id, &new, &plan, Timestamp::now())?))
-        })
-        .await
-        .inspect(|_| app.wake.desired.ring())
+        }
+    }
+    Ok(Some(found))
+}
+
+/// Changes which projects may use a network. Instances that are there stay.
+pub async fn network_update(
+    app: &App,
+    caller: &Caller,
+    network: String,
+    patch: NetworkPatch,
+    version: Option<i64>,
+) -> Result<Network, AppError> {
+    app.changing(caller, move |access| {
+        access.where_allowed(Action::NetworkRead)?;
+        let found = find(access, &network)?;
+        access.permit_everywhere(Action::NetworkWrite)?;
+        if_match(version, found.version)?;
+        let mut faults = Vec::new();
+        let users = users(access, patch.projects.as_deref(), &mut faults)?;
+        if !faults.is_empty() {
+            return Err(AppError::invalid(faults));
+        }
+        if !bmi_db::network::users_update(access, &found, users.as_deref())? {
+            return Err(stale(found.version));
+        }
+        access.did("network", found.id, &found.name);
+        find(access, &network).map(warned)
+    })
+    .await
 }
 
 /// Shows a network.
 pub async fn network_show(app: &App, caller: &Caller, network: String) -> Result<Network, AppError> {
-    permit(caller, Action::NetworkRead)?;
-    app.db.read(move |tx| find(tx, &network).map(warned)).await
+    app.reading(caller, move |access| {
+        access.where_allowed(Action::NetworkRead)?;
+        find(access, &network).map(warned)
+    })
+    .await
 }
 
 /// Lists networks.
 pub async fn network_list(app: &App, caller: &Caller, after: After) -> Result<Vec<Network>, AppError> {
-    permit(caller, Action::NetworkRead)?;
-    let networks = app.db.read(move |tx| bmi_db::network::list(tx, after)).await?;
-    Ok(networks.into_iter().map(warned).collect())
+    app.reading(caller, move |access| {
+        access.where_allowed(Action::NetworkRead)?;
+        Ok(bmi_db::network::list(access, after)?.into_iter().map(warned).collect())
+    })
+    .await
 }
 
 /// Deletes a network without instances.
@@ -163,29 +229,31 @@ pub async fn network_delete(
     network: String,
     version: Option<i64>,
 ) -> Result<(), AppError> {
-    permit(caller, Action::NetworkWrite)?;
-    app.db
-        .write(move |tx| {
-            let found = find(tx, &network)?;
-            if_match(version, found.version)?;
-            let users = bmi_db::instance::using(tx, Using::Network(found.id))?;
-            if !users.is_empty() {
-                let blockers = instance_blockers(&users);
-                return Err(AppError::blocked(format!("network `{}` has instances", found.name), blockers));
-            }
-            Ok(bmi_db::network::delete(tx, found.id)?)
-        })
-        .await
+    app.changing(caller, move |access| {
+        access.where_allowed(Action::NetworkRead)?;
+        let found = find(access, &network)?;
+        access.permit_everywhere(Action::NetworkWrite)?;
+        if_match(version, found.version)?;
+        let users = bmi_db::instance::using(access, Using::Network(found.id))?;
+        if users.any() {
+            return Err(blocked(format!("network `{}` has instances", found.name), &users));
+        }
+        access.did("network", found.id, &found.name);
+        Ok(bmi_db::network::delete(access, found.id)?)
+    })
+    .await
 }
 
-/// Names instances as blockers.
-pub(crate) fn instance_blockers(instances: &[bmi_api::Instance]) -> Vec<Blocker> {
-    instances
-        .iter()
-        .map(|instance| Blocker {
-            kind: "instance".to_owned(),
-            id: instance.id.to_string(),
-            name: instance.name.to_string(),
-        })
-        .collect()
+/// Refuses because of instances: those that the caller may see are named, the others counted.
+pub(crate) fn blocked(detail: String, users: &Users) -> AppError {
+    let blockers = users.seen.iter().map(|instance| Blocker {
+        kind: "instance".to_owned(),
+        id: instance.id.to_string(),
+        name: instance.name.to_string(),
+    });
+    let detail = match users.others {
+        0 => detail,
+        others => format!("{detail}; {others} of them in projects that you do not see"),
+    };
+    AppError::blocked(detail, blockers.collect())
 }

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use bmi_api::{Code, Fault, NewNode, Nic, Node, NodePatch, NodeState};
-use bmi_auth::Caller;
+use bmi_auth::{Action, Caller};
 use bmi_db::instance::Using;
+use bmi_db::quota::Amounts;
 use bmi_db::{After, Reference, Tx};
 use bmi_types::{Architecture, Name, NodeId, Timestamp};
 
-use super::authorize::{Action, permit};
-use super::network::instance_blockers;
-use super::{App, if_match, project, reference, stale};
+use super::access::Access;
+use super::network::blocked;
+use super::{App, if_match, quota, reference, stale};
 use crate::error::AppError;
 
 /// The most NICs of a node.
@@ -69,25 +70,29 @@ pub fn architecture_faults(architecture: Architecture) -> Vec<Fault> {
 
 /// Registers a node.
 pub async fn node_create(app: &App, caller: &Caller, new: NewNode) -> Result<Node, AppError> {
-    permit(caller, Action::NodeWrite)?;
-    let mut faults = nic_faults(&new.nics);
-    faults.extend(architecture_faults(new.architecture));
-    if !faults.is_empty() {
-        return Err(AppError::invalid(faults));
-    }
-    app.db
-        .write(move |tx| {
-            name_is_free(tx, &new.name)?;
-            nics_are_free(tx, &new.nics, None)?;
-            Ok(bmi_db::node::insert(tx, NodeId::generate(), &new, Timestamp::now())?)
-        })
-        .await
+    app.changing(caller, move |access| {
+        access.permit_everywhere(Action::NodeWrite)?;
+        let mut faults = nic_faults(&new.nics);
+        faults.extend(architecture_faults(new.architecture));
+        if !faults.is_empty() {
+            return Err(AppError::invalid(faults));
+        }
+        name_is_free(access, &new.name)?;
+        nics_are_free(access, &new.nics, None)?;
+        let created = bmi_db::node::insert(access, NodeId::generate(), &new, Timestamp::now())?;
+        access.did("node", created.id, &created.name);
+        Ok(created)
+    })
+    .await
 }
 
 /// Shows a node.
 pub async fn node_show(app: &App, caller: &Caller, node: String) -> Result<Node, AppError> {
-    permit(caller, Action::NodeRead)?;
-    app.db.read(move |tx| find(tx, &node)).await
+    app.reading(caller, move |access| {
+        access.where_allowed(Action::NodeRead)?;
+        find(access, &node)
+    })
+    .await
 }
 
 /// Lists nodes, of one project when given.
@@ -97,13 +102,17 @@ pub async fn node_list(
     of: Option<String>,
     after: After,
 ) -> Result<Vec<Node>, AppError> {
-    permit(caller, Action::NodeRead)?;
-    app.db
-        .read(move |tx| {
-            let of = of.map(|text| project::find(tx, &text)).transpose()?.map(|project| project.id);
-            Ok(bmi_db::node::list(tx, of, after)?)
-        })
-        .await
+    app.reading(caller, move |access| {
+        let of = match of {
+            Some(text) => Some(access.enter(&text, Action::NodeRead)?),
+            None => {
+                access.where_allowed(Action::NodeRead)?;
+                None
+            }
+        };
+        Ok(bmi_db::node::list(access, of, after)?)
+    })
+    .await
 }
 
 /// Changes a node.
@@ -114,12 +123,11 @@ pub async fn node_update(
     patch: NodePatch,
     version: Option<i64>,
 ) -> Result<Node, AppError> {
-    permit(caller, Action::NodeWrite)?;
-    let faults = patch.nics.as_deref().map(nic_faults).unwrap_or_default();
-    if !faults.is_empty() {
-        return Err(AppError::invalid(faults));
-    }
-    change(app, node, version, move |tx, found| {
+    change(app, caller, Action::NodeWrite, node, version, move |tx, found| {
+        let faults = patch.nics.as_deref().map(nic_faults).unwrap_or_default();
+        if !faults.is_empty() {
+            return Err(AppError::invalid(faults));
+        }
         if let Some(name) = patch.name.filter(|name| *name != found.name) {
             name_is_free(tx, &name)?;
             found.name = name;
@@ -142,15 +150,19 @@ pub async fn node_assign(
     to: String,
     version: Option<i64>,
 ) -> Result<Node, AppError> {
-    permit(caller, Action::NodeWrite)?;
-    change(app, node, version, move |tx, found| {
-        let unknown = |_| {
-            let detail = format!("there is no project `{to}`");
-            AppError::invalid(vec![Fault { field: "project".to_owned(), detail }])
+    let defaults = app.quota_defaults;
+    change(app, caller, Action::NodeAssign, node, version, move |tx, found| {
+        let project = match Reference::parse(&to) {
+            Some(reference) => bmi_db::project::find(tx, &reference)?,
+            None => None,
         };
-        let project = project::find(tx, &to).map_err(unknown)?;
+        let Some((project, place)) = project else {
+            let detail = format!("there is no project `{to}`");
+            return Err(AppError::invalid(vec![Fault { field: "project".to_owned(), detail }]));
+        };
         match found.project {
             None => {
+                quota::room(tx, &defaults, place, &Amounts { nodes: 1, ..Amounts::default() })?;
                 found.project = Some(project.id);
                 found.state = NodeState::Assigned;
                 Ok(())
@@ -173,8 +185,7 @@ pub async fn node_release(
     node: String,
     version: Option<i64>,
 ) -> Result<Node, AppError> {
-    permit(caller, Action::NodeWrite)?;
-    change(app, node, version, |tx, found| {
+    change(app, caller, Action::NodeAssign, node, version, |tx, found| {
         not_in_use(tx, found)?;
         found.project = None;
         found.state = NodeState::Free;
@@ -190,19 +201,20 @@ pub async fn node_delete(
     node: String,
     version: Option<i64>,
 ) -> Result<(), AppError> {
-    permit(caller, Action::NodeWrite)?;
-    app.db
-        .write(move |tx| {
-            let found = find(tx, &node)?;
-            if_match(version, found.version)?;
-            not_in_use(tx, &found)?;
-            if found.state != NodeState::Free {
-                let detail = format!("node `{}` is assigned to a project; release it first", found.name);
-                return Err(AppError::refused(Code::WrongState, detail));
-            }
-            Ok(bmi_db::node::delete(tx, found.id)?)
-        })
-        .await
+    app.changing(caller, move |access| {
+        access.where_allowed(Action::NodeRead)?;
+        let found = find(access, &node)?;
+        access.permit_everywhere(Action::NodeWrite)?;
+        if_match(version, found.version)?;
+        not_in_use(access, &found)?;
+        if found.state != NodeState::Free {
+            let detail = format!("node `{}` is assigned to a project; release it first", found.name);
+            return Err(AppError::refused(Code::WrongState, detail));
+        }
+        access.did("node", found.id, &found.name);
+        Ok(bmi_db::node::delete(access, found.id)?)
+    })
+    .await
 }
 
 fn not_in_use(tx: &mut Tx<'_>, node: &Node) -> Result<(), AppError> {
@@ -210,30 +222,36 @@ fn not_in_use(tx: &mut Tx<'_>, node: &Node) -> Result<(), AppError> {
         return Ok(());
     }
     let users = bmi_db::instance::using(tx, Using::Node(node.id))?;
-    Err(AppError::blocked(format!("an instance uses node `{}`", node.name), instance_blockers(&users)))
+    Err(blocked(format!("an instance uses node `{}`", node.name), &users))
 }
 
 /// Changes a node under its next version; nothing is written when nothing changed.
 async fn change(
     app: &App,
+    caller: &Caller,
+    action: Action,
     node: String,
     version: Option<i64>,
-    change: impl FnOnce(&mut Tx, &mut Node) -> Result<(), AppError> + Send + 'static,
+    change: impl FnOnce(&mut Access<'_, '_>, &mut Node) -> Result<(), AppError> + Send + 'static,
 ) -> Result<Node, AppError> {
-    app.db
-        .write(move |tx| {
-            let before = find(tx, &node)?;
-            if_match(version, before.version)?;
-            let mut found = before.clone();
-            change(tx, &mut found)?;
-            if found == before {
-                return Ok(found);
-            }
-            if !bmi_db::node::update(tx, &found)? {
-                return Err(stale(found.version));
-            }
-            found.version += 1;
-            Ok(found)
-        })
-        .await
+    app.changing(caller, move |access| {
+        access.where_allowed(Action::NodeRead)?;
+        let before = find(access, &node)?;
+        access.permit_everywhere(action)?;
+        if_match(version, before.version)?;
+        let mut found = before.clone();
+        change(access, &mut found)?;
+        let holder = found.project.or(before.project);
+        let detail = holder.map(|project| format!("project {project}")).unwrap_or_default();
+        access.did_to("node", found.id, &found.name, detail);
+        if found == before {
+            return Ok(found);
+        }
+        if !bmi_db::node::update(access, &found)? {
+            return Err(stale(found.version));
+        }
+        found.version += 1;
+        Ok(found)
+    })
+    .await
 }

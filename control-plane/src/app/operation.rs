@@ -1,27 +1,25 @@
 //! Operations: how they are shown.
 
 use bmi_api::{Operation, OperationState, Progress, Step, StepState, Subject};
-use bmi_auth::Caller;
+use bmi_auth::{Action, Caller};
 use bmi_db::operation::Stored;
 use bmi_db::{After, Tx};
 use bmi_types::{ByteSize, OperationId};
 use bmi_workflow::{Entry, State, StepView};
 
-use super::authorize::{Action, permit};
-use super::{App, project};
+use super::App;
 use crate::error::AppError;
 use crate::workflows;
 
 /// Shows an operation.
 pub async fn operation_show(app: &App, caller: &Caller, operation: String) -> Result<Operation, AppError> {
-    permit(caller, Action::OperationRead)?;
-    let id: OperationId = operation.parse().map_err(|_| AppError::not_found())?;
-    app.db
-        .read(move |tx| {
-            let stored = bmi_db::operation::find(tx, id)?.ok_or_else(AppError::not_found)?;
-            Ok(present(stored))
-        })
-        .await
+    app.reading(caller, move |access| {
+        access.where_allowed(Action::OperationRead)?;
+        let id: OperationId = operation.parse().map_err(|_| AppError::not_found())?;
+        let stored = bmi_db::operation::find(access, id)?.ok_or_else(AppError::not_found)?;
+        Ok(present(stored))
+    })
+    .await
 }
 
 /// Lists operations, of one project when given.
@@ -31,13 +29,17 @@ pub async fn operation_list(
     of: Option<String>,
     after: After,
 ) -> Result<Vec<Operation>, AppError> {
-    permit(caller, Action::OperationRead)?;
-    app.db
-        .read(move |tx| {
-            let of = of.map(|text| project::find(tx, &text)).transpose()?.map(|project| project.id);
-            Ok(bmi_db::operation::list(tx, of, after)?.into_iter().map(present).collect())
-        })
-        .await
+    app.reading(caller, move |access| {
+        let of = match of {
+            Some(text) => Some(access.enter(&text, Action::OperationRead)?),
+            None => {
+                access.where_allowed(Action::OperationRead)?;
+                None
+            }
+        };
+        Ok(bmi_db::operation::list(access, of, after)?.into_iter().map(present).collect())
+    })
+    .await
 }
 
 /// Refuses when an operation works on something.

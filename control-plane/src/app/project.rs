@@ -1,21 +1,16 @@
 //! Projects.
 
 use bmi_api::{Blocker, Code, NewProject, Project, ProjectPatch};
-use bmi_auth::Caller;
-use bmi_db::{After, Reference, Tx};
+use bmi_auth::{Action, Caller};
+use bmi_db::{After, InProject, Tx};
 use bmi_types::{Name, ProjectId, Timestamp};
 
-use super::authorize::{Action, permit};
-use super::{App, if_match, reference, stale};
+use super::access::Access;
+use super::{App, if_match, stale};
 use crate::error::AppError;
 
-/// Finds a project by a path's text.
-pub(crate) fn find(tx: &mut Tx<'_>, text: &str) -> Result<Project, AppError> {
-    bmi_db::project::find(tx, &reference(text)?)?.ok_or_else(AppError::not_found)
-}
-
 fn name_is_free(tx: &mut Tx<'_>, name: &Name) -> Result<(), AppError> {
-    match bmi_db::project::find(tx, &Reference::Name(name.clone()))? {
+    match bmi_db::project::of_name(tx, name)? {
         Some(_) => Err(AppError::refused(Code::Duplicate, format!("a project called `{name}` exists"))),
         None => Ok(()),
     }
@@ -23,25 +18,31 @@ fn name_is_free(tx: &mut Tx<'_>, name: &Name) -> Result<(), AppError> {
 
 /// Creates a project.
 pub async fn project_create(app: &App, caller: &Caller, new: NewProject) -> Result<Project, AppError> {
-    permit(caller, Action::ProjectWrite)?;
-    app.db
-        .write(move |tx| {
-            name_is_free(tx, &new.name)?;
-            Ok(bmi_db::project::insert(tx, ProjectId::generate(), &new, Timestamp::now())?)
+    let created = app
+        .changing(caller, move |access| {
+            access.permit_everywhere(Action::ProjectCreate)?;
+            name_is_free(access, &new.name)?;
+            let created = bmi_db::project::insert(access, ProjectId::generate(), &new, Timestamp::now())?;
+            access.did("project", created.id, &created.name);
+            Ok(created)
         })
-        .await
+        .await?;
+    app.policy_changed().await?;
+    Ok(created)
 }
 
 /// Shows a project.
 pub async fn project_show(app: &App, caller: &Caller, project: String) -> Result<Project, AppError> {
-    permit(caller, Action::ProjectRead)?;
-    app.db.read(move |tx| find(tx, &project)).await
+    app.reading(caller, move |access| Ok(access.project(&project, Action::ProjectRead)?.0)).await
 }
 
 /// Lists projects.
 pub async fn project_list(app: &App, caller: &Caller, after: After) -> Result<Vec<Project>, AppError> {
-    permit(caller, Action::ProjectRead)?;
-    app.db.read(move |tx| Ok(bmi_db::project::list(tx, after)?)).await
+    app.reading(caller, move |access| {
+        access.where_allowed(Action::ProjectRead)?;
+        Ok(bmi_db::project::list(access, after)?)
+    })
+    .await
 }
 
 /// Changes a project.
@@ -52,25 +53,32 @@ pub async fn project_update(
     patch: ProjectPatch,
     version: Option<i64>,
 ) -> Result<Project, AppError> {
-    permit(caller, Action::ProjectWrite)?;
-    app.db
-        .write(move |tx| {
-            let mut found = find(tx, &project)?;
+    let renamed = patch.name.is_some();
+    let updated = app
+        .changing(caller, move |access| {
+            let (mut found, place) = access.project(&project, Action::ProjectUpdate)?;
             if_match(version, found.version)?;
             if let Some(name) = patch.name.filter(|name| *name != found.name) {
-                name_is_free(tx, &name)?;
+                // Whether a name is taken tells of other projects.
+                access.permit(Action::ProjectRename, place.into())?;
+                name_is_free(access, &name)?;
                 found.name = name;
             }
             if let Some(description) = patch.description {
                 found.description = description;
             }
-            if !bmi_db::project::update(tx, &found)? {
+            if !bmi_db::project::update(access, &found)? {
                 return Err(stale(found.version));
             }
             found.version += 1;
+            access.did("project", found.id, &found.name);
             Ok(found)
         })
-        .await
+        .await?;
+    if renamed {
+        app.policy_changed().await?;
+    }
+    Ok(updated)
 }
 
 /// Deletes a project that owns nothing.
@@ -80,24 +88,24 @@ pub async fn project_delete(
     project: String,
     version: Option<i64>,
 ) -> Result<(), AppError> {
-    permit(caller, Action::ProjectWrite)?;
-    app.db
-        .write(move |tx| {
-            let found = find(tx, &project)?;
-            if_match(version, found.version)?;
-            let blockers = blockers(tx, found.id)?;
-            if !blockers.is_empty() {
-                return Err(AppError::blocked(
-                    format!("project `{}` still owns something", found.name),
-                    blockers,
-                ));
-            }
-            Ok(bmi_db::project::delete(tx, found.id)?)
-        })
-        .await
+    app.changing(caller, move |access| {
+        let (found, place) = access.project(&project, Action::ProjectDelete)?;
+        if_match(version, found.version)?;
+        let blockers = blockers(access, place)?;
+        if !blockers.is_empty() {
+            return Err(AppError::blocked(
+                format!("project `{}` still owns something", found.name),
+                blockers,
+            ));
+        }
+        access.did("project", found.id, &found.name);
+        Ok(bmi_db::project::delete(access, found.id)?)
+    })
+    .await?;
+    app.policy_changed().await
 }
 
-fn blockers(tx: &mut Tx<'_>, project: ProjectId) -> Result<Vec<Blocker>, AppError> {
+fn blockers(tx: &mut Access<'_, '_>, project: InProject) -> Result<Vec<Blocker>, AppError> {
     let first = After { id: uuid::Uuid::nil(), limit: 100 };
     let blocker =
         |kind: &str, id: String, name: &Name| Blocker { kind: kind.to_owned(), id, name: name.to_string() };

@@ -6,7 +6,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, web};
 use bmi_api::Code;
-use bmi_auth::Caller;
+use bmi_auth::{Caller, Trace};
 use tracing::Instrument;
 
 use super::answer::ApiError;
@@ -36,7 +36,8 @@ pub(super) async fn guard(
         let open = OPEN.contains(&request.path());
         let caller = caller(&request);
         let allowed = open || caller.is_some();
-        if let Some(caller) = caller {
+        if let Some(mut caller) = caller {
+            caller.trace = Trace::of(id.clone());
             request.extensions_mut().insert(caller);
         }
         let response = if allowed {

@@ -26,7 +26,7 @@ pub(super) async fn alive() -> HttpResponse {
 pub(super) async fn ready(app: web::Data<App>) -> Result<HttpResponse, ApiError> {
     let first = bmi_db::After { id: uuid::Uuid::nil(), limit: 1 };
     app.db
-        .read(move |tx| Ok::<_, AppError>(bmi_db::project::list(tx, first)?))
+        .system_read(move |tx| Ok::<_, AppError>(bmi_db::project::list(tx, first)?))
         .await
         .map_err(|_| ApiError::new(Code::Unavailable, "the database is not available"))?;
     app.store

@@ -5,12 +5,14 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::header::HeaderName;
 use bmi_api::Code;
+use bmi_auth::{Action, Caller, Domain};
 use bmi_db::idempotency::{self, Scope, Seen};
-use bmi_types::Timestamp;
+use bmi_types::{ProjectId, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, ApiError, Outcome};
 use super::request::Request;
+use crate::app::{Access, App};
 use crate::error::AppError;
 
 /// How long answers are kept.
@@ -62,7 +64,7 @@ where
     let forget = Timestamp::from_micros(now.micros() - i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX));
     let seen = app
         .db
-        .write(move |tx| Ok::<_, AppError>(idempotency::begin(tx, &scope, &mine, now, forget)?))
+        .system_write(move |tx| Ok::<_, AppError>(idempotency::begin(tx, &scope, &mine, now, forget)?))
         .await?;
     let other_body =
         || ApiError::new(Code::IdempotencyKeyReused, "this Idempotency-Key came with another body before");
@@ -77,7 +79,8 @@ where
                 "the first request with this key is still running",
             ));
         }
-        Seen::Done { answer, .. } => {
+        Seen::Done { answer, decisions, .. } => {
+            decided_again(&app, &request.caller, &decisions).await?;
             return match serde_json::from_str::<Kept>(&answer) {
                 Ok(Kept::Answer(answer)) => Ok(answer),
                 Ok(Kept::Problem(problem)) => Err(problem.into()),
@@ -85,7 +88,11 @@ where
             };
         }
     };
+    let trace = request.caller.trace.clone();
     let outcome = run(request).await;
+    let decided: Vec<(String, String)> =
+        trace.decided().into_iter().map(|(action, domain)| (action.to_string(), domain.word())).collect();
+    let decisions = serde_json::json!(decided).to_string();
     let kept = match &outcome {
         Ok(answer) => Some(Kept::Answer(answer.clone())),
         Err(error) if matches!(error.problem.status, 401 | 403 | 429 | 500..) => None,
@@ -93,15 +100,33 @@ where
     };
     let kept = kept.and_then(|kept| serde_json::to_string(&kept).ok());
     app.db
-        .write(move |tx| {
+        .system_write(move |tx| {
             let written = match kept {
-                Some(text) => idempotency::finish(tx, id, &text),
+                Some(text) => idempotency::finish(tx, id, &text, &decisions),
                 None => idempotency::forget(tx, id),
             };
             Ok::<_, AppError>(written?)
         })
         .await?;
     outcome
+}
+
+/// Asks again for every right that the first request was given: the caller may have lost it since.
+async fn decided_again(app: &App, caller: &Caller, decisions: &str) -> Result<(), ApiError> {
+    let unreadable = || AppError::Defect("kept decisions cannot be read".to_owned());
+    let decisions: Vec<(String, String)> = serde_json::from_str(decisions).map_err(|_| unreadable())?;
+    for (action, domain) in decisions {
+        let action = Action::from_word(&action).ok_or_else(unreadable)?;
+        match domain.parse::<ProjectId>() {
+            // A project of which the caller has lost sight does not exist for it.
+            Ok(_) => {
+                let enter = move |access: &mut Access<'_, '_>| access.enter(&domain, action);
+                app.reading(caller, enter).await?;
+            }
+            Err(_) => app.permit(caller, action, Domain::Everywhere).await?,
+        }
+    }
+    Ok(())
 }
 
 /// An answer as it is kept.

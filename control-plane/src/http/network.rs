@@ -1,7 +1,7 @@
 //! `/v1/networks`.
 
 use actix_web::{HttpResponse, web};
-use bmi_api::{Network, NewNetwork, Page};
+use bmi_api::{Fault, Network, NetworkPatch, NewNetwork, Page};
 
 use super::answer::{Answer, ApiError, no_such_method};
 use super::cursor::Query;
@@ -14,6 +14,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     let all = web::resource("/v1/networks").get(list).post(create).default_service(web::to(no_such_method));
     let one = web::resource("/v1/networks/{network}")
         .get(show)
+        .patch(update)
         .delete(delete)
         .default_service(web::to(no_such_method));
     config.service(all).service(one);
@@ -34,6 +35,7 @@ pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
         let dhcp = fields.optional("dhcp").unwrap_or_default();
         let segment = fields.optional("segment").unwrap_or_default();
         let relays: Vec<_> = fields.list("relays").unwrap_or_default();
+        let projects = fields.list("projects");
         let ranges = app::Ranges { cidr, netboot_address, target_range, node_range, discovery_range };
         let mut faults = app::network_faults(&ranges, dhcp, &relays, segment);
         // One that could not be read is not missing.
@@ -50,6 +52,7 @@ pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
                 dhcp,
                 relays,
                 segment,
+                projects,
             })
         })?;
         let network = app::network_create(&request.app, &request.caller, new).await?;
@@ -72,6 +75,22 @@ pub(super) async fn list(request: Request) -> Result<HttpResponse, ApiError> {
 #[utoipa::path(get, path = "/v1/networks/{network}", responses((status = 200, body = Network)))]
 pub(super) async fn show(request: Request) -> Result<HttpResponse, ApiError> {
     let network = app::network_show(&request.app, &request.caller, request.path("network")).await?;
+    let version = network.version;
+    Ok(Answer::versioned(network, version)?.respond())
+}
+
+/// Changes which projects may use a network.
+#[utoipa::path(patch, path = "/v1/networks/{network}", params(IfMatch), request_body = NetworkPatch, responses((status = 200, body = Network)))]
+pub(super) async fn update(request: Request) -> Result<HttpResponse, ApiError> {
+    let mut fields = request.sent_fields()?;
+    if !fields.has("projects") {
+        let detail = "is missing: a list of projects, or null for every project".to_owned();
+        fields.faults(vec![Fault { field: "projects".to_owned(), detail }]);
+    }
+    let projects = fields.list("projects");
+    let patch = fields.finish(|| Some(NetworkPatch { projects }))?;
+    let name = request.path("network");
+    let network = app::network_update(&request.app, &request.caller, name, patch, request.if_match).await?;
     let version = network.version;
     Ok(Answer::versioned(network, version)?.respond())
 }

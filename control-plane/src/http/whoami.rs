@@ -14,5 +14,5 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 /// Shows who is calling.
 #[utoipa::path(get, path = "/v1/whoami", responses((status = 200, body = Whoami)))]
 pub(super) async fn whoami(request: Request) -> Result<HttpResponse, ApiError> {
-    Ok(Answer::ok(app::whoami::whoami(&request.caller))?.respond())
+    Ok(Answer::ok(app::whoami::whoami(&request.app, &request.caller))?.respond())
 }

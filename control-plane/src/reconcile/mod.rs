@@ -71,7 +71,7 @@ pub struct Found {
 /// # Errors
 /// When the store or the database fails.
 pub async fn look(app: &App, keep: Duration, told: &mut Told) -> Result<Found, AppError> {
-    let known = || app.db.read(|tx| Ok::<_, AppError>(bmi_db::known::all(tx)?));
+    let known = || app.db.system_read(|tx| Ok::<_, AppError>(bmi_db::known::all(tx)?));
     // The order matters: what is nobody's is looked up after the store was listed, what is missing must have been
     // there to be missed before.
     let before = known().await?;
@@ -98,7 +98,7 @@ pub async fn look(app: &App, keep: Duration, told: &mut Told) -> Result<Found, A
         if let Some(instance) = *instance {
             let detail = [("volume".to_owned(), place.volume.to_string())].into();
             app.db
-                .write(move |tx| {
+                .system_write(move |tx| {
                     let stage = "volume.missing";
                     Ok::<_, AppError>(bmi_db::stage::insert(tx, instance, Timestamp::now(), stage, &detail)?)
                 })

@@ -36,7 +36,7 @@ impl Context {
         let operation = self.operation;
         self.app
             .db
-            .read(move |tx| {
+            .system_read(move |tx| {
                 let Some(stored) = bmi_db::operation::find(tx, operation)? else { return Ok(None) };
                 Ok::<_, AppError>(bmi_db::instance::by_id(tx, InstanceId::from(stored.subject_id))?)
             })
@@ -54,10 +54,11 @@ impl Context {
         let operation = self.operation;
         self.app
             .db
-            .read(move |tx| {
+            .system_read(move |tx| {
                 let Some(stored) = bmi_db::operation::find(tx, operation)? else { return Ok(None) };
                 let id = ImageId::from(stored.subject_id);
-                Ok::<_, AppError>(bmi_db::image::of_operation(tx, stored.project, id)?)
+                let project = tx.project(stored.project);
+                Ok::<_, AppError>(bmi_db::image::of_operation(tx, project, id)?)
             })
             .await
             .map_err(app_error)
@@ -86,7 +87,7 @@ impl Context {
                 let operation = self.operation;
                 self.app
                     .db
-                    .write(move |tx| {
+                    .system_write(move |tx| {
                         Ok::<_, AppError>(bmi_db::operation::progress(tx, operation, done, total)?)
                     })
                     .await

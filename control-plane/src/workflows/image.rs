@@ -37,8 +37,14 @@ async fn image_there(context: &Context) -> Result<(Image, Option<String>), StepE
 
 async fn forget(context: &Context) -> Result<(), StepError> {
     let Some((image, _)) = context.image().await? else { return Ok(()) };
-    let written =
-        context.app.db.write(move |tx| Ok::<_, AppError>(bmi_db::image::delete(tx, image.id)?)).await;
+    let written = context
+        .app
+        .db
+        .system_write(move |tx| {
+            let project = tx.project(image.project);
+            Ok::<_, AppError>(bmi_db::image::delete(tx, project, image.id)?)
+        })
+        .await;
     written.map_err(app_error)
 }
 
@@ -206,8 +212,10 @@ impl Step<Context> for Seal {
         let written = context
             .app
             .db
-            .write(move |tx| {
-                Ok::<_, AppError>(bmi_db::image::sealed(tx, image.id, sealed.size, &sealed.sha256)?)
+            .system_write(move |tx| {
+                let project = tx.project(image.project);
+                let written = bmi_db::image::sealed(tx, project, image.id, sealed.size, &sealed.sha256);
+                Ok::<_, AppError>(written?)
             })
             .await;
         written.map_err(app_error)

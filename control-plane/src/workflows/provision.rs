@@ -55,7 +55,7 @@ pub(super) async fn forget(context: &Context) -> Result<(), StepError> {
     context
         .app
         .db
-        .write(move |tx| {
+        .system_write(move |tx| {
             bmi_db::instance::delete(tx, id)?;
             Ok::<_, AppError>(bmi_db::node::unclaim(tx, node)?)
         })
@@ -163,13 +163,14 @@ impl Step<Context> for PowerOn {
 
     async fn apply(&self, context: &Context) -> Result<(), StepError> {
         let instance = context.instance_there().await?.instance;
-        let id = instance.id;
+        let (id, project) = (instance.id, instance.project);
         context
             .app
             .db
-            .write(move |tx| {
+            .system_write(move |tx| {
                 let from = [InstanceState::Provisioning];
-                bmi_db::instance::state_change(tx, id, &from, InstanceState::Ready)?;
+                let project = tx.project(project);
+                bmi_db::instance::state_change(tx, project, id, &from, InstanceState::Ready)?;
                 Ok::<_, AppError>(())
             })
             .await

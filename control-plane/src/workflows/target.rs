@@ -1,7 +1,7 @@
 //! The target of an instance: published to the agent and withdrawn from it, and what the agent made of that.
 
 use bmi_api::TargetState;
-use bmi_db::Tx;
+use bmi_db::SystemTx;
 use bmi_db::instance::Record;
 use bmi_types::InstanceId;
 use bmi_workflow::{Observed, StepError};
@@ -21,7 +21,7 @@ enum Seen {
     Waiting(String),
 }
 
-fn look(tx: &mut Tx<'_>, id: InstanceId) -> Result<Seen, AppError> {
+fn look(tx: &mut SystemTx<'_>, id: InstanceId) -> Result<Seen, AppError> {
     let Some(record) = bmi_db::instance::by_id(tx, id)? else { return Ok(Seen::Withdrawn) };
     let Some(wanted) = record.withdrawn_generation.or(record.published_generation) else {
         return Ok(Seen::Withdrawn);
@@ -50,7 +50,7 @@ fn look(tx: &mut Tx<'_>, id: InstanceId) -> Result<Seen, AppError> {
 }
 
 async fn seen(context: &Context, id: InstanceId) -> Result<Seen, StepError> {
-    context.app.db.read(move |tx| look(tx, id)).await.map_err(app_error)
+    context.app.db.system_read(move |tx| look(tx, id)).await.map_err(app_error)
 }
 
 /// Whether the target can be logged in to.
@@ -75,7 +75,7 @@ pub(super) async fn expose(context: &Context, record: &Record) -> Result<(), Ste
     context
         .app
         .db
-        .write(move |tx| {
+        .system_write(move |tx| {
             let found = bmi_db::instance::by_id(tx, id)?;
             if found.is_some_and(|found| found.published_generation.is_none()) {
                 let generation = bmi_db::network::bump_generation(tx, network)?;
@@ -94,7 +94,7 @@ pub(super) async fn withdraw(context: &Context, record: &Record) -> Result<(), S
     context
         .app
         .db
-        .write(move |tx| {
+        .system_write(move |tx| {
             let Some(found) = bmi_db::instance::by_id(tx, id)? else { return Ok(()) };
             if found.published_generation.is_some() && found.withdrawn_generation.is_none() {
                 let generation = bmi_db::network::bump_generation(tx, network)?;

@@ -5,9 +5,10 @@ use bmi_drivers::config_volume::ConfigVolume;
 use bmi_drivers::store::Place;
 use bmi_workflow::{Observed, StepError};
 
-use super::context::{Context, store_error};
+use super::context::{Context, app_error, store_error};
 use crate::app::image::place as image_place;
 use crate::app::instance::{SealedUserData, user_data_purpose};
+use crate::error::AppError;
 
 fn places(record: &Record) -> [Place; 2] {
     let project = record.instance.project;
@@ -38,7 +39,11 @@ pub(super) async fn none_exists(context: &Context, record: &Record) -> Result<Ob
 pub(super) async fn make(context: &Context, record: &Record) -> Result<(), StepError> {
     let (store, instance) = (&context.app.store, &record.instance);
     let [boot, config] = places(record);
-    let golden = image_place(instance.image, instance.project);
+    let image = instance.image;
+    let owner = context.app.db.system_read(move |tx| Ok::<_, AppError>(bmi_db::image::owner(tx, image)?));
+    let owner = owner.await.map_err(app_error)?;
+    let owner = owner.ok_or_else(|| StepError::never("the image is gone from the database"))?;
+    let golden = image_place(image, owner);
     store.volume_clone(golden, boot).await.map_err(|error| store_error(&error))?;
     let sealed = context
         .app

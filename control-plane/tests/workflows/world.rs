@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use bmi_api::{NewImage, NewImageImport, NewNetwork, NewNode, NewProject, Nic, Operation, UserData};
 use bmi_api::{OperationState, Power};
+use bmi_auth::Subject;
 use bmi_auth::{Caller, LocalAdmin, MasterKey};
+use bmi_control_plane::app::policies::Policies;
 use bmi_control_plane::app::{self, App, Wake};
 use bmi_control_plane::workflows::{self, Context};
 use bmi_db::journal::DbJournal;
-use bmi_db::{After, Db, DbError};
+use bmi_db::{After, ConfiguredBinding, Db, DbError};
 use bmi_drivers::store::{ImportDir, SimulatedStore};
 use bmi_types::{
     Architecture, ByteSize, DhcpMode, ImageFormat, ImageId, InstanceId, Name, NetworkId, NodeId, Segment,
@@ -87,8 +89,16 @@ impl World {
         std::fs::write(path("import/disk.raw"), vec![7; 1 << 20]).unwrap();
         std::fs::write(path("import/disk.qcow2"), qcow2()).unwrap();
         let (store, hardware) = (Arc::new(SimulatedStore::new()), Arc::new(Hardware::default()));
+        let db = Db::open(path("bmi.sqlite").to_str().unwrap()).unwrap();
+        let local_admin = ConfiguredBinding {
+            subject: Subject::local_admin(),
+            role: "platform-admin".to_owned(),
+            project: None,
+        };
         let app = Arc::new(App {
-            db: Db::open(path("bmi.sqlite").to_str().unwrap()).unwrap(),
+            policies: Policies::load(db.clone(), vec![local_admin]).await.unwrap(),
+            quota_defaults: bmi_control_plane::app::quota::Defaults::default(),
+            db,
             store: store.clone(),
             isolation: Arc::new(Wires(Arc::clone(&hardware))),
             power: Arc::new(Switches(Arc::clone(&hardware))),
@@ -113,6 +123,7 @@ impl World {
             dhcp: DhcpMode::Authoritative,
             relays: Vec::new(),
             segment: Segment::None,
+            projects: None,
         };
         let network = app::network::network_create(&app, &admin(), network).await.unwrap().id;
         let agent = agent::start(Arc::clone(&app), name(NETWORK), Arc::clone(&hardware));
@@ -256,7 +267,7 @@ impl World {
             facts.insert(format!("the target of {} is {}", instance.id, instance.target_state));
         }
         let network = self.network;
-        let addresses = self.app.db.read(move |tx| bmi_db::instance::addresses(tx, network));
+        let addresses = self.app.db.system_read(move |tx| bmi_db::instance::addresses(tx, network));
         for address in addresses.await.unwrap_or_else(|error: DbError| panic!("{error}")) {
             facts.insert(format!("address {address} is taken"));
         }
@@ -279,7 +290,7 @@ impl World {
 
     /// What is added to the world by an instance on a node.
     pub async fn facts_of_instance(&self, id: InstanceId, node: NodeId) -> Facts {
-        let found = self.app.db.read(move |tx| bmi_db::instance::by_id(tx, id)).await;
+        let found = self.app.db.system_read(move |tx| bmi_db::instance::by_id(tx, id)).await;
         let found: Option<bmi_db::instance::Record> =
             found.unwrap_or_else(|error: DbError| panic!("{error}"));
         let found = found.unwrap();

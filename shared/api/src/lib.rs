@@ -22,13 +22,13 @@ pub use image::{Image, ImageState, NewImage, NewImageBody, NewImageImport, Uploa
 pub use instance::{
     BootCondition, Instance, InstanceState, NewInstance, Stage, TargetState, Timeline, Traffic, UserData,
 };
-pub use network::{AgentStatus, Network, NewNetwork};
+pub use network::{AgentStatus, Network, NetworkPatch, NewNetwork};
 pub use node::{NewNode, Nic, Node, NodeAssign, NodePatch, NodeState, Power};
 pub use operation::{Operation, OperationKind, OperationState, Progress, Step, StepState, Subject};
 pub use page::Page;
 pub use problem::{Blocker, Code, Fault, Problem};
 pub use project::{NewProject, Project, ProjectPatch};
-pub use whoami::{CallerKind, Whoami};
+pub use whoami::{CallerKind, Whoami, WhoamiRole};
 
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use bmi_types::schema::{Ipv4Address, Ipv4Network};
-use bmi_types::{DhcpMode, Ipv4Net, Ipv4Range, Name, NetworkId, NetworkPlan, Segment, Timestamp};
+use bmi_types::{DhcpMode, Ipv4Net, Ipv4Range, Name, NetworkId, NetworkPlan, ProjectId, Segment, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,6 +28,8 @@ pub struct Network {
     pub warning: Option<String>,
     /// What keeps it apart.
     pub segment: Segment,
+    /// The projects that may use it, as far as the caller may see them; nothing when every project may.
+    pub projects: Option<Vec<ProjectId>>,
     /// Its agent, once one has reported.
     pub agent: Option<AgentStatus>,
     /// When it was created.
@@ -84,4 +86,17 @@ pub struct NewNetwork {
     /// What keeps it apart.
     #[schema(required = false)]
     pub segment: Segment,
+    /// Names or ids of the projects that may use it; every project when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub projects: Option<Vec<String>>,
+}
+
+/// What changes a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkPatch {
+    /// Names or ids of the projects that may use it; `null` for every project. Instances that are there stay.
+    #[schema(required = true)]
+    pub projects: Option<Vec<String>>,
 }

@@ -28,6 +28,10 @@ words! {
         WrongState = "wrong-state",
         /// 409: the node is not assigned to the project.
         NotAssigned = "not-assigned",
+        /// 409: it would be more than the project's quota allows; `detail` names each dimension that is full.
+        QuotaExceeded = "quota-exceeded",
+        /// 409: the name is that of several things; an id is needed.
+        Ambiguous = "ambiguous",
         /// 409: the network's ranges have no free address.
         AddressesExhausted = "addresses-exhausted",
         /// 409: the upload must go on at another offset, named in `Upload-Offset`.
@@ -48,6 +52,8 @@ words! {
         IdempotencyKeyReused = "idempotency-key-reused",
         /// 423: an operation is working on it.
         Busy = "busy",
+        /// 429: too many requests; `Retry-After` says when to try again.
+        TooManyRequests = "too-many-requests",
         /// 500: a defect; the log has the request id.
         Internal = "internal",
         /// 503: a dependency is down.
@@ -71,6 +77,8 @@ impl Code {
             | Self::InUse
             | Self::WrongState
             | Self::NotAssigned
+            | Self::QuotaExceeded
+            | Self::Ambiguous
             | Self::AddressesExhausted
             | Self::WrongOffset
             | Self::RequestInProgress => 409,
@@ -79,6 +87,7 @@ impl Code {
             Self::UnsupportedMediaType => 415,
             Self::Invalid | Self::ImageRefused | Self::IdempotencyKeyReused => 422,
             Self::Busy => 423,
+            Self::TooManyRequests => 429,
             Self::Internal => 500,
             Self::Unavailable => 503,
             Self::StoreFull => 507,
@@ -99,6 +108,8 @@ impl Code {
             Self::InUse => "It is in use",
             Self::WrongState => "Its state does not allow this",
             Self::NotAssigned => "The node is not assigned to the project",
+            Self::QuotaExceeded => "The project's quota is used up",
+            Self::Ambiguous => "The name is not unique",
             Self::AddressesExhausted => "The network has no free address",
             Self::WrongOffset => "The upload goes on at another offset",
             Self::RequestInProgress => "The same request is still running",
@@ -109,6 +120,7 @@ impl Code {
             Self::ImageRefused => "The image is refused",
             Self::IdempotencyKeyReused => "The Idempotency-Key was used for another request",
             Self::Busy => "An operation is working on it",
+            Self::TooManyRequests => "Too many requests",
             Self::Internal => "Internal error",
             Self::Unavailable => "Temporarily unavailable",
             Self::StoreFull => "The store is full",

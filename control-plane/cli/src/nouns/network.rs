@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use bmi_api::{Network, NewNetwork};
+use bmi_api::{Network, NetworkPatch, NewNetwork};
 use bmi_types::{DhcpMode, Ipv4Net, Ipv4Range, Name, Segment};
 use clap::{Subcommand, ValueEnum};
 
@@ -56,6 +56,23 @@ pub(crate) enum Verb {
         /// Addresses lent to machines without an instance, FIRST-LAST.
         #[arg(long)]
         discovery_range: Option<Ipv4Range>,
+        /// A project that may use it; may be given several times. Without it, every project may.
+        #[arg(long = "for-project", value_name = "PROJECT")]
+        projects: Vec<String>,
+    },
+    /// Changes which projects may use a network. Instances that are there stay.
+    Update {
+        /// Its name or id.
+        network: String,
+        /// A project that may use it; may be given several times.
+        #[arg(long = "for-project", value_name = "PROJECT", required_unless_present = "all_projects")]
+        projects: Vec<String>,
+        /// Every project may use it.
+        #[arg(long, conflicts_with = "projects")]
+        all_projects: bool,
+        /// Only when it is still at this version.
+        #[arg(long)]
+        if_version: Option<i64>,
     },
     /// Deletes a network without instances.
     Delete {
@@ -78,6 +95,10 @@ const COLUMNS: &[Column<Network>] = &[
     ("NODES", |network| network.plan.node_range.to_string()),
     ("TARGETS", |network| network.plan.target_range.to_string()),
     ("RELAYS", |network| network.relays.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+    ("PROJECTS", |network| match &network.projects {
+        None => "all".to_owned(),
+        Some(projects) => projects.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+    }),
     ("ID", |network| network.id.to_string()),
 ];
 
@@ -105,6 +126,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
             target_range,
             node_range,
             discovery_range,
+            projects,
         } => {
             let dhcp = match dhcp {
                 Dhcp::Authoritative => DhcpMode::Authoritative,
@@ -121,8 +143,14 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
                 dhcp,
                 relays,
                 segment: Segment::None,
+                projects: (!projects.is_empty()).then_some(projects),
             };
             output.one(&client.post("/v1/networks", &new).await?, &shown())
+        }
+        Verb::Update { network, projects, all_projects, if_version } => {
+            let path = format!("/v1/networks/{}", part(&network)?);
+            let patch = NetworkPatch { projects: (!all_projects).then_some(projects) };
+            output.one(&client.patch(&path, &patch, if_version).await?, &shown())
         }
         Verb::Delete { network } => {
             client.delete(&format!("/v1/networks/{}", part(&network)?)).await?;

@@ -12,7 +12,15 @@ pub(crate) async fn run(session: &Session) -> Result<(), Failure> {
         &[
             ("SUBJECT", |who| who.subject.clone()),
             ("KIND", |who| who.kind.to_string()),
-            ("ROLES", |who| who.roles.join(", ")),
+            ("NAME", |who| who.display.clone()),
+            ("ROLES", |who| {
+                let role = |it: &bmi_api::WhoamiRole| match it.project {
+                    Some(project) => format!("{} in {project}", it.role),
+                    None => it.role.clone(),
+                };
+                who.roles.iter().map(role).collect::<Vec<String>>().join(", ")
+            }),
+            ("GROUPS", |who| who.groups.join(", ")),
         ],
     )
 }

@@ -24,7 +24,7 @@ on_both_databases! {
 }
 
 async fn take(db: &Db, holder: &'static str, now: Timestamp) -> bool {
-    good(db.system_write(move |tx| lease::take(tx, "reconciler", holder, now, 10 * SECOND)).await)
+    good(db.system_write(move |tx| lease::hold(tx, "reconciler", holder, now, 10 * SECOND)).await)
 }
 
 async fn a_lease_has_one_holder_until_it_ends_or_is_given_back(database: TestDatabase) {
@@ -48,7 +48,7 @@ async fn of_many_who_want_a_lease_at_once_one_gets_it(database: TestDatabase) {
             let db = db.clone();
             tokio::spawn(async move {
                 let holder = number.to_string();
-                db.system_write(move |tx| lease::take(tx, "reconciler", &holder, NOW, SECOND)).await
+                db.system_write(move |tx| lease::hold(tx, "reconciler", &holder, NOW, SECOND)).await
             })
         })
         .collect();
@@ -140,11 +140,12 @@ async fn a_request_whose_server_was_killed_is_done_by_a_later_repeat(database: T
     assert_ne!(first, second);
     assert_eq!(seen(&db, end.plus(SECOND)).await, running, "the repeat runs now");
     // The server was not dead but slow: its answer does not count.
-    good(db.system_write(move |tx| idempotency::finish(tx, first, "old")).await);
+    good(db.system_write(move |tx| idempotency::finish(tx, first, "old", "[]")).await);
     good(db.system_write(move |tx| idempotency::forget(tx, first)).await);
     assert_eq!(seen(&db, end.plus(SECOND)).await, running);
-    good(db.system_write(move |tx| idempotency::finish(tx, second, "new")).await);
-    let done = Seen::Done { body_sha256: "hash".to_owned(), answer: "new".to_owned() };
+    good(db.system_write(move |tx| idempotency::finish(tx, second, "new", "[1]")).await);
+    let done =
+        Seen::Done { body_sha256: "hash".to_owned(), answer: "new".to_owned(), decisions: "[1]".to_owned() };
     assert_eq!(seen(&db, end.plus(2 * RUNNING_MAX)).await, done, "an answer is kept however long that is");
 }
 
