@@ -8,6 +8,7 @@
 
 mod content;
 mod table;
+mod value;
 
 use diesel::connection::SimpleConnection;
 
@@ -34,8 +35,8 @@ pub enum Held {
 pub type Transferred = Vec<(&'static str, Content)>;
 
 /// What is copied: each table with its columns, after those it refers to.
-pub fn tables() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
-    TABLES.iter().map(|table| (table.name, table.columns))
+pub fn tables() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    TABLES.iter().map(|table| (table.name, table.columns.iter().map(|(name, _)| *name).collect()))
 }
 
 /// Copies everything into a database that is empty.
@@ -82,7 +83,7 @@ fn take_time(connection: &mut AnyConnection) -> Result<(), DbError> {
 
 fn is_empty(of: &mut AnyConnection) -> Result<(), DbError> {
     for table in TABLES.iter().filter(|table| table.name != SEEDED) {
-        let rows = (table.rows)(of)?;
+        let rows = table.rows(of)?;
         if rows > 0 {
             let name = table.name;
             return Err(DbError::Content(format!("the database is not empty: {name} has {rows} rows")));
@@ -95,12 +96,12 @@ fn copy(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<Transferred,
     let mut copied = Transferred::new();
     for table in TABLES {
         if table.name == SEEDED {
-            (table.clear)(to)?;
+            table.clear(to)?;
         }
-        copied.push((table.name, (table.copy)(from, to)?));
+        copied.push((table.name, table.copy(from, to)?));
     }
     for (table, (name, there)) in TABLES.iter().zip(&copied) {
-        let here = (table.content)(to)?;
+        let here = table.content(to)?;
         if here != *there {
             let (rows, expected) = (here.rows, there.rows);
             return Err(DbError::Content(format!(

@@ -1,190 +1,213 @@
-//! Every table, as typed rows: read as a stream, written in batches.
+//! Every table with its columns, and how rows are read and written that only these describe.
 //!
 //! A test compares the list with the tables and columns that the migrations make.
 
 use diesel::connection::DefaultLoadingMode;
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
-use serde::Serialize;
+use diesel::sql_types::BigInt;
 
 use super::content::Content;
+use super::value::{Kind, Row, bind};
 use crate::DbError;
 use crate::connection::AnyConnection;
-use crate::key::Key;
 
-/// Rows written at once: the widest table has 25 columns, and PostgreSQL takes 65535 parameters.
+/// Rows written at once: the widest table has 25 columns, and PostgreSQL takes 65535 parameters, SQLite 32766.
 const BATCH: usize = 500;
 
-/// What can be done with a whole table.
+/// A table.
 pub(super) struct Table {
     pub(super) name: &'static str,
-    pub(super) columns: &'static [&'static str],
-    pub(super) rows: fn(&mut AnyConnection) -> Result<i64, DbError>,
-    pub(super) content: fn(&mut AnyConnection) -> Result<Content, DbError>,
-    pub(super) copy: fn(&mut AnyConnection, &mut AnyConnection) -> Result<Content, DbError>,
-    pub(super) clear: fn(&mut AnyConnection) -> Result<(), DbError>,
+    pub(super) columns: &'static [(&'static str, Kind)],
 }
 
 macro_rules! tables {
-    ($($table:ident { $($column:ident: $type:ty),+ $(,)? })+) => {
+    ($($table:ident { $($column:ident: $kind:ident),+ $(,)? })+) => {
         /// Every table but `compatibility`, each after those it refers to.
         pub(super) const TABLES: &[Table] = &[$(Table {
             name: stringify!($table),
-            columns: &[$(stringify!($column)),+],
-            rows: $table::rows,
-            content: $table::content,
-            copy: $table::copy,
-            clear: $table::clear,
+            columns: &[$((stringify!($column), tables!(@ $kind))),+],
         }),+];
-
-        $(mod $table {
-            use super::*;
-            use crate::schema::$table::table;
-
-            #[derive(Queryable, Selectable, Insertable, Serialize)]
-            #[diesel(table_name = crate::schema::$table)]
-            struct Row { $($column: $type),+ }
-
-            fn read(
-                of: &mut AnyConnection,
-                mut each: impl FnMut(Row) -> Result<(), DbError>,
-            ) -> Result<(), DbError> {
-                match of {
-                    AnyConnection::Postgres(postgres) => {
-                        let query = table.select(Row::as_select());
-                        for row in query.load_iter::<Row, PgRowByRowLoadingMode>(postgres)? {
-                            each(row?)?;
-                        }
-                    }
-                    AnyConnection::Sqlite(sqlite) => {
-                        let query = table.select(Row::as_select());
-                        for row in query.load_iter::<Row, DefaultLoadingMode>(sqlite)? {
-                            each(row?)?;
-                        }
-                    }
-                }
-                Ok(())
-            }
-
-            fn write(to: &mut AnyConnection, rows: &mut Vec<Row>) -> Result<(), DbError> {
-                let written = diesel::insert_into(table).values(&*rows);
-                match to {
-                    AnyConnection::Postgres(postgres) => written.execute(postgres)?,
-                    AnyConnection::Sqlite(sqlite) => written.execute(sqlite)?,
-                };
-                rows.clear();
-                Ok(())
-            }
-
-            pub(super) fn rows(of: &mut AnyConnection) -> Result<i64, DbError> {
-                Ok(table.count().get_result(of)?)
-            }
-
-            pub(super) fn clear(of: &mut AnyConnection) -> Result<(), DbError> {
-                diesel::delete(table).execute(of)?;
-                Ok(())
-            }
-
-            pub(super) fn content(of: &mut AnyConnection) -> Result<Content, DbError> {
-                let mut content = Content::default();
-                read(of, |row| content.add(&row))?;
-                Ok(content)
-            }
-
-            pub(super) fn copy(from: &mut AnyConnection, to: &mut AnyConnection) -> Result<Content, DbError> {
-                let (mut content, mut batch) = (Content::default(), Vec::new());
-                read(from, |row| {
-                    content.add(&row)?;
-                    batch.push(row);
-                    if batch.len() == BATCH { write(to, &mut batch) } else { Ok(()) }
-                })?;
-                if !batch.is_empty() {
-                    write(to, &mut batch)?;
-                }
-                Ok(content)
-            }
-        })+
     };
+    (@ id) => { Kind::Id };
+    (@ text) => { Kind::Text };
+    (@ number) => { Kind::Number };
+}
+
+#[derive(QueryableByName)]
+struct Rows {
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+}
+
+impl Table {
+    fn column_names(&self) -> String {
+        self.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// How many rows it has.
+    pub(super) fn rows(&self, of: &mut AnyConnection) -> Result<i64, DbError> {
+        let query = diesel::sql_query(format!("SELECT count(*) AS rows FROM {}", self.name));
+        let counted: Rows = match of {
+            AnyConnection::Postgres(postgres) => query.get_result(postgres)?,
+            AnyConnection::Sqlite(sqlite) => query.get_result(sqlite)?,
+        };
+        Ok(counted.rows)
+    }
+
+    /// Removes all its rows.
+    pub(super) fn clear(&self, of: &mut AnyConnection) -> Result<(), DbError> {
+        let query = diesel::sql_query(format!("DELETE FROM {}", self.name));
+        match of {
+            AnyConnection::Postgres(postgres) => query.execute(postgres)?,
+            AnyConnection::Sqlite(sqlite) => query.execute(sqlite)?,
+        };
+        Ok(())
+    }
+
+    /// What it holds.
+    pub(super) fn content(&self, of: &mut AnyConnection) -> Result<Content, DbError> {
+        let mut content = Content::default();
+        self.read(of, |row| content.add(&row))?;
+        Ok(content)
+    }
+
+    /// Writes all its rows into the same table of another database; gives what was read.
+    pub(super) fn copy(&self, from: &mut AnyConnection, to: &mut AnyConnection) -> Result<Content, DbError> {
+        let (mut content, mut batch) = (Content::default(), Vec::new());
+        self.read(from, |row| {
+            content.add(&row)?;
+            batch.push(row);
+            if batch.len() == BATCH { self.write(to, &mut batch) } else { Ok(()) }
+        })?;
+        if !batch.is_empty() {
+            self.write(to, &mut batch)?;
+        }
+        Ok(content)
+    }
+
+    fn read(
+        &self,
+        of: &mut AnyConnection,
+        mut each: impl FnMut(Row) -> Result<(), DbError>,
+    ) -> Result<(), DbError> {
+        let query = diesel::sql_query(format!("SELECT {} FROM {}", self.column_names(), self.name));
+        match of {
+            AnyConnection::Postgres(postgres) => {
+                for row in query.load_iter::<Row, PgRowByRowLoadingMode>(postgres)? {
+                    each(row?.of_kinds(self)?)?;
+                }
+            }
+            AnyConnection::Sqlite(sqlite) => {
+                for row in query.load_iter::<Row, DefaultLoadingMode>(sqlite)? {
+                    each(row?.of_kinds(self)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, to: &mut AnyConnection, rows: &mut Vec<Row>) -> Result<(), DbError> {
+        let mark = |number: usize| match to {
+            AnyConnection::Postgres(_) => format!("${number}"),
+            AnyConnection::Sqlite(_) => "?".to_owned(),
+        };
+        let width = self.columns.len();
+        let tuples: Vec<String> = (0..rows.len())
+            .map(|row| {
+                let marks: Vec<String> = (1..=width).map(|column| mark(row * width + column)).collect();
+                format!("({})", marks.join(", "))
+            })
+            .collect();
+        let (table, names) = (self.name, self.column_names());
+        let query = diesel::sql_query(format!("INSERT INTO {table} ({names}) VALUES {}", tuples.join(", ")));
+        let values = rows.drain(..).flat_map(|row| row.0).zip(self.columns.iter().cycle());
+        match to {
+            AnyConnection::Postgres(postgres) => bind!(query, diesel::pg::Pg, values).execute(postgres)?,
+            AnyConnection::Sqlite(sqlite) => bind!(query, diesel::sqlite::Sqlite, values).execute(sqlite)?,
+        };
+        Ok(())
+    }
 }
 
 tables! {
-    projects { id: Key, name: String, description: String, created_at: i64, version: i64 }
+    projects { id: id, name: text, description: text, created_at: number, version: number }
     networks {
-        id: Key, name: String, plan: String, first_address: i64, last_address: i64, dhcp: String,
-        segment: String, generation: i64, created_at: i64, version: i64, relays: String, access: String,
+        id: id, name: text, plan: text, first_address: number, last_address: number, dhcp: text,
+        segment: text, generation: number, created_at: number, version: number, relays: text, access: text,
     }
     agents {
-        network_id: Key, agent_version: String, generation_observed: i64, netboot_state: String,
-        netboot_reason: Option<String>, last_seen: i64,
+        network_id: id, agent_version: text, generation_observed: number, netboot_state: text,
+        netboot_reason: text, last_seen: number,
     }
     nodes {
-        id: Key, name: String, architecture: String, power: String, state: String, project_id: Option<Key>,
-        created_at: i64, version: i64,
+        id: id, name: text, architecture: text, power: text, state: text, project_id: id,
+        created_at: number, version: number,
     }
-    nics { mac: String, node_id: Key, position: i64 }
+    nics { mac: text, node_id: id, position: number }
     images {
-        id: Key, project_id: Key, name: String, state: String, virtual_size: i64, sha256: Option<String>,
-        upload_offset: i64, import_file: Option<String>, created_at: i64, version: i64, format: String,
-        file_size: i64, visibility: String, used_bytes: i64, upload_holder: Option<String>,
-        upload_until: i64,
+        id: id, project_id: id, name: text, state: text, virtual_size: number, sha256: text,
+        upload_offset: number, import_file: text, created_at: number, version: number, format: text,
+        file_size: number, visibility: text, used_bytes: number, upload_holder: text,
+        upload_until: number,
     }
-    image_shares { image_id: Key, project_id: Key, created_at: i64 }
-    network_projects { network_id: Key, project_id: Key }
+    image_shares { image_id: id, project_id: id, created_at: number }
+    network_projects { network_id: id, project_id: id }
     quotas {
-        project_id: Key, instances: Option<i64>, nodes: Option<i64>, images: Option<i64>,
-        virtual_bytes: Option<i64>, used_bytes: Option<i64>, version: i64,
+        project_id: id, instances: number, nodes: number, images: number,
+        virtual_bytes: number, used_bytes: number, version: number,
     }
     instances {
-        id: Key, project_id: Key, name: String, node_id: Key, image_id: Key, network_id: Key, state: String,
-        node_address: i64, target_address: i64, boot_volume: Key, config_volume: Key,
-        boot_key_sealed: String, user_data_sealed: String, published_generation: Option<i64>,
-        withdrawn_generation: Option<i64>, target_state: String, target_reason: Option<String>,
-        read_bytes: i64, written_bytes: i64, created_at: i64, version: i64, address_giver: String,
-        address_seen: Option<i64>, boot_condition: Option<String>, used_bytes: i64,
+        id: id, project_id: id, name: text, node_id: id, image_id: id, network_id: id, state: text,
+        node_address: number, target_address: number, boot_volume: id, config_volume: id,
+        boot_key_sealed: text, user_data_sealed: text, published_generation: number,
+        withdrawn_generation: number, target_state: text, target_reason: text,
+        read_bytes: number, written_bytes: number, created_at: number, version: number, address_giver: text,
+        address_seen: number, boot_condition: text, used_bytes: number,
     }
-    sessions { instance_id: Key, began_at: i64, statistics: String }
+    sessions { instance_id: id, began_at: number, statistics: text }
     operations {
-        id: Key, kind: String, state: String, project_id: Key, subject_kind: String, subject_id: Key,
-        subject_name: String, error: Option<String>, progress_done: Option<i64>,
-        progress_total: Option<i64>, requested_by: String, lease_owner: Option<String>, lease_until: i64,
-        epoch: i64, due_at: Option<i64>, created_at: i64, updated_at: i64,
+        id: id, kind: text, state: text, project_id: id, subject_kind: text, subject_id: id,
+        subject_name: text, error: text, progress_done: number,
+        progress_total: number, requested_by: text, lease_owner: text, lease_until: number,
+        epoch: number, due_at: number, created_at: number, updated_at: number,
     }
-    journal { operation_id: Key, position: i64, at: i64, entry: String }
-    stages { id: Key, instance_id: Key, at: i64, stage: String, detail: String }
+    journal { operation_id: id, position: number, at: number, entry: text }
+    stages { id: id, instance_id: id, at: number, stage: text, detail: text }
     idempotency {
-        id: Key, caller: String, method: String, path: String, key: String, body_sha256: String,
-        answer: Option<String>, created_at: i64, running_until: i64, decisions: String,
+        id: id, caller: text, method: text, path: text, key: text, body_sha256: text,
+        answer: text, created_at: number, running_until: number, decisions: text,
     }
-    roles { name: String, description: String, permissions: String, created_at: i64, version: i64 }
+    roles { name: text, description: text, permissions: text, created_at: number, version: number }
     bindings {
-        id: Key, subject: String, role: String, project_id: Option<Key>, created_at: i64,
-        created_by: String,
+        id: id, subject: text, role: text, project_id: id, created_at: number,
+        created_by: text,
     }
-    policy_version { id: i64, version: i64 }
+    policy_version { id: number, version: number }
     service_accounts {
-        id: Key, project_id: Key, name: String, description: String, scopes: String, created_at: i64,
-        created_by: String, version: i64,
+        id: id, project_id: id, name: text, description: text, scopes: text, created_at: number,
+        created_by: text, version: number,
     }
     service_tokens {
-        id: Key, account_id: Key, sha256: String, created_at: i64, expires_at: i64,
-        last_used_at: Option<i64>,
+        id: id, account_id: id, sha256: text, created_at: number, expires_at: number,
+        last_used_at: number,
     }
     sign_ins {
-        id: Key, kind: String, provider: String, handle_sha256: String, browser_sha256: Option<String>,
-        secrets_sealed: String, return_to: Option<String>, poll_after: i64, created_at: i64,
-        expires_at: i64,
+        id: id, kind: text, provider: text, handle_sha256: text, browser_sha256: text,
+        secrets_sealed: text, return_to: text, poll_after: number, created_at: number,
+        expires_at: number,
     }
     logins {
-        id: Key, kind: String, sha256: String, provider: String, subject: String, display: String,
-        grants: String, created_at: i64, last_seen_at: i64, expires_at: i64,
+        id: id, kind: text, sha256: text, provider: text, subject: text, display: text,
+        grants: text, created_at: number, last_seen_at: number, expires_at: number,
     }
-    revoked_tokens { sha256: String, expires_at: i64 }
+    revoked_tokens { sha256: text, expires_at: number }
     audit {
-        id: Key, at: i64, actor: String, project_id: Option<Key>, action: String, outcome: String,
-        text: String, position: Option<i64>, hash: Option<String>,
+        id: id, at: number, actor: text, project_id: id, action: text, outcome: text,
+        text: text, position: number, hash: text,
     }
     audit_heads {
-        position: i64, kind: String, hash: String, signed_at: i64, public_key: String, signature: String,
+        position: number, kind: text, hash: text, signed_at: number, public_key: text, signature: text,
     }
-    leases { name: String, holder: String, held_until: i64 }
+    leases { name: text, holder: text, held_until: number }
 }
