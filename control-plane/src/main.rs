@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use actix_web::dev::ServerHandle;
 use bmi_auth::{LocalAdmin, MasterKey, Subject};
-use bmi_control_plane::app::image::Uploads;
 use bmi_control_plane::app::metrics::Metrics;
 use bmi_control_plane::app::policies::Policies;
 use bmi_control_plane::app::{App, Wake, boots_watch, policies};
@@ -215,7 +214,6 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
         import_dir: config.import_dir.clone().map(ImportDir::new),
         agent_wait: workflows::AGENT_WAIT,
         boot_limits: config.boot,
-        uploads: Uploads::default(),
         metrics: Metrics::default(),
         wake: Wake::default(),
     })

@@ -34,6 +34,13 @@ pub struct Db {
     written: watch::Sender<()>,
 }
 
+impl std::fmt::Debug for Db {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its URL may have a password.
+        write!(out, "Db({:?})", self.kind())
+    }
+}
+
 impl Db {
     /// Opens the database at a URL (`postgres://…`, or a path for SQLite) and migrates it.
     ///

@@ -19,6 +19,7 @@ pub mod policies;
 pub mod project;
 pub mod quota;
 mod timeline;
+pub mod upload;
 mod wake;
 pub mod whoami;
 
@@ -65,8 +66,6 @@ pub struct App {
     pub agent_wait: Duration,
     /// When a boot counts as failed.
     pub boot_limits: BootLimits,
-    /// Uploads that are running.
-    pub uploads: image::Uploads,
     /// How the service does.
     pub metrics: metrics::Metrics,
     /// Wakes who waits for a change.
