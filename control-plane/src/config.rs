@@ -42,6 +42,19 @@ pub struct Config {
     /// What a project may have that has no quota of its own.
     #[serde(default)]
     pub quota: Quota,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: Audit,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// The key that signs the chain; replicas share it. Default: `audit.key` in `data_dir`.
+    pub key_file: Option<PathBuf>,
+    /// Days that lines are kept, 1 to 36 500. Default: for ever.
+    pub keep_days: Option<u64>,
 }
 
 /// What a project may have that has no quota of its own. What is not given has no limit.
@@ -196,6 +209,9 @@ impl Config {
         if config.reconcile.every_s == 0 {
             return Err(wrong("reconcile.every_s must be at least 1".to_owned()));
         }
+        if config.audit.keep_days.is_some_and(|days| !(1..=36_500).contains(&days)) {
+            return Err(wrong("audit.keep_days must be 1 to 36500".to_owned()));
+        }
         if config.convert.uid == 0 || !config.convert.program.is_absolute() {
             return Err(wrong(
                 "convert.program must be an absolute path, and convert.uid not root".to_owned(),
@@ -211,6 +227,30 @@ impl Config {
         let Store::Local { size, .. } = &config.store;
         size.parse::<ByteSize>().map_err(|error| wrong(format!("store.size: {error}")))?;
         Ok(config)
+    }
+
+    /// Where the database is.
+    #[must_use]
+    pub fn database_url(&self) -> String {
+        let file = || self.data_dir.join("bmi.sqlite").display().to_string();
+        self.database.clone().unwrap_or_else(file)
+    }
+
+    /// Where the key is that seals secrets.
+    #[must_use]
+    pub fn master_key_path(&self) -> PathBuf {
+        self.path(self.master_key_file.as_ref(), "master.key")
+    }
+
+    /// The files with secrets that the server made and cannot make again: what a backup has besides the database, under
+    /// these names.
+    #[must_use]
+    pub fn key_files(&self) -> [(&'static str, PathBuf); 3] {
+        [
+            ("master.key", self.master_key_path()),
+            ("audit.key", self.path(self.audit.key_file.as_ref(), "audit.key")),
+            ("admin.token", self.path(self.admin_token_file.as_ref(), "admin.token")),
+        ]
     }
 
     /// A path in the data directory, unless configured otherwise.

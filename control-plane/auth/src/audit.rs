@@ -43,6 +43,12 @@ impl Outcome {
             Self::Failed => "failed",
         }
     }
+
+    /// From a word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Denied, Self::Done, Self::Failed].into_iter().find(|outcome| outcome.as_str() == word)
+    }
 }
 
 /// What something was done to.
@@ -98,6 +104,37 @@ impl Record {
             self.detail,
         ])
         .to_string()
+    }
+}
+
+impl Record {
+    /// Reads a canonical text.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        type Fields = (
+            Uuid,
+            i64,
+            String,
+            Option<ProjectId>,
+            String,
+            Option<(String, String, String)>,
+            String,
+            String,
+            String,
+        );
+        let (id, at, actor, project, action, object, outcome, request, detail): Fields =
+            serde_json::from_str(text).ok()?;
+        Some(Self {
+            id,
+            at: Timestamp::from_micros(at),
+            actor,
+            project,
+            action,
+            object: object.map(|(kind, id, name)| Object { kind, id, name }),
+            outcome: Outcome::from_word(&outcome)?,
+            request,
+            detail,
+        })
     }
 }
 

@@ -42,11 +42,23 @@ pub struct Stored {
     pub position: Option<i64>,
     /// The hash of the chain down to it.
     pub hash: Option<String>,
+    /// Whether the columns that a row is searched by are what its text says.
+    pub consistent: bool,
 }
 
 impl Row {
     fn read(self) -> Stored {
+        let says = Record::read(&self.text);
+        let consistent = says.is_some_and(|record| {
+            record.id == self.id.0
+                && record.at.micros() == self.at
+                && record.actor == self.actor
+                && record.project.map(Key::from) == self.project_id
+                && record.action == self.action
+                && record.outcome.as_str() == self.outcome
+        });
         Stored {
+            consistent,
             id: self.id.0,
             at: Timestamp::from_micros(self.at),
             project: self.project_id.map(Into::into),

@@ -35,6 +35,11 @@ pub enum DbError {
         /// This release.
         mine: i64,
     },
+    /// It was moved to another server.
+    #[error(
+        "this database was moved to PostgreSQL, and nobody may work on it any more; set `database` in the configuration"
+    )]
+    Moved,
     /// Somebody else uses the database in a way that does not go together with this.
     #[error("{0}")]
     InUse(String),

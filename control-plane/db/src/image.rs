@@ -1,11 +1,8 @@
 //! Images.
 
-use std::time::Duration;
-
 use bmi_api::{Image, ImageState, Upload, Visibility};
 use bmi_types::{ByteSize, ImageFormat, ImageId, Name, ProjectId, Timestamp};
 use diesel::prelude::*;
-use uuid::Uuid;
 
 use crate::key::{After, Key, Reference, readable, signed, unsigned, word};
 use crate::schema::{image_shares, images};
@@ -185,93 +182,48 @@ pub fn list(tx: &mut Tx<'_>, project: InProject, after: After) -> Result<Vec<Ima
     rows.into_iter().map(Row::read).collect()
 }
 
-/// How long an upload that says nothing keeps others out: longer than one piece takes to be written, and what a client
-/// that goes on through another replica has to wait for.
-pub const UPLOAD_LEASE: Duration = Duration::from_secs(15);
-
-/// Makes somebody the only one who uploads to an image; answers false while somebody else is.
-pub fn upload_take(
-    tx: &mut Tx<'_>,
-    project: InProject,
-    id: ImageId,
-    holder: Uuid,
-    now: Timestamp,
-) -> Result<bool, DbError> {
-    let holder = holder.to_string();
-    let changed = diesel::update(
-        images::table
-            .filter(images::id.eq(Key::from(id)))
-            .filter(images::project_id.eq(project.key()))
-            .filter(
-                images::upload_holder
-                    .is_null()
-                    .or(images::upload_holder.eq(&holder))
-                    .or(images::upload_until.le(now.micros())),
-            ),
-    )
-    .set((images::upload_holder.eq(Some(&holder)), images::upload_until.eq(now.plus(UPLOAD_LEASE).micros())))
-    .execute(tx.sql())?;
-    Ok(changed == 1)
+/// The projects that an image is shared with.
+pub fn shares(tx: &mut Tx<'_>, project: InProject, id: ImageId) -> Result<Vec<ProjectId>, DbError> {
+    let ids: Vec<Key> = image_shares::table
+        .inner_join(images::table.on(images::id.eq(image_shares::image_id)))
+        .filter(images::project_id.eq(project.key()))
+        .filter(image_shares::image_id.eq(Key::from(id)))
+        .order(image_shares::project_id.asc())
+        .select(image_shares::project_id)
+        .load(tx.sql())?;
+    Ok(ids.into_iter().map(Into::into).collect())
 }
 
-/// Keeps an upload one's own while a piece takes long; answers false when it is somebody else's now.
-pub fn upload_renew(
-    tx: &mut SystemTx<'_>,
-    id: ImageId,
-    holder: Uuid,
+/// Writes who may clone a project's image, under its next version; answers false when it had been changed in between.
+pub fn shares_update(
+    tx: &mut Tx<'_>,
+    project: InProject,
+    image: &Image,
+    visibility: Visibility,
+    with: &[ProjectId],
     now: Timestamp,
 ) -> Result<bool, DbError> {
     let mine = images::table
-        .filter(images::id.eq(Key::from(id)))
-        .filter(images::upload_holder.eq(Some(holder.to_string())));
-    let until = images::upload_until.eq(now.plus(UPLOAD_LEASE).micros());
-    Ok(diesel::update(mine).set(until).execute(tx.sql())? == 1)
-}
-
-/// Lets others upload to an image.
-pub fn upload_give_back(tx: &mut SystemTx<'_>, id: ImageId, holder: Uuid) -> Result<(), DbError> {
-    let mine = images::table
-        .filter(images::id.eq(Key::from(id)))
-        .filter(images::upload_holder.eq(Some(holder.to_string())));
-    diesel::update(mine)
-        .set((images::upload_holder.eq(None::<String>), images::upload_until.eq(0)))
+        .filter(images::id.eq(Key::from(image.id)))
+        .filter(images::project_id.eq(project.key()))
+        .filter(images::version.eq(image.version));
+    let changed = diesel::update(mine)
+        .set((images::visibility.eq(visibility.as_str()), images::version.eq(image.version + 1)))
         .execute(tx.sql())?;
-    Ok(())
-}
-
-/// Lets others upload to every image: when nobody serves the database.
-pub fn uploads_end(tx: &mut SystemTx<'_>) -> Result<(), DbError> {
-    diesel::update(images::table.filter(images::upload_holder.is_not_null()))
-        .set((images::upload_holder.eq(None::<String>), images::upload_until.eq(0)))
-        .execute(tx.sql())?;
-    Ok(())
-}
-
-/// Moves an upload on, and keeps it one's own; answers false when it is somebody else's now, was moved in between, or
-/// the image is not open any more.
-pub fn upload_advance(
-    tx: &mut Tx<'_>,
-    project: InProject,
-    id: ImageId,
-    holder: Uuid,
-    (from, to): (ByteSize, ByteSize),
-    now: Timestamp,
-) -> Result<bool, DbError> {
-    let changed = diesel::update(
-        images::table
-            .filter(images::id.eq(Key::from(id)))
-            .filter(images::project_id.eq(project.key()))
-            .filter(images::state.eq(ImageState::Open.as_str()))
-            .filter(images::upload_holder.eq(Some(holder.to_string())))
-            .filter(images::upload_offset.eq(signed(from.bytes()))),
-    )
-    .set((
-        images::upload_offset.eq(signed(to.bytes())),
-        images::upload_until.eq(now.plus(UPLOAD_LEASE).micros()),
-        images::version.eq(images::version + 1),
-    ))
-    .execute(tx.sql())?;
-    Ok(changed == 1)
+    if changed == 0 {
+        return Ok(false);
+    }
+    let old = image_shares::table.filter(image_shares::image_id.eq(Key::from(image.id)));
+    diesel::delete(old).execute(tx.sql())?;
+    for other in with {
+        let row = (
+            image_shares::image_id.eq(Key::from(image.id)),
+            image_shares::project_id.eq(Key::from(*other)),
+            image_shares::created_at.eq(now.micros()),
+        );
+        diesel::insert_into(image_shares::table).values(row).execute(tx.sql())?;
+    }
+    Ok(true)
 }
 
 /// Moves an image from one state to another; answers false when it was not in that state.

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bmi_api::OperationState;
+use bmi_auth::audit;
 use bmi_types::{OperationId, Timestamp};
-use bmi_workflow::{Claim, Journal, JournalError, Outcome, Phase, Record, Summary};
+use bmi_workflow::{Claim, Entry, Journal, JournalError, Outcome, Phase, Record, Summary};
 use diesel::prelude::*;
+use uuid::Uuid;
 
 use crate::key::Key;
 use crate::operation::read_record;
@@ -74,6 +76,42 @@ fn state_of(summary: Summary<'_>) -> OperationState {
         Phase::Unwinding => OperationState::Unwinding,
         Phase::Forward => OperationState::Running,
     }
+}
+
+/// Writes to the audit log how an operation ended: what it did to the world is done, or undone.
+fn audit_end(tx: &mut SystemTx<'_>, operation: Key, outcome: Outcome, at: Timestamp) -> Result<(), DbError> {
+    type Columns = (String, Key, String, Key, String, Option<String>, String);
+    let (kind, project, subject_kind, subject, name, error, requested_by): Columns = operations::table
+        .filter(operations::id.eq(operation))
+        .select((
+            operations::kind,
+            operations::project_id,
+            operations::subject_kind,
+            operations::subject_id,
+            operations::subject_name,
+            operations::error,
+            operations::requested_by,
+        ))
+        .first(tx.sql())?;
+    let detail = match error {
+        Some(error) => format!("operation {}: {}", operation.0, error.chars().take(400).collect::<String>()),
+        None => format!("operation {}", operation.0),
+    };
+    let record = audit::Record {
+        id: Uuid::now_v7(),
+        at,
+        actor: requested_by,
+        project: Some(project.into()),
+        action: format!("operation:{kind}"),
+        object: Some(audit::Object { kind: subject_kind, id: subject.0.to_string(), name }),
+        outcome: match outcome {
+            Outcome::Succeeded => audit::Outcome::Done,
+            Outcome::Failed => audit::Outcome::Failed,
+        },
+        request: String::new(),
+        detail,
+    };
+    crate::audit::insert(tx, &record)
 }
 
 fn claim_in(
@@ -159,6 +197,10 @@ impl Journal for DbJournal {
         let error = summary.state.error().map(str::to_owned);
         let entry = serde_json::to_string(&record.entry)
             .map_err(|error| JournalError::Store { action: "write a journal entry", source: error.into() })?;
+        let ended = match &record.entry {
+            Entry::Finished { outcome } => Some(*outcome),
+            _ => None,
+        };
         self.db
             .system_write(move |tx| -> Result<(), Fault> {
                 let mine = operations::table
@@ -187,6 +229,9 @@ impl Journal for DbJournal {
                         journal::entry.eq(entry),
                     ))
                     .execute(tx.sql())?;
+                if let Some(outcome) = ended {
+                    audit_end(tx, operation, outcome, at)?;
+                }
                 Ok(())
             })
             .await

@@ -9,7 +9,7 @@ use bmi_types::Timestamp;
 use diesel::prelude::*;
 
 use crate::schema::leases;
-use crate::{DbError, SystemTx, idempotency, image, journal};
+use crate::{DbError, SystemTx, idempotency, journal, upload};
 
 /// Takes a lease that nobody holds or prolongs one's own; answers whether one has it now.
 pub fn hold(
@@ -52,5 +52,5 @@ pub fn end_all(tx: &mut SystemTx<'_>) -> Result<(), DbError> {
     diesel::delete(leases::table).execute(tx.sql())?;
     journal::leases_end(tx)?;
     idempotency::forget_running(tx)?;
-    image::uploads_end(tx)
+    upload::end_all(tx)
 }

@@ -18,6 +18,7 @@ mod key;
 mod migration;
 mod schema;
 mod scope;
+pub mod sealed;
 mod transaction;
 
 pub mod agent;
@@ -41,6 +42,7 @@ pub mod role;
 pub mod session;
 pub mod stage;
 pub mod transfer;
+pub mod upload;
 
 pub use connection::Db;
 pub use database::Kind;

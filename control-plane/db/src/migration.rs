@@ -26,6 +26,14 @@ const MIGRATING: i64 = 0x626d_6900_0002;
 /// rewrites a table of a million rows takes a minute.
 const MIGRATION_TIMEOUT_MS: u32 = 600_000;
 
+/// What stands for the oldest release in a database that was moved away: no release works with it.
+const MOVED: i64 = i64::MAX;
+
+/// Marks a database as moved away.
+pub(crate) fn moved(connection: &mut AnyConnection) -> Result<(), DbError> {
+    Ok(connection.batch_execute(&format!("UPDATE compatibility SET oldest = {MOVED}"))?)
+}
+
 /// What the schema of a database is, beside that of this release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Schema {
@@ -136,6 +144,7 @@ where
 {
     let mine = versions_of::<C>(source)?.iter().map(|version| number(version)).max().unwrap_or(0);
     match connection.oldest()? {
+        Some(MOVED) => Err(DbError::Moved),
         Some(oldest) if oldest > mine => Err(DbError::TooNew { oldest, mine }),
         _ => Ok(()),
     }

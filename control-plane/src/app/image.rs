@@ -1,6 +1,11 @@
 //! Images.
 
-use bmi_api::{Code, Fault, Image, ImageState, NewImage, NewImageImport, Operation, OperationKind};
+use std::collections::BTreeSet;
+
+use bmi_api::{
+    Code, Fault, Image, ImageState, NewImage, NewImageImport, Operation, OperationKind, Sharing,
+    SharingPatch, Visibility,
+};
 use bmi_auth::{Action, Caller};
 use bmi_db::image::Beginning;
 use bmi_db::instance::Using;
@@ -14,7 +19,7 @@ use bmi_types::{ByteSize, ImageFormat, ImageId, Name, ProjectId, Timestamp, Volu
 use super::access::Access;
 use super::network::blocked;
 use super::operation::{not_busy, present};
-use super::{App, if_match, quota, reference};
+use super::{App, if_match, quota, reference, stale};
 use crate::error::AppError;
 
 /// Where an image's content is: its place in the store is named by the image's own id.
@@ -339,4 +344,83 @@ pub async fn image_delete(
     })
     .await
     .inspect(|_| app.wake.operations.ring())
+}
+
+/// The most projects that an image is shared with.
+const SHARES_MAX: usize = 1000;
+
+/// Shows who else may clone an image.
+pub async fn image_sharing(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    image: String,
+) -> Result<(Sharing, i64), AppError> {
+    app.reading(caller, move |access| {
+        let (found, place) = find(access, &project, &image, Action::ImageShare)?;
+        let projects = bmi_db::image::shares(access, place, found.id)?;
+        Ok((Sharing { visibility: found.visibility, projects }, found.version))
+    })
+    .await
+}
+
+/// The ids that a request names. Of a project that the caller does not see, only the id says which is meant, and
+/// nothing tells whether it exists.
+fn share_ids(access: &mut Access<'_, '_>, names: &[String]) -> Result<Vec<ProjectId>, AppError> {
+    let (mut ids, mut faults) = (BTreeSet::new(), Vec::new());
+    if names.len() > SHARES_MAX {
+        let detail = format!("at most {SHARES_MAX} projects, not {}", names.len());
+        faults.push(Fault { field: "projects".to_owned(), detail });
+    }
+    for (position, text) in names.iter().take(SHARES_MAX).enumerate() {
+        match Reference::parse(text) {
+            Some(Reference::Id(id)) => drop(ids.insert(ProjectId::from(id))),
+            Some(reference) => match bmi_db::project::find(access, &reference)? {
+                Some((found, _)) => drop(ids.insert(found.id)),
+                None => {
+                    let detail = format!("you see no project `{text}`; ask its members for its id");
+                    faults.push(Fault { field: format!("projects[{position}]"), detail });
+                }
+            },
+            None => {
+                let detail = format!("`{text}` is neither a name nor an id");
+                faults.push(Fault { field: format!("projects[{position}]"), detail });
+            }
+        }
+    }
+    if faults.is_empty() { Ok(ids.into_iter().collect()) } else { Err(AppError::invalid(faults)) }
+}
+
+/// Changes who else may clone an image.
+pub async fn image_share(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    image: String,
+    patch: SharingPatch,
+    version: Option<i64>,
+) -> Result<(Sharing, i64), AppError> {
+    app.changing(caller, move |access| {
+        let (found, place) = find(access, &project, &image, Action::ImageShare)?;
+        if_match(version, found.version)?;
+        let named = patch.projects.unwrap_or_default();
+        if (patch.visibility == Visibility::Shared) == named.is_empty() {
+            let detail = "names the projects with `shared`, and only then";
+            return Err(fault("projects", detail));
+        }
+        let projects: Vec<ProjectId> =
+            share_ids(access, &named)?.into_iter().filter(|id| *id != place.id()).collect();
+        let now = Timestamp::now();
+        if !bmi_db::image::shares_update(access, place, &found, patch.visibility, &projects, now)? {
+            return Err(stale(found.version));
+        }
+        access.did_to(
+            "image",
+            found.id,
+            &found.name,
+            format!("{}, {} projects", patch.visibility, projects.len()),
+        );
+        Ok((Sharing { visibility: patch.visibility, projects }, found.version + 1))
+    })
+    .await
 }

@@ -5,12 +5,14 @@
 
 mod access;
 mod agent;
+pub mod audit;
 mod boot_watch;
 pub mod changes;
 pub mod datastore;
 mod desired;
 pub mod image;
 pub mod instance;
+pub mod member;
 pub mod metrics;
 pub mod network;
 pub mod node;
@@ -18,6 +20,7 @@ pub mod operation;
 pub mod policies;
 pub mod project;
 pub mod quota;
+pub mod role;
 mod timeline;
 pub mod upload;
 mod wake;
@@ -56,6 +59,8 @@ pub struct App {
     pub policies: policies::Policies,
     /// What a project may have that has no quota of its own.
     pub quota_defaults: quota::Defaults,
+    /// Chains and signs the audit log.
+    pub audit: audit::Chain,
     /// Seals what the database holds.
     pub master_key: MasterKey,
     /// Knows the local admin.

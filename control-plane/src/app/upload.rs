@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bmi_api::{Code, Fault, Image};
 use bmi_auth::{Action, Caller};
-use bmi_db::image::UPLOAD_LEASE;
+use bmi_db::upload::LEASE;
 use bmi_db::{Db, DbError, InProject};
 use bmi_types::{ByteSize, ImageFormat, ImageId, Timestamp};
 use bytes::Bytes;
@@ -47,10 +47,10 @@ impl OnlyUpload {
         for _ in 0..PATIENCE {
             let now = Timestamp::now();
             let taken = db.system_write(move |tx| {
-                Ok::<_, AppError>(bmi_db::image::upload_take(tx, in_project, id, holder, now)?)
+                Ok::<_, AppError>(bmi_db::upload::take(tx, in_project, id, holder, now)?)
             });
             if taken.await? {
-                let until = Arc::new(AtomicI64::new(now.plus(UPLOAD_LEASE).micros()));
+                let until = Arc::new(AtomicI64::new(now.plus(LEASE).micros()));
                 let renewal = tokio::spawn(renew(db.clone(), id, holder, Arc::clone(&until)));
                 return Ok(Self { db: db.clone(), image: id, holder, until, renewal, given_back: false });
             }
@@ -71,9 +71,7 @@ impl OnlyUpload {
     async fn give_back(mut self) -> Result<(), AppError> {
         self.given_back = true;
         let (image, holder) = (self.image, self.holder);
-        self.db
-            .system_write(move |tx| Ok::<_, AppError>(bmi_db::image::upload_give_back(tx, image, holder)?))
-            .await
+        self.db.system_write(move |tx| Ok::<_, AppError>(bmi_db::upload::give_back(tx, image, holder)?)).await
     }
 }
 
@@ -81,9 +79,9 @@ async fn renew(db: Db, image: ImageId, holder: Uuid, until: Arc<AtomicI64>) {
     loop {
         tokio::time::sleep(RENEWAL).await;
         let now = Timestamp::now();
-        let renewed = db.system_write(move |tx| bmi_db::image::upload_renew(tx, image, holder, now)).await;
+        let renewed = db.system_write(move |tx| bmi_db::upload::renew(tx, image, holder, now)).await;
         match renewed {
-            Ok(true) => until.store(now.plus(UPLOAD_LEASE).micros(), Ordering::Relaxed),
+            Ok(true) => until.store(now.plus(LEASE).micros(), Ordering::Relaxed),
             Ok(false) => return until.store(0, Ordering::Relaxed),
             Err(error) => {
                 let error: DbError = error;
@@ -103,7 +101,7 @@ impl Drop for OnlyUpload {
         let (db, image, holder) = (self.db.clone(), self.image, self.holder);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                let given = db.system_write(move |tx| bmi_db::image::upload_give_back(tx, image, holder));
+                let given = db.system_write(move |tx| bmi_db::upload::give_back(tx, image, holder));
                 given.await.unwrap_or_else(|error: DbError| {
                     tracing::warn!(image.id = %image, %error, "an upload that broke off ends by itself");
                 });
@@ -212,7 +210,7 @@ impl Uploading {
         let moved = app
             .db
             .system_write(move |tx| {
-                let moved = bmi_db::image::upload_advance(tx, in_project, image, holder, range, now);
+                let moved = bmi_db::upload::advance(tx, in_project, image, holder, range, now);
                 Ok::<_, AppError>(moved?)
             })
             .await?;

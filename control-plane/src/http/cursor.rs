@@ -53,6 +53,16 @@ impl Query {
         Ok(Self { after: After { id, limit: limit + 1 }, list, filters })
     }
 
+    /// Reads the query of something that is no list.
+    pub(super) fn plain(request: &Request, known: &[&str]) -> Result<Self, ApiError> {
+        let query = Self::read(request, "", known)?;
+        let paged = query.after.limit != LIMIT + 1 || !query.after.id.is_nil();
+        if paged {
+            return Err(ApiError::new(Code::BadRequest, "this is no list: it has no limit and no cursor"));
+        }
+        Ok(query)
+    }
+
     /// A filter's value.
     pub(super) fn filter(&self, name: &str) -> Option<String> {
         self.filters.get(name).cloned()

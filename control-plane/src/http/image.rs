@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use bmi_api::{Code, Fault, Image, NewImage, NewImageBody, NewImageImport, Operation, Page};
+use bmi_api::{
+    Code, Fault, Image, NewImage, NewImageBody, NewImageImport, Operation, Page, Sharing, SharingPatch,
+};
 use bmi_types::ImageFormat;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -37,7 +39,11 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .patch(upload)
         .route(web::head().to(offset))
         .default_service(web::to(no_such_method));
-    config.service(all).service(one).service(seal).service(content);
+    let sharing = web::resource(format!("{ONE}/sharing"))
+        .get(sharing)
+        .patch(share)
+        .default_service(web::to(no_such_method));
+    config.service(all).service(one).service(seal).service(sharing).service(content);
 }
 
 /// Creates an image to upload to, or imports one from the server's import directory.
@@ -112,6 +118,27 @@ pub(super) async fn seal(request: Request) -> Result<HttpResponse, ApiError> {
         Answer::accepted(&operation)
     })
     .await
+}
+
+/// Shows who else may clone an image.
+#[utoipa::path(get, path = "/v1/projects/{project}/images/{image}/sharing", responses((status = 200, body = Sharing)))]
+pub(super) async fn sharing(request: Request) -> Result<HttpResponse, ApiError> {
+    let (project, image) = (request.path("project"), request.path("image"));
+    let (sharing, version) = app::image_sharing(&request.app, &request.caller, project, image).await?;
+    Ok(Answer::versioned(sharing, version)?.respond())
+}
+
+/// Changes who else may clone an image. What was cloned stays.
+#[utoipa::path(patch, path = "/v1/projects/{project}/images/{image}/sharing", params(IfMatch), request_body = SharingPatch, responses((status = 200, body = Sharing)))]
+pub(super) async fn share(request: Request) -> Result<HttpResponse, ApiError> {
+    let mut fields = request.sent_fields()?;
+    let visibility = fields.required("visibility");
+    let projects = fields.list("projects");
+    let patch = fields.finish(|| Some(SharingPatch { visibility: visibility?, projects }))?;
+    let (project, image) = (request.path("project"), request.path("image"));
+    let (sharing, version) =
+        app::image_share(&request.app, &request.caller, project, image, patch, request.if_match).await?;
+    Ok(Answer::versioned(sharing, version)?.respond())
 }
 
 /// Deletes an image.

@@ -8,6 +8,7 @@
 
 mod agent;
 mod answer;
+mod audit;
 mod cursor;
 mod datastore;
 mod events;
@@ -17,13 +18,16 @@ mod health;
 mod idempotency;
 mod image;
 mod instance;
+mod member;
 mod metrics;
 mod network;
 mod node;
 mod openapi;
 mod operation;
 mod project;
+mod quota;
 mod request;
+mod role;
 mod whoami;
 
 use std::net::TcpListener;
@@ -93,6 +97,10 @@ fn routes(config: &mut web::ServiceConfig) {
     metrics::routes(config);
     whoami::routes(config);
     project::routes(config);
+    member::routes(config);
+    quota::routes(config);
+    role::routes(config);
+    audit::routes(config);
     network::routes(config);
     node::routes(config);
     operation::routes(config);

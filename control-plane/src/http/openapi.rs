@@ -19,8 +19,8 @@ use utoipa::openapi::{Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use super::{
-    answer, datastore, events, guard, health, image, instance, metrics, network, node, operation, project,
-    whoami,
+    answer, audit, datastore, events, guard, health, image, instance, member, metrics, network, node,
+    operation, project, quota, role, whoami,
 };
 
 /// Name of the way in which callers prove who they are.
@@ -41,10 +41,16 @@ const SERVICE: &str = "service";
     paths(
         health::alive, health::ready, metrics::metrics, openapi, whoami::whoami, datastore::list,
         project::list, project::create, project::show, project::update, project::delete,
-        network::list, network::create, network::show, network::delete,
+        member::list, member::create, member::delete,
+        member::list_everywhere, member::create_everywhere, member::delete_everywhere,
+        quota::show, quota::update,
+        role::list, role::create, role::show, role::update, role::delete, role::explain,
+        audit::list, audit::chain,
+        network::list, network::create, network::show, network::update, network::delete,
         node::list, node::create, node::show, node::update, node::delete, node::assign, node::release,
         operation::list, operation::show, events::operation_events,
-        image::list, image::create, image::show, image::delete, image::seal, image::offset, image::upload,
+        image::list, image::create, image::show, image::delete, image::seal,
+        image::sharing, image::share, image::offset, image::upload,
         instance::list, instance::provision, instance::show, instance::deprovision, instance::timeline,
         events::instance_events,
     ),

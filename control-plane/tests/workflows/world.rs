@@ -97,6 +97,11 @@ impl World {
         };
         let app = Arc::new(App {
             policies: Policies::load(db.clone(), vec![local_admin]).await.unwrap(),
+            audit: bmi_control_plane::app::audit::Chain::new(
+                bmi_auth::AuditKey::load_or_create(&path("audit.key")).unwrap(),
+                path("audit.head"),
+                None,
+            ),
             quota_defaults: bmi_control_plane::app::quota::Defaults::default(),
             db,
             store: store.clone(),

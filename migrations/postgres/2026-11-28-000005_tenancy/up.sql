@@ -83,9 +83,10 @@ CREATE TABLE revoked_tokens (
     expires_at BIGINT NOT NULL
 );
 
+-- Without a reference to projects: whether an id is that of a project is not for the owner of an image to learn.
 CREATE TABLE image_shares (
     image_id UUID NOT NULL REFERENCES images (id) ON DELETE CASCADE,
-    project_id UUID NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    project_id UUID NOT NULL,
     created_at BIGINT NOT NULL,
     PRIMARY KEY (image_id, project_id)
 );

@@ -110,3 +110,25 @@ pub struct NewImageImport {
     #[schema(required = false, nullable = true)]
     pub format: ImageFormat,
 }
+
+/// Who else may clone an image. Only its owner sees and changes that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Sharing {
+    /// `private`, `shared` with some projects, or `public`.
+    pub visibility: Visibility,
+    /// The ids of the projects that it is shared with. They hold while it is `shared`.
+    pub projects: Vec<ProjectId>,
+}
+
+/// What changes who may clone an image. What was cloned stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SharingPatch {
+    /// `private`, `shared` or `public`.
+    pub visibility: Visibility,
+    /// With `shared`: ids of the projects, all of them, or names of those that the caller may see. An id is not looked
+    /// up: that of no project shares with nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub projects: Option<Vec<String>>,
+}

@@ -6,28 +6,38 @@
 //! Deliberately absent: how a request is checked (the server reads bodies field by field, to name every fault at
 //! once), and anything only agents see (that is `bmi-agent-api`).
 
+mod audit;
 mod datastore;
 mod image;
 mod instance;
+mod member;
 mod network;
 mod node;
 mod operation;
 mod page;
 mod problem;
 mod project;
+mod quota;
+mod role;
 mod whoami;
 
+pub use audit::{AuditChain, AuditHead, AuditRecord, AuditRow};
 pub use datastore::Datastore;
-pub use image::{Image, ImageState, NewImage, NewImageBody, NewImageImport, Upload, Visibility};
+pub use image::{
+    Image, ImageState, NewImage, NewImageBody, NewImageImport, Sharing, SharingPatch, Upload, Visibility,
+};
 pub use instance::{
     BootCondition, Instance, InstanceState, NewInstance, Stage, TargetState, Timeline, Traffic, UserData,
 };
+pub use member::{Member, NewMember};
 pub use network::{AgentStatus, Network, NetworkPatch, NewNetwork};
 pub use node::{NewNode, Nic, Node, NodeAssign, NodePatch, NodeState, Power};
 pub use operation::{Operation, OperationKind, OperationState, Progress, Step, StepState, Subject};
 pub use page::Page;
 pub use problem::{Blocker, Code, Fault, Problem};
 pub use project::{NewProject, Project, ProjectPatch};
+pub use quota::{Quota, QuotaBytes, QuotaCount, QuotaPatch};
+pub use role::{Explanation, NewRole, Role, RolePatch};
 pub use whoami::{CallerKind, Whoami, WhoamiRole};
 
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};

@@ -10,12 +10,16 @@ mod content;
 mod table;
 mod value;
 
+use std::path::Path;
+
 use diesel::connection::SimpleConnection;
 
 pub use content::Content;
 use table::TABLES;
 
 use crate::connection::AnyConnection;
+use crate::database::Database;
+use crate::migration::{self, migrate};
 use crate::transaction::{Begin, transaction};
 use crate::{Db, DbError, SystemTx, lease};
 
@@ -45,9 +49,35 @@ pub fn tables() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
 /// [`DbError::Content`] when the target is not empty, or holds something else afterwards; then it is as it was.
 pub fn transfer(from: &Db, to: &Db, held: Held) -> Result<Transferred, DbError> {
     let (mut from, mut to) = (from.connection()?, to.connection()?);
-    transaction(&mut from, Begin::Reading, |from| {
+    copy_all(&mut from, &mut to, held)
+}
+
+/// Copies everything into a new file of SQLite, which is whole by itself afterwards.
+///
+/// # Errors
+/// As [`transfer`].
+pub fn transfer_to_file(from: &Db, file: &Path) -> Result<Transferred, DbError> {
+    let database = Database::Sqlite(file.to_owned());
+    migrate(&database)?;
+    let mut to = database.connect()?;
+    let copied = copy_all(&mut *from.connection()?, &mut to, Held::Kept)?;
+    // What is in the log comes into the file.
+    to.batch_execute("PRAGMA journal_mode = DELETE")?;
+    Ok(copied)
+}
+
+/// Marks a database as moved away: nobody opens it any more.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn moved(db: &Db) -> Result<(), DbError> {
+    transaction(&mut *db.connection()?, Begin::Writing, migration::moved)
+}
+
+fn copy_all(from: &mut AnyConnection, to: &mut AnyConnection, held: Held) -> Result<Transferred, DbError> {
+    transaction(from, Begin::Reading, |from| {
         take_time(from)?;
-        transaction(&mut to, Begin::Writing, |to| {
+        transaction(to, Begin::Writing, |to| {
             take_time(to)?;
             is_empty(to)?;
             let copied = copy(from, to)?;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bmi_api::ImageState;
 use bmi_db::idempotency::{self, RUNNING_MAX, Scope, Seen};
-use bmi_db::image::{self, Beginning, UPLOAD_LEASE};
+use bmi_db::image::{self, Beginning};
+use bmi_db::upload::{self, LEASE};
 use bmi_db::{Db, DbError, InProject, Reference, lease, project};
 use bmi_tests::{TestDatabase, on_both_databases};
 use bmi_types::{ByteSize, ImageFormat, ImageId, ProjectId, Timestamp};
@@ -87,32 +88,30 @@ async fn an_upload_has_one_writer_and_passes_on_when_that_one_is_silent(database
     let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
     let takes = |holder, now| {
         let db = db.clone();
-        async move { good(db.system_write(move |tx| image::upload_take(tx, project, id, holder, now)).await) }
+        async move { good(db.system_write(move |tx| upload::take(tx, project, id, holder, now)).await) }
     };
     let advances = |holder, from, to, now| {
         let db = db.clone();
         let range = (ByteSize::new(from), ByteSize::new(to));
-        async move {
-            good(db.system_write(move |tx| image::upload_advance(tx, project, id, holder, range, now)).await)
-        }
+        async move { good(db.system_write(move |tx| upload::advance(tx, project, id, holder, range, now)).await) }
     };
     assert!(takes(one, NOW).await);
     assert!(!takes(other, NOW.plus(SECOND)).await);
     assert!(!advances(other, 0, 512, NOW).await, "it is not its upload");
     assert!(advances(one, 0, 512, NOW.plus(10 * SECOND)).await, "a piece keeps it");
-    assert!(!takes(other, NOW.plus(UPLOAD_LEASE)).await);
-    let renewed = db.system_write(move |tx| image::upload_renew(tx, id, one, NOW.plus(20 * SECOND))).await;
+    assert!(!takes(other, NOW.plus(LEASE)).await);
+    let renewed = db.system_write(move |tx| upload::renew(tx, id, one, NOW.plus(20 * SECOND))).await;
     assert!(good(renewed), "and so does a sign of life");
-    assert!(!takes(other, NOW.plus(10 * SECOND + UPLOAD_LEASE)).await);
+    assert!(!takes(other, NOW.plus(10 * SECOND + LEASE)).await);
 
-    let later = NOW.plus(20 * SECOND + UPLOAD_LEASE);
+    let later = NOW.plus(20 * SECOND + LEASE);
     assert!(takes(other, later).await);
     assert!(!advances(one, 512, 1024, later).await, "the one that was silent writes nothing more");
-    assert!(!good(db.system_write(move |tx| image::upload_renew(tx, id, one, later)).await));
-    good(db.system_write(move |tx| image::upload_give_back(tx, id, one)).await);
+    assert!(!good(db.system_write(move |tx| upload::renew(tx, id, one, later)).await));
+    good(db.system_write(move |tx| upload::give_back(tx, id, one)).await);
     assert!(!takes(one, later).await, "nor can it end another's");
     assert!(advances(other, 512, 4096, later).await);
-    good(db.system_write(move |tx| image::upload_give_back(tx, id, other)).await);
+    good(db.system_write(move |tx| upload::give_back(tx, id, other)).await);
     assert!(takes(one, later).await);
 }
 
@@ -155,10 +154,10 @@ async fn nothing_is_held_after_everything_was_ended(database: TestDatabase) {
     assert!(take(&db, "a", NOW).await);
     assert!(matches!(seen(&db, NOW).await, Seen::First(_)));
     let holder = Uuid::now_v7();
-    assert!(good(db.system_write(move |tx| image::upload_take(tx, project, id, holder, NOW)).await));
+    assert!(good(db.system_write(move |tx| upload::take(tx, project, id, holder, NOW)).await));
     good(db.system_write(lease::end_all).await);
     assert!(take(&db, "b", NOW).await);
     assert!(matches!(seen(&db, NOW).await, Seen::First(_)));
     let other = Uuid::now_v7();
-    assert!(good(db.system_write(move |tx| image::upload_take(tx, project, id, other, NOW)).await));
+    assert!(good(db.system_write(move |tx| upload::take(tx, project, id, other, NOW)).await));
 }

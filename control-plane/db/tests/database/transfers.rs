@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bmi_db::sealed::{self, Column};
 use bmi_db::transfer::{self, Held, transfer};
 use bmi_db::{After, Db, DbError, project, role};
 use bmi_tests::TestDatabase;
@@ -152,6 +153,45 @@ async fn all_arrives_or_nothing_and_what_arrived_otherwise_is_found() {
             assert!(transfer::empty(&target).unwrap());
             assert_eq!(lines(&to.url, "SELECT CAST(version AS TEXT) AS line FROM policy_version"), ["1"]);
         }
+    }
+}
+
+#[test]
+fn what_was_moved_away_is_not_opened_again() {
+    for from in filled() {
+        let db = Db::open(&from.url).unwrap();
+        transfer::moved(&db).unwrap();
+        assert!(matches!(Db::open(&from.url), Err(DbError::Moved)));
+        assert!(matches!(Db::open_as_it_is(&from.url), Err(DbError::Moved)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sealed_value_is_found_and_can_be_sealed_again() {
+    let columns: Vec<String> = transfer::tables()
+        .flat_map(|(table, columns)| columns.into_iter().map(move |column| format!("{table}.{column}")))
+        .filter(|column| column.ends_with("_sealed"))
+        .collect();
+    // Beside these, answers that are sealed.
+    assert_eq!(columns.len() + 1, Column::ALL.len(), "{columns:?}");
+    for database in filled() {
+        execute(&database.url, "UPDATE idempotency SET answer = 'v1:DDDD' WHERE key = 'one'");
+        let db = Db::open(&database.url).unwrap();
+        let found = db.system_write(|tx| {
+            let mut found = Vec::new();
+            for column in Column::ALL {
+                for mut value in sealed::list(tx, column, 10)? {
+                    found.push(value.sealed.clone());
+                    value.sealed = value.sealed.to_lowercase();
+                    sealed::update(tx, &value)?;
+                }
+            }
+            Ok::<_, DbError>(found)
+        });
+        assert_eq!(good(found.await), ["v1:AAAA", "v1:BBBB", "v1:CCCC", "v1:DDDD"]);
+        let all = everything(&database.url).join(" ");
+        assert!(["v1:aaaa", "v1:bbbb", "v1:cccc", "v1:dddd"].iter().all(|text| all.contains(text)));
+        assert!(!all.contains("v1:A") && !all.contains("v1:D"));
     }
 }
 
