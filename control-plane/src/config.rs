@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use bmi_auth::oidc::ProviderSettings;
+use bmi_db::ConfiguredBinding;
 use bmi_types::{ByteSize, Name};
 use serde::Deserialize;
 
 use crate::app::BootLimits;
+use crate::app::authentication::{PublicUrl, SessionLimits, ThrottleLimits};
 use crate::app::quota::Defaults;
 
 /// The configuration of `bmi-control-plane`.
@@ -24,6 +27,23 @@ pub struct Config {
     pub master_key_file: Option<PathBuf>,
     /// The local admin's token. Default: `admin.token` in `data_dir`.
     pub admin_token_file: Option<PathBuf>,
+    /// Where browsers reach the API: `https://bmi.example.org`. Identity providers send them back there.
+    pub public_url: Option<String>,
+    /// Whether the local admin's token is taken.
+    #[serde(default)]
+    pub local_admin: LocalAdminSettings,
+    /// Identity providers.
+    #[serde(default)]
+    pub oidc: Vec<ProviderSettings>,
+    /// How long sessions last.
+    #[serde(default)]
+    pub sessions: SessionLimits,
+    /// How often somebody may try to sign in.
+    #[serde(default)]
+    pub sign_in: ThrottleLimits,
+    /// What service accounts may have.
+    #[serde(default)]
+    pub service_accounts: ServiceAccountSettings,
     /// Files below it may be imported as images by a platform admin. Default: importing is off.
     pub import_dir: Option<PathBuf>,
     /// What converts images that are not raw.
@@ -55,6 +75,28 @@ pub struct Audit {
     pub key_file: Option<PathBuf>,
     /// Days that lines are kept, 1 to 36 500. Default: for ever.
     pub keep_days: Option<u64>,
+}
+
+/// Whether the local admin's token is taken.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LocalAdminSettings {
+    /// When this is not said, it is taken unless there is an identity provider.
+    pub enabled: Option<bool>,
+}
+
+/// What service accounts may have.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceAccountSettings {
+    /// The most days that a token lasts.
+    pub token_max_days: u32,
+}
+
+impl Default for ServiceAccountSettings {
+    fn default() -> Self {
+        Self { token_max_days: 365 }
+    }
 }
 
 /// What a project may have that has no quota of its own. What is not given has no limit.
@@ -224,6 +266,7 @@ impl Config {
                 return Err(wrong(format!("quota.{key}: {error}")));
             }
         }
+        config.sign_in_check().map_err(wrong)?;
         let Store::Local { size, .. } = &config.store;
         size.parse::<ByteSize>().map_err(|error| wrong(format!("store.size: {error}")))?;
         Ok(config)
@@ -253,6 +296,53 @@ impl Config {
         ]
     }
 
+    fn sign_in_check(&self) -> Result<(), String> {
+        if let Some(url) = &self.public_url {
+            PublicUrl::parse(url).map_err(|error| format!("public_url {error}"))?;
+        }
+        for (position, provider) in self.oidc.iter().enumerate() {
+            provider.check()?;
+            let before = || self.oidc.iter().take(position);
+            if before().any(|other| other.name == provider.name) {
+                return Err(format!("oidc `{}` is there twice", provider.name));
+            }
+            if before().any(|other| other.issuer == provider.issuer) {
+                return Err(format!("oidc `{}`: its issuer is that of another one", provider.name));
+            }
+        }
+        if !self.oidc.is_empty() && self.public_url.is_none() {
+            return Err("with oidc, public_url must say where browsers reach the API".to_owned());
+        }
+        let SessionLimits { idle_minutes, hours } = self.sessions;
+        if !(1..=100_000).contains(&idle_minutes) || !(1..=8760).contains(&hours) {
+            return Err("sessions: idle_minutes must be 1 to 100000, and hours 1 to 8760".to_owned());
+        }
+        if !(1..=3650).contains(&self.service_accounts.token_max_days) {
+            return Err("service_accounts.token_max_days must be 1 to 3650".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether the local admin's token is taken: when that is said, or nobody could come in otherwise.
+    #[must_use]
+    pub fn local_admin_enabled(&self) -> bool {
+        self.local_admin.enabled.unwrap_or(self.oidc.is_empty())
+    }
+
+    /// The roles that follow from groups.
+    #[must_use]
+    pub fn group_bindings(&self) -> Vec<ConfiguredBinding> {
+        let of = |provider: &ProviderSettings| {
+            let bindings = provider.roles.iter().map(|role| ConfiguredBinding {
+                subject: provider.group(&role.group),
+                role: role.role.clone(),
+                project: role.project.clone(),
+            });
+            bindings.collect::<Vec<_>>()
+        };
+        self.oidc.iter().flat_map(of).collect()
+    }
+
     /// A path in the data directory, unless configured otherwise.
     #[must_use]
     pub fn path(&self, configured: Option<&PathBuf>, name: &str) -> PathBuf {
@@ -272,5 +362,48 @@ mod tests {
             .unwrap();
         let error = Config::load(&path).unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("listen_on"), "{error}");
+    }
+
+    fn load(more: &str) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bmi.toml");
+        std::fs::write(&path, format!("data_dir = '/x'\n{more}\n[store]\nkind = 'local'\n")).unwrap();
+        Config::load(&path).map_err(|error| error.to_string())
+    }
+
+    const PROVIDER: &str = "[[oidc]]\nname = 'corp'\nissuer = 'https://id.example.org'\nclient_id = 'bmi'\n";
+
+    #[test]
+    fn the_local_admin_goes_when_a_provider_comes_unless_it_is_asked_for() {
+        assert!(load("").unwrap().local_admin_enabled());
+        assert!(!load("[local_admin]\nenabled = false").unwrap().local_admin_enabled());
+        let url = "public_url = 'https://bmi.example.org'\n";
+        assert!(!load(&format!("{url}{PROVIDER}")).unwrap().local_admin_enabled());
+        let asked = format!("{url}[local_admin]\nenabled = true\n{PROVIDER}");
+        assert!(load(&asked).unwrap().local_admin_enabled());
+    }
+
+    #[test]
+    fn what_would_make_sign_in_unsafe_or_impossible_is_refused() {
+        let url = "public_url = 'https://bmi.example.org'\n";
+        let said = |text: &str| load(text).unwrap_err();
+        assert!(said(PROVIDER).contains("public_url"));
+        assert!(said(&format!("{url}{PROVIDER}{PROVIDER}")).contains("twice"));
+        let other = PROVIDER.replace("corp", "other");
+        assert!(said(&format!("{url}{PROVIDER}{other}")).contains("issuer"));
+        assert!(said(&format!("{url}{PROVIDER}realm = 'x'\n")).contains("unknown field"));
+        assert!(said("public_url = 'http://bmi.example.org'").contains("public_url"));
+        assert!(said("[sessions]\nhours = 0").contains("hours"));
+        assert!(said("[sign_in]\nattempts_per_minute = 0").contains("nonzero"));
+    }
+
+    #[test]
+    fn groups_have_the_roles_that_are_configured() {
+        let roles = "[[oidc.roles]]\ngroup = 'ops'\nrole = 'platform-admin'\n\
+                     [[oidc.roles]]\ngroup = 'lab'\nrole = 'project-member'\nproject = 'lab'\n";
+        let config = load(&format!("public_url = 'https://bmi.example.org'\n{PROVIDER}{roles}")).unwrap();
+        let bindings = config.group_bindings();
+        assert_eq!(bindings[0].subject.as_str(), "group:corp:ops");
+        assert_eq!(bindings[1].project.as_ref().unwrap().as_str(), "lab");
     }
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use bmi_auth::oidc::Providers;
 use bmi_auth::{AuditKey, LocalAdmin, Subject};
+use bmi_control_plane::app::authentication::{Authentication, PublicUrl, Throttle};
 use bmi_control_plane::app::metrics::Metrics;
 use bmi_control_plane::app::policies::Policies;
 use bmi_control_plane::app::{App, Wake, audit, boots_watch, policies};
@@ -204,13 +206,14 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
     let store: Arc<dyn DataStore> = Arc::new(LocalStore::open(directory, converter)?);
     let db = Db::open(&config.database_url())?;
     let master_key = sealed::master_key(&db, &config.master_key_path()).await?;
-    let local_admin = ConfiguredBinding {
+    let mut bindings = config.group_bindings();
+    bindings.push(ConfiguredBinding {
         subject: Subject::local_admin(),
         role: "platform-admin".to_owned(),
         project: None,
-    };
+    });
     Ok(App {
-        policies: Policies::load(db.clone(), vec![local_admin]).await?,
+        policies: Policies::load(db.clone(), bindings).await?,
         quota_defaults: config.quota.defaults(),
         audit: audit::Chain::new(
             AuditKey::load_or_create(&config.path(config.audit.key_file.as_ref(), "audit.key"))?,
@@ -218,9 +221,7 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
             config.audit.keep_days.map(|days| Duration::from_secs(days * 24 * 60 * 60)),
         ),
         master_key,
-        local_admin: LocalAdmin::load_or_create(
-            &config.path(config.admin_token_file.as_ref(), "admin.token"),
-        )?,
+        authentication: authentication(config)?,
         db,
         store,
         isolation: Arc::new(Unisolated),
@@ -230,6 +231,20 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
         boot_limits: config.boot,
         metrics: Metrics::default(),
         wake: Wake::default(),
+    })
+}
+
+/// How callers may prove who they are.
+fn authentication(config: &Config) -> Result<Authentication, StartError> {
+    let admin_token = config.path(config.admin_token_file.as_ref(), "admin.token");
+    let local_admin = config.local_admin_enabled().then(|| LocalAdmin::load_or_create(&admin_token));
+    Ok(Authentication {
+        local_admin: local_admin.transpose()?,
+        providers: Providers::new(config.oidc.clone())?,
+        public_url: config.public_url.as_deref().map(PublicUrl::parse).transpose()?,
+        sessions: config.sessions,
+        service_token_max_days: config.service_accounts.token_max_days,
+        throttle: Throttle::new(config.sign_in),
     })
 }
 

@@ -56,11 +56,18 @@ impl Cli {
         self
     }
 
+    /// The same without a token file, with sessions kept below a directory.
+    #[must_use]
+    pub fn of_session(mut self, state: &Path) -> Self {
+        self.environment.retain(|(known, _)| *known != "BMI_TOKEN_FILE");
+        self.with("XDG_STATE_HOME", state)
+    }
+
     /// The command, to be started by the test.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        for name in ["BMI_SERVER", "BMI_TOKEN_FILE", "BMI_PROJECT"] {
+        for name in ["BMI_SERVER", "BMI_TOKEN_FILE", "BMI_PROJECT", "BMI_CA_FILE", "XDG_STATE_HOME"] {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().cloned()).args(arguments).stdin(std::process::Stdio::null());

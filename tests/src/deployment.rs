@@ -145,7 +145,8 @@ impl Deployment {
                 serde_json::from_str(fs::read_to_string(&out).ok()?.lines().next()?).ok()?;
             said["address"].as_str()?.parse().ok()
         });
-        let token = fs::read_to_string(self.data.join("control-plane/admin.token")).unwrap();
+        // There is none where the local admin is switched off.
+        let token = fs::read_to_string(self.data.join("control-plane/admin.token")).unwrap_or_default();
         self.api = Api::new(address, token.trim());
     }
 
@@ -199,6 +200,36 @@ impl Deployment {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(path, format!("{text}{settings}\n")).unwrap();
         self.control_plane_start();
+    }
+
+    /// Configures identity providers: the control plane stays where it is, and browsers reach it there.
+    pub fn sign_in_configure(&mut self, settings: &str) {
+        let address = self.api.address();
+        self.control_plane_stop();
+        let path = self.data.join("control-plane.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let listen = format!("listen = \"{address}\"\npublic_url = \"http://{address}\"");
+        let text = text.replace("listen = \"127.0.0.1:0\"", &listen);
+        fs::write(path, format!("{text}{settings}\n")).unwrap();
+        self.control_plane_start();
+    }
+
+    /// Runs a statement on the control plane's database, and gives the first value of its answer as text.
+    #[must_use]
+    pub fn sql(&self, statement: &str) -> String {
+        let program = "import sqlite3, sys\n\
+                       with sqlite3.connect(sys.argv[1], timeout=30) as db:\n    \
+                       row = db.execute(sys.argv[2]).fetchone()\n    \
+                       print('' if row is None else row[0])";
+        let database = self.data.join("control-plane/bmi.sqlite");
+        let said = run("/usr/bin/python3", &["-c", program, database.to_str().unwrap(), statement]);
+        said.trim_end().to_owned()
+    }
+
+    /// What the control plane has logged.
+    #[must_use]
+    pub fn control_plane_log(&self) -> String {
+        fs::read_to_string(self.data.join("log/control-plane.log")).unwrap()
     }
 
     /// Starts the agent of a network that is there, and waits until its boot services listen.

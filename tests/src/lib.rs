@@ -6,6 +6,8 @@
 //! setup.rs       the resources that most tests need
 //! routes.rs      every route of the REST API
 //! cli.rs         the `bmi` command
+//! browser.rs     a browser and the person in front of it
+//! idp.rs         identity providers
 //! node.rs        a QEMU node and its console
 //! wiretap.rs     the iSCSI logins on its cable
 //! postgres.rs    a PostgreSQL server, and tests on both databases
@@ -33,12 +35,14 @@
 
 mod agent;
 mod api;
+mod browser;
 mod cli;
 mod client;
 mod deployment;
 mod dnsmasq;
 mod golden;
 mod host;
+mod idp;
 mod node;
 mod postgres;
 mod routes;
@@ -47,6 +51,7 @@ mod sweep;
 mod wiretap;
 
 pub use api::{Answer, Api};
+pub use browser::{Browser, attribute, parameter, with_parameter};
 pub use cli::{Cli, Ran};
 pub use client::Client;
 pub use deployment::{Deployment, STORE_LARGE, STORE_SMALL};
@@ -55,6 +60,7 @@ pub use golden::{golden_image, image_place};
 pub use host::{
     Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,
 };
+pub use idp::{AUDIENCE, OidcProvider, free_port};
 pub use node::{Firmware, Node};
 pub use postgres::{Durability, Postgres, TestDatabase};
 pub use routes::{ROUTES, Route};

@@ -5,8 +5,10 @@
 pub mod audit;
 mod caller;
 mod master_key;
+pub mod oidc;
 pub mod policy;
 mod secret_file;
+pub mod secret_token;
 mod token;
 
 pub use audit::AuditKey;

@@ -76,6 +76,12 @@ pub(crate) fn load_or_create(
     }
 }
 
+/// Reads a secret file that must be there.
+pub(crate) fn load(path: &Path) -> Result<Secret, SecretFileError> {
+    let fail = |source| SecretFileError::Io { action: "open", path: path.to_owned(), source };
+    read(path, File::open(path).map_err(fail)?)
+}
+
 fn read(path: &Path, mut file: File) -> Result<Secret, SecretFileError> {
     let fail = |source| SecretFileError::Io { action: "read", path: path.to_owned(), source };
     let metadata = file.metadata().map_err(fail)?;

@@ -11,9 +11,6 @@ use subtle::ConstantTimeEq;
 use crate::Caller;
 use crate::secret_file::{SecretFileError, load_or_create};
 
-/// What every local admin token begins with, so that scanners find one that leaked.
-const PREFIX: &str = "bmi-admin-";
-
 /// Knows the local admin token. Only its hash is kept in memory.
 #[derive(Clone)]
 pub struct LocalAdmin {
@@ -27,6 +24,9 @@ impl std::fmt::Debug for LocalAdmin {
 }
 
 impl LocalAdmin {
+    /// What every local admin token begins with, so that scanners find one that leaked.
+    pub const PREFIX: &str = "bmi-admin-";
+
     /// Reads the token file, and makes it (256 random bits) when it is not there.
     ///
     /// # Errors
@@ -35,9 +35,9 @@ impl LocalAdmin {
         let token = load_or_create(path, || {
             let mut bits = [0; 32];
             getrandom::fill(&mut bits).map_err(std::io::Error::other)?;
-            Ok(Secret::new(format!("{PREFIX}{}", BASE64URL.encode(bits))))
+            Ok(Secret::new(format!("{}{}", Self::PREFIX, BASE64URL.encode(bits))))
         })?;
-        if !token.expose().starts_with(PREFIX) || token.expose().len() < PREFIX.len() + 43 {
+        if !token.expose().starts_with(Self::PREFIX) || token.expose().len() < Self::PREFIX.len() + 43 {
             return Err(SecretFileError::Content { path: path.to_owned(), expected: "a local admin token" });
         }
         Ok(Self { hash: Sha256::digest(token.expose().as_bytes()).into() })

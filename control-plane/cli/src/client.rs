@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use bmi_api::{Code, Page, Problem};
+use bmi_types::Secret;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,34 +15,87 @@ use crate::failure::Failure;
 const PAGE: u32 = 500;
 
 /// A client of one control plane.
+#[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
     server: String,
-    token: Option<String>,
+    token: Option<Token>,
+}
+
+/// What proves who calls.
+#[derive(Clone)]
+struct Token {
+    text: Secret,
+    /// Whether `bmi login` began it, and not a file that was named.
+    of_session: bool,
 }
 
 impl Client {
-    /// A client of a server, with the token of a file.
-    pub(crate) fn new(server: &str, token_file: Option<&Path>) -> Result<Self, Failure> {
-        if !server.starts_with("http://") {
-            let text =
-                format!("--server must be an http:// URL (https is not supported yet), not `{server}`");
+    /// A client of a server, with the token of a file, or of the session that `bmi login` began there. Its
+    /// certificate must come from the authorities of `ca_file`, or from the system's.
+    pub(crate) fn new(
+        server: &str,
+        token_file: Option<&Path>,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        if !server.starts_with("http://") && !server.starts_with("https://") {
+            let text = format!("--server must be an http:// or https:// URL, not `{server}`");
             return Err(Failure::Usage(text));
         }
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| Failure::Usage(error.to_string()))?;
-        let token = token_file.map(read_token).transpose()?;
-        Ok(Self { http, server: server.trim_end_matches('/').to_owned(), token })
+        let server = server.trim_end_matches('/').to_owned();
+        let mut http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        if let Some(path) = ca_file {
+            let fail = |what: String| Failure::Usage(format!("CA file {}: {what}", path.display()));
+            let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+            let authorities =
+                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| fail(error.to_string()))?;
+            if authorities.is_empty() {
+                return Err(fail("it has no certificate".to_owned()));
+            }
+            http = http.tls_certs_only(authorities);
+        }
+        let http = http.build().map_err(|error| Failure::Usage(error.to_string()))?;
+        let token = match token_file {
+            Some(path) => Some(Token { text: read_token(path)?, of_session: false }),
+            // Where no home says where sessions are, there is none.
+            None => match crate::sessions::path(&server).ok().filter(|path| path.exists()) {
+                Some(path) => Some(Token { text: read_token(&path)?, of_session: true }),
+                None => None,
+            },
+        };
+        Ok(Self { http, server, token })
+    }
+
+    /// The server's URL.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The same without a token.
+    pub(crate) fn anonymous(&self) -> Self {
+        Self { token: None, ..self.clone() }
+    }
+
+    /// The same with another token.
+    pub(crate) fn with_token(&self, token: &Secret) -> Self {
+        Self { token: Some(Token { text: token.clone(), of_session: true }), ..self.clone() }
+    }
+
+    /// Whether there is a token.
+    pub(crate) const fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Whether `bmi login` began it.
+    pub(crate) fn token_is_of_session(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| token.of_session)
     }
 
     /// A request with the token.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.server));
         match &self.token {
-            Some(token) => request.bearer_auth(token),
+            Some(token) => request.bearer_auth(token.text.expose()),
             None => request,
         }
     }
@@ -78,6 +132,25 @@ impl Client {
     /// GET.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.read(self.request(Method::GET, path)).await
+    }
+
+    /// A path with a query.
+    pub(crate) fn path_with(&self, path: &str, query: &[(&str, String)]) -> Result<String, Failure> {
+        let whole = reqwest::Url::parse_with_params(&format!("{}{path}", self.server), query);
+        let whole = whole.map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(match whole.query() {
+            Some(query) if !query.is_empty() => format!("{path}?{query}"),
+            _ => path.to_owned(),
+        })
+    }
+
+    /// GET with a query.
+    pub(crate) async fn get_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        self.get(&self.path_with(path, query)?).await
     }
 
     /// GET of every page of a list.
@@ -141,7 +214,7 @@ fn foreign(status: StatusCode) -> Problem {
     problem
 }
 
-fn read_token(path: &Path) -> Result<String, Failure> {
+fn read_token(path: &Path) -> Result<Secret, Failure> {
     let fail = |what: String| Failure::Usage(format!("token file {}: {what}", path.display()));
     let metadata = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?;
     if metadata.mode() & 0o077 != 0 {
@@ -149,7 +222,7 @@ fn read_token(path: &Path) -> Result<String, Failure> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
     let token = text.trim().to_owned();
-    if token.is_empty() { Err(fail("it is empty".to_owned())) } else { Ok(token) }
+    if token.is_empty() { Err(fail("it is empty".to_owned())) } else { Ok(Secret::new(token)) }
 }
 
 /// A part of a path: names and ids need no escaping, and anything else leads nowhere.

@@ -57,7 +57,14 @@ impl Failure {
             Self::Usage(_) | Self::Operation(_) => return None,
         };
         match problem.code {
-            Code::Unauthenticated => Some("name a token file: --token-file FILE, or set BMI_TOKEN_FILE"),
+            Code::Unauthenticated => Some(
+                "sign in with `bmi login`, or name a token file: --token-file FILE, or set BMI_TOKEN_FILE",
+            ),
+            Code::TokenExpired => {
+                Some("sign in again with `bmi login`; a service account gets a new token by `rotate`")
+            }
+            Code::SignInRefused => Some("begin again: bmi login"),
+            Code::TooManyRequests => Some("wait a little, then try again"),
             Code::NotFound => {
                 Some("see what there is with `bmi NOUN list`; images and instances belong to -p PROJECT")
             }

@@ -2,18 +2,22 @@
 //!
 //! ```text
 //! nouns/     one file per noun: its verbs, their flags, what they send and show
+//! chain.rs   verifying the audit log
 //! client.rs  requests, answers and problems
 //! output.rs  tables, JSON and YAML
+//! sessions.rs what `bmi login` began
 //! wait.rs    following an operation to its end
 //! stream.rs  server-sent events
 //! pages.rs   completions and manual pages, from the same source as --help
 //! ```
 
+mod chain;
 mod client;
 mod failure;
 mod nouns;
 mod output;
 mod pages;
+mod sessions;
 mod stream;
 mod wait;
 
@@ -56,9 +60,12 @@ struct Global {
         value_name = "URL"
     )]
     server: String,
-    /// A file with the bearer token; it must not be readable by others.
+    /// A file with the bearer token; it must not be readable by others. Without one, the session of `bmi login` counts.
     #[arg(long, env = "BMI_TOKEN_FILE", global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Authorities that the server's certificate may come from (PEM), instead of the system's.
+    #[arg(long, env = "BMI_CA_FILE", global = true, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// The project (name or id) of images and instances.
     #[arg(short, long, env = "BMI_PROJECT", global = true)]
     project: Option<String>,
@@ -93,9 +100,35 @@ enum Noun {
     /// What takes time.
     #[command(subcommand)]
     Operation(nouns::operation::Verb),
+    /// Callers that are programs, each in one project.
+    #[command(subcommand)]
+    ServiceAccount(nouns::service_account::Verb),
+    /// Who has which role everywhere.
+    #[command(subcommand)]
+    Member(nouns::member::Verb),
+    /// Roles: what somebody may do.
+    #[command(subcommand)]
+    Role(nouns::role::Verb),
+    /// Why something is allowed or refused.
+    #[command(subcommand)]
+    Policy(nouns::policy::Verb),
+    /// What a project may have, and has.
+    #[command(subcommand)]
+    Quota(nouns::quota::Verb),
+    /// What was done and what was refused.
+    #[command(subcommand)]
+    Audit(nouns::audit::Verb),
     /// Where images and volumes are kept.
     #[command(subcommand)]
     Datastore(nouns::datastore::Verb),
+    /// Signs in at an identity provider, with a browser on any machine.
+    Login {
+        /// Which provider, where the server has several.
+        #[arg(long)]
+        provider: Option<String>,
+    },
+    /// Ends the session of `bmi login`, or the time of a provider's access token.
+    Logout,
     /// Shows who you are to the server.
     Whoami,
     /// Prints a completion script for a shell: `source <(bmi completions bash)`.
@@ -148,7 +181,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let global = arguments.global;
     let session = Session {
-        client: Client::new(&global.server, global.token_file.as_deref())?,
+        client: Client::new(&global.server, global.token_file.as_deref(), global.ca_file.as_deref())?,
         output: Output::new(global.output),
         wait: global.wait.then(|| Duration::from_secs(global.timeout)),
         project: global.project,
@@ -160,7 +193,15 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Noun::Image(verb) => nouns::image::run(&session, verb).await,
         Noun::Instance(verb) => nouns::instance::run(&session, verb).await,
         Noun::Operation(verb) => nouns::operation::run(&session, verb).await,
+        Noun::Member(verb) => nouns::member::run(&session, "/v1/members", verb).await,
+        Noun::Role(verb) => nouns::role::run(&session, verb).await,
+        Noun::Policy(verb) => nouns::policy::run(&session, verb).await,
+        Noun::Quota(verb) => nouns::quota::run(&session, verb).await,
+        Noun::Audit(verb) => nouns::audit::run(&session, verb).await,
         Noun::Datastore(verb) => nouns::datastore::run(&session, verb).await,
+        Noun::ServiceAccount(verb) => nouns::service_account::run(&session, verb).await,
+        Noun::Login { provider } => nouns::login::login(&session, provider).await,
+        Noun::Logout => nouns::login::logout(&session).await,
         Noun::Whoami => nouns::whoami::run(&session).await,
         Noun::Completions { .. } | Noun::Man { .. } => Ok(()),
     }

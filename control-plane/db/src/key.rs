@@ -43,7 +43,17 @@ macro_rules! from_ids {
         }
     )+};
 }
-from_ids!(ImageId, InstanceId, NetworkId, NodeId, OperationId, ProjectId, VolumeId);
+from_ids!(
+    ImageId,
+    InstanceId,
+    NetworkId,
+    NodeId,
+    OperationId,
+    ProjectId,
+    ServiceAccountId,
+    ServiceTokenId,
+    VolumeId
+);
 
 impl HasSqlType<UuidSql> for MultiBackend {
     fn metadata(lookup: &mut Self::MetadataLookup) -> Self::TypeMetadata {

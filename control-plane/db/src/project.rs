@@ -5,6 +5,7 @@ use bmi_types::{Name, ProjectId, Timestamp};
 use diesel::prelude::*;
 
 use crate::key::{After, Key, Reference, readable};
+use crate::role::policy_changed;
 use crate::schema::projects;
 use crate::scope::InProject;
 use crate::{DbError, Tx};
@@ -41,6 +42,8 @@ pub fn insert(tx: &mut Tx<'_>, id: ProjectId, new: &NewProject, now: Timestamp) 
         version: 1,
     };
     diesel::insert_into(projects::table).values(&row).execute(tx.sql())?;
+    // The configuration names projects that may come and go.
+    policy_changed(tx)?;
     row.read()
 }
 
@@ -98,11 +101,12 @@ pub fn update(tx: &mut Tx<'_>, project: &Project) -> Result<bool, DbError> {
         projects::version.eq(project.version + 1),
     ))
     .execute(tx.sql())?;
+    policy_changed(tx)?;
     Ok(changed == 1)
 }
 
 /// Removes a project.
 pub fn delete(tx: &mut Tx<'_>, id: ProjectId) -> Result<(), DbError> {
     diesel::delete(projects::table.filter(projects::id.eq(Key::from(id)))).execute(tx.sql())?;
-    Ok(())
+    policy_changed(tx)
 }

@@ -6,6 +6,7 @@
 mod access;
 mod agent;
 pub mod audit;
+pub mod authentication;
 mod boot_watch;
 pub mod changes;
 pub mod datastore;
@@ -21,6 +22,8 @@ pub mod policies;
 pub mod project;
 pub mod quota;
 pub mod role;
+pub mod service_account;
+pub mod sign_in;
 mod timeline;
 pub mod upload;
 mod wake;
@@ -30,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_api::Code;
-use bmi_auth::{LocalAdmin, MasterKey};
+use bmi_auth::MasterKey;
 use bmi_db::{Db, Reference};
 use bmi_drivers::isolation::NetworkIsolation;
 use bmi_drivers::power::PowerDriver;
@@ -63,8 +66,8 @@ pub struct App {
     pub audit: audit::Chain,
     /// Seals what the database holds.
     pub master_key: MasterKey,
-    /// Knows the local admin.
-    pub local_admin: LocalAdmin,
+    /// How callers prove who they are.
+    pub authentication: authentication::Authentication,
     /// Files that may be imported.
     pub import_dir: Option<ImportDir>,
     /// How long one attempt of a workflow waits for an agent. The engine tries again.

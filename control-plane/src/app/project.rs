@@ -119,5 +119,8 @@ fn blockers(tx: &mut Access<'_, '_>, project: InProject) -> Result<Vec<Blocker>,
     for node in bmi_db::node::list(tx, Some(project), first)? {
         blockers.push(blocker("node", node.id.to_string(), &node.name));
     }
+    for account in bmi_db::service_account::list(tx, project, first, Timestamp::now())? {
+        blockers.push(blocker("service-account", account.id.to_string(), &account.name));
+    }
     Ok(blockers)
 }

@@ -21,6 +21,9 @@ pub(super) struct Answer {
     location: Option<String>,
     #[serde(default)]
     etag: Option<i64>,
+    /// Whether it has a secret: then it is kept sealed.
+    #[serde(default)]
+    pub(super) secret: bool,
 }
 
 /// What a handler answers.
@@ -30,7 +33,7 @@ impl Answer {
     fn with(status: StatusCode, body: impl Serialize) -> Outcome {
         let body = serde_json::to_value(body)
             .map_err(|error| AppError::Defect(format!("an answer cannot be written: {error}")))?;
-        Ok(Self { status: status.as_u16(), body: Some(body), location: None, etag: None })
+        Ok(Self { status: status.as_u16(), body: Some(body), location: None, etag: None, secret: false })
     }
 
     /// 200.
@@ -56,7 +59,13 @@ impl Answer {
 
     /// 204.
     pub(super) const fn nothing() -> Outcome {
-        Ok(Self { status: 204, body: None, location: None, etag: None })
+        Ok(Self { status: 204, body: None, location: None, etag: None, secret: false })
+    }
+
+    /// The same, with a secret in it.
+    #[must_use]
+    pub(super) fn secret(self) -> Self {
+        Self { secret: true, ..self }
     }
 
     /// The HTTP response.
@@ -99,6 +108,11 @@ impl From<Problem> for ApiError {
         let mut headers = Vec::new();
         if problem.code == Code::Unauthenticated {
             headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        }
+        if problem.code == Code::TokenExpired {
+            // RFC 6750 section 3.1.
+            let value = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+            headers.push((header::WWW_AUTHENTICATE, value));
         }
         if matches!(problem.code, Code::Unavailable | Code::RequestInProgress) {
             headers.push((header::RETRY_AFTER, HeaderValue::from_static("1")));

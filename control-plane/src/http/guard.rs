@@ -10,16 +10,40 @@ use bmi_auth::{Caller, Trace};
 use tracing::Instrument;
 
 use super::answer::ApiError;
+use super::cookie::{self, Kind};
 use crate::app::App;
+use crate::app::authentication::{Credential, Presented, authenticate, unproven};
 
 /// Routes that answer without a token.
-pub(super) const OPEN: &[&str] = &["/healthz", "/readyz"];
+pub(super) const OPEN: &[&str] = &[
+    "/healthz",
+    "/readyz",
+    "/v1/sign-in",
+    "/v1/sign-in/{provider}/start",
+    "/v1/sign-in/callback",
+    "/v1/sign-in/device",
+    "/v1/sign-in/device/token",
+];
 
-fn caller(request: &ServiceRequest) -> Option<Caller> {
-    let app = request.app_data::<web::Data<App>>()?;
-    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| app.local_admin.authenticate(token.trim())).flatten()
+/// Finds out who calls. A header is all that counts when there is one; a cookie comes with whatever a browser sends,
+/// so a change by it must come from a page of this server.
+async fn identify(request: &ServiceRequest) -> Result<(Caller, Presented), ApiError> {
+    let app = request.app_data::<web::Data<App>>().ok_or_else(unproven)?;
+    let mut authorizations = request.headers().get_all(header::AUTHORIZATION);
+    if let Some(value) = authorizations.next() {
+        let bearer = value.to_str().ok().and_then(|value| value.split_once(' '));
+        let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        return match (bearer, authorizations.next()) {
+            (Some((_, token)), None) => Ok(authenticate(app, Credential::Bearer(token.trim())).await?),
+            _ => Err(unproven().into()),
+        };
+    }
+    let token = Kind::Session.read(app, request.request()).ok_or_else(unproven)?;
+    let proven = authenticate(app, Credential::Cookie(&token)).await?;
+    if !request.method().is_safe() && !cookie::is_same_origin(app, request.headers()) {
+        return Err(ApiError::new(Code::Forbidden, "a page of another site sent this request"));
+    }
+    Ok(proven)
 }
 
 /// The middleware.
@@ -33,21 +57,23 @@ pub(super) async fn guard(
     let begun = std::time::Instant::now();
     let span = tracing::info_span!("request", request.id = %id);
     async move {
-        let open = OPEN.contains(&request.path());
-        let caller = caller(&request);
-        let allowed = open || caller.is_some();
-        if let Some(mut caller) = caller {
-            caller.trace = Trace::of(id.clone());
-            request.extensions_mut().insert(caller);
-        }
-        let response = if allowed {
-            next.call(request).await.map(ServiceResponse::map_into_boxed_body)
-        } else {
-            let error = ApiError::new(
-                Code::Unauthenticated,
-                "send `Authorization: Bearer <token>` with a valid token",
-            );
-            Ok(request.error_response(error))
+        let open = request.match_pattern().is_some_and(|route| OPEN.contains(&route.as_str()));
+        request.extensions_mut().insert(Trace::of(id.clone()));
+        let refused = match open {
+            true => None,
+            false => match identify(&request).await {
+                Ok((mut caller, presented)) => {
+                    caller.trace = Trace::of(id.clone());
+                    request.extensions_mut().insert(caller);
+                    request.extensions_mut().insert(presented);
+                    None
+                }
+                Err(error) => Some(error),
+            },
+        };
+        let response = match refused {
+            None => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
+            Some(error) => Ok(request.error_response(error)),
         };
         let mut response = match response {
             Ok(response) => response,

@@ -7,7 +7,7 @@ use actix_web::http::header::HeaderName;
 use bmi_api::Code;
 use bmi_auth::{Action, Caller, Domain};
 use bmi_db::idempotency::{self, Scope, Seen};
-use bmi_types::{ProjectId, Timestamp};
+use bmi_types::{ProjectId, Secret, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, ApiError, Outcome};
@@ -58,6 +58,7 @@ where
         path: request.http.path().to_owned(),
         key,
     };
+    let purpose = format!("idempotency:{} {} {} {}", scope.caller, scope.method, scope.path, scope.key);
     let hash: String = Sha256::digest(&request.body).iter().map(|byte| format!("{byte:02x}")).collect();
     let app = std::sync::Arc::clone(&request.app);
     let (now, mine) = (Timestamp::now(), hash.clone());
@@ -81,11 +82,7 @@ where
         }
         Seen::Done { answer, decisions, .. } => {
             decided_again(&app, &request.caller, &decisions).await?;
-            return match serde_json::from_str::<Kept>(&answer) {
-                Ok(Kept::Answer(answer)) => Ok(answer),
-                Ok(Kept::Problem(problem)) => Err(problem.into()),
-                Err(error) => Err(AppError::Defect(format!("a kept answer cannot be read: {error}")).into()),
-            };
+            return kept(&app, &purpose, &answer)?;
         }
     };
     let trace = request.caller.trace.clone();
@@ -94,6 +91,7 @@ where
         trace.decided().into_iter().map(|(action, domain)| (action.to_string(), domain.word())).collect();
     let decisions = serde_json::json!(decided).to_string();
     let kept = match &outcome {
+        Ok(answer) if answer.secret => Some(sealed(&app, &purpose, answer)?),
         Ok(answer) => Some(Kept::Answer(answer.clone())),
         Err(error) if matches!(error.problem.status, 401 | 403 | 429 | 500..) => None,
         Err(error) => Some(Kept::Problem((*error.problem).clone())),
@@ -129,10 +127,34 @@ async fn decided_again(app: &App, caller: &Caller, decisions: &str) -> Result<()
     Ok(())
 }
 
+fn unreadable(error: impl std::fmt::Display) -> AppError {
+    AppError::Defect(format!("a kept answer cannot be read: {error}"))
+}
+
+/// Reads an answer that was kept.
+fn kept(app: &App, purpose: &str, text: &str) -> Result<Outcome, AppError> {
+    Ok(match serde_json::from_str::<Kept>(text).map_err(unreadable)? {
+        Kept::Answer(answer) => Ok(answer),
+        Kept::Problem(problem) => Err(problem.into()),
+        Kept::Sealed(sealed) => {
+            let text = app.master_key.open(purpose, &sealed)?;
+            Ok(serde_json::from_str(text.expose()).map_err(unreadable)?)
+        }
+    })
+}
+
+/// An answer with a secret, for nobody who reads the database.
+fn sealed(app: &App, purpose: &str, answer: &Answer) -> Result<Kept, AppError> {
+    let text = serde_json::to_string(answer).map_err(unreadable)?;
+    Ok(Kept::Sealed(app.master_key.seal(purpose, &Secret::new(text))?))
+}
+
 /// An answer as it is kept.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Kept {
     Answer(Answer),
+    /// One with a secret.
+    Sealed(String),
     Problem(bmi_api::Problem),
 }

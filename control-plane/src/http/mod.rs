@@ -3,12 +3,13 @@
 //! Deliberately absent: decisions. A handler reads a request field by field, calls one function of the application,
 //! and answers.
 //!
-//! Invariants: no route but health answers without a token; every answer of 400 and above is a problem document;
+//! Invariants: no route but health and sign-in answers without a token; every answer of 400 and above is a problem document;
 //! every POST may carry an `Idempotency-Key`.
 
 mod agent;
 mod answer;
 mod audit;
+mod cookie;
 mod cursor;
 mod datastore;
 mod events;
@@ -28,6 +29,8 @@ mod project;
 mod quota;
 mod request;
 mod role;
+mod service_account;
+mod sign_in;
 mod whoami;
 
 use std::net::TcpListener;
@@ -96,9 +99,11 @@ fn routes(config: &mut web::ServiceConfig) {
     openapi::routes(config);
     metrics::routes(config);
     whoami::routes(config);
+    sign_in::routes(config);
     project::routes(config);
     member::routes(config);
     quota::routes(config);
+    service_account::routes(config);
     role::routes(config);
     audit::routes(config);
     network::routes(config);

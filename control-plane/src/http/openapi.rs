@@ -20,7 +20,7 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use super::{
     answer, audit, datastore, events, guard, health, image, instance, member, metrics, network, node,
-    operation, project, quota, role, whoami,
+    operation, project, quota, role, service_account, sign_in, whoami,
 };
 
 /// Name of the way in which callers prove who they are.
@@ -40,10 +40,13 @@ const SERVICE: &str = "service";
     servers((url = "/", description = "This server")),
     paths(
         health::alive, health::ready, metrics::metrics, openapi, whoami::whoami, datastore::list,
+        sign_in::ways, sign_in::start, sign_in::callback, sign_in::device, sign_in::device_token, sign_in::sign_out,
         project::list, project::create, project::show, project::update, project::delete,
         member::list, member::create, member::delete,
         member::list_everywhere, member::create_everywhere, member::delete_everywhere,
         quota::show, quota::update,
+        service_account::list, service_account::create, service_account::show, service_account::update,
+        service_account::delete, service_account::rotate, service_account::revoke,
         role::list, role::create, role::show, role::update, role::delete, role::explain,
         audit::list, audit::chain,
         network::list, network::create, network::show, network::update, network::delete,
@@ -139,6 +142,35 @@ pub(super) struct IfMatch {
     version: String,
 }
 
+/// Where a browser goes after its sign-in.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `start` reads")]
+pub(super) struct StartQuery {
+    /// A path of this server.
+    #[param(required = false, pattern = "^/[^/\\\\]", max_length = 2048)]
+    return_to: String,
+}
+
+/// What a provider sends a browser back with (RFC 6749 section 4.1.2, RFC 9207).
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `callback` reads")]
+pub(super) struct CallbackQuery {
+    /// What the beginning of the sign-in gave out.
+    #[param(required = false)]
+    state: String,
+    /// The code.
+    #[param(required = false)]
+    code: String,
+    /// The provider.
+    #[param(required = false)]
+    iss: String,
+    /// Why there is no code.
+    #[param(required = false)]
+    error: String,
+}
+
 /// Where an upload goes on.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -197,7 +229,9 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Ope
 /// The noun of a path: its last part that is one.
 fn noun(path: &str) -> &str {
     let plural = |part: &&str| part.ends_with('s') && !matches!(*part, "events" | "metrics");
-    path.split('/').rfind(plural).map_or(SERVICE, |noun| noun.strip_suffix('s').unwrap_or(noun))
+    let noun = path.split('/').rfind(plural).map_or(SERVICE, |noun| noun.strip_suffix('s').unwrap_or(noun));
+    // Tokens are a part of their service account.
+    if noun == "token" { "service-account" } else { noun }
 }
 
 fn parameter(
@@ -221,22 +255,22 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
     operation.tags = Some(vec![noun.to_owned()]);
     operation.operation_id = operation.operation_id.take().map(|verb| {
         let whole = noun == SERVICE || verb.starts_with(noun);
-        if whole { verb } else { format!("{noun}_{verb}") }
+        if whole { verb } else { format!("{}_{verb}", noun.replace('-', "_")) }
     });
     let text = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
     let parameters = operation.parameters.get_or_insert_default();
     for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
-        let what = if name == "operation" { "id" } else { "name or id" };
+        let what = if matches!(name, "operation" | "token") { "id" } else { "name or id" };
         let text = (text(), format!("The {name}'s {what}."));
         parameters.push(parameter(name, ParameterIn::Path, Required::True, text.0, &text.1).into());
     }
-    if *method == HttpMethod::Post {
+    let open = guard::OPEN.contains(&path);
+    if *method == HttpMethod::Post && !open {
         let told = "The same request under the same key has one effect and one answer, for 24 hours.";
         let schema = text().max_length(Some(255)).pattern(Some("^[ -~]+$"));
         parameters
             .push(parameter("Idempotency-Key", ParameterIn::Header, Required::False, schema, told).into());
     }
-    let open = guard::OPEN.contains(&path);
     operation.security =
         Some(if open { Vec::new() } else { vec![SecurityRequirement::new(SCHEME, Vec::<String>::new())] });
     let header = |text: &str| RefOr::T(HeaderBuilder::new().description(Some(text)).build());
@@ -246,8 +280,12 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
             answer.description = said(status).to_owned();
         }
         answer.headers.insert("X-Request-Id".to_owned(), header("Names the request in the server's log."));
-        if matches!(&**status, "201" | "202") {
-            let text = if status == "201" { "What was created." } else { "Where to follow the operation." };
+        if matches!(&**status, "201" | "202" | "303") {
+            let text = match &**status {
+                "201" => "What was created.",
+                "202" => "Where to follow the operation.",
+                _ => "Where to go on.",
+            };
             answer.headers.insert("Location".to_owned(), header(text));
         }
         let versioned = !open && path.contains('{') && !path.ends_with("events") && noun != "operation";
@@ -268,6 +306,7 @@ const fn said(status: &str) -> &str {
         b"201" => "It was created.",
         b"202" => "It has begun; this operation tells how it goes.",
         b"204" => "Done.",
+        b"303" => "The browser goes on there.",
         _ => "What was asked for.",
     }
 }
@@ -282,7 +321,9 @@ struct Can {
 fn problems(path: &str, method: &HttpMethod, can: Can) -> Vec<(String, Response)> {
     let changes = matches!(method, HttpMethod::Post | HttpMethod::Patch | HttpMethod::Delete);
     let may = |code: Code| match code.status() {
+        _ if code == Code::SignInRefused => path.starts_with("/v1/sign-in/"),
         401 => !guard::OPEN.contains(&path),
+        403 => !guard::OPEN.contains(&path),
         404 => can.be_absent,
         409 => changes || *method == HttpMethod::Head,
         412 => can.be_stale,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev, web};
 use bmi_api::Code;
-use bmi_auth::Caller;
+use bmi_auth::{Caller, Trace};
 use bytes::BytesMut;
 use futures::StreamExt;
 use futures::future::LocalBoxFuture;
@@ -56,6 +56,42 @@ impl Request {
     /// Refuses a body where none is expected.
     pub(super) fn no_fields(&self) -> Result<(), ApiError> {
         if self.body.is_empty() { Ok(()) } else { self.fields()?.finish(|| Some(())) }
+    }
+}
+
+/// A request of nobody yet: of a route that is open without a token.
+pub(super) struct OpenRequest {
+    pub(super) app: Arc<App>,
+    pub(super) http: HttpRequest,
+    body: bytes::Bytes,
+}
+
+impl OpenRequest {
+    /// The body's fields.
+    pub(super) fn fields(&self) -> Result<Fields, ApiError> {
+        Fields::read(&self.body)
+    }
+
+    /// What is known of the request.
+    pub(super) fn trace(&self) -> Trace {
+        self.http.extensions().get::<Trace>().cloned().unwrap_or_default()
+    }
+}
+
+impl FromRequest for OpenRequest {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(http: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let payload = web::Payload::from_request(http, payload).into_inner();
+        let http = http.clone();
+        Box::pin(async move {
+            let app = http.app_data::<web::Data<App>>().map(|data| Arc::clone(data));
+            let app = app.ok_or_else(|| ApiError::new(Code::Internal, "the server failed"))?;
+            let payload = payload.map_err(|_| ApiError::new(Code::BadRequest, "the body cannot be read"))?;
+            let body = read_body(&http, payload).await?;
+            Ok(Self { app, http, body })
+        })
     }
 }
 

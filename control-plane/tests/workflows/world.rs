@@ -10,7 +10,9 @@ use std::time::Duration;
 use bmi_api::{NewImage, NewImageImport, NewNetwork, NewNode, NewProject, Nic, Operation, UserData};
 use bmi_api::{OperationState, Power};
 use bmi_auth::Subject;
-use bmi_auth::{Caller, LocalAdmin, MasterKey};
+use bmi_auth::oidc::Providers;
+use bmi_auth::{Caller, MasterKey};
+use bmi_control_plane::app::authentication::{Authentication, SessionLimits, Throttle, ThrottleLimits};
 use bmi_control_plane::app::policies::Policies;
 use bmi_control_plane::app::{self, App, Wake};
 use bmi_control_plane::workflows::{self, Context};
@@ -108,7 +110,14 @@ impl World {
             isolation: Arc::new(Wires(Arc::clone(&hardware))),
             power: Arc::new(Switches(Arc::clone(&hardware))),
             master_key: MasterKey::load_or_create(&path("master.key")).unwrap(),
-            local_admin: LocalAdmin::load_or_create(&path("admin.token")).unwrap(),
+            authentication: Authentication {
+                local_admin: None,
+                providers: Providers::default(),
+                public_url: None,
+                sessions: SessionLimits::default(),
+                service_token_max_days: 365,
+                throttle: Throttle::new(ThrottleLimits::default()),
+            },
             import_dir: Some(ImportDir::new(path("import"))),
             agent_wait,
             boot_limits: app::BootLimits::default(),

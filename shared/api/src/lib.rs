@@ -19,6 +19,8 @@ mod problem;
 mod project;
 mod quota;
 mod role;
+mod service_account;
+mod sign_in;
 mod whoami;
 
 pub use audit::{AuditChain, AuditHead, AuditRecord, AuditRow};
@@ -38,6 +40,14 @@ pub use problem::{Blocker, Code, Fault, Problem};
 pub use project::{NewProject, Project, ProjectPatch};
 pub use quota::{Quota, QuotaBytes, QuotaCount, QuotaPatch};
 pub use role::{Explanation, NewRole, Role, RolePatch};
+pub use service_account::{
+    NewServiceAccount, NewServiceToken, ServiceAccount, ServiceAccountPatch, ServiceAccountWithToken,
+    ServiceToken,
+};
+pub use sign_in::{
+    DeviceAnswer, DeviceQuestion, DeviceSignIn, DeviceState, NewDeviceSignIn, Session, SignInProvider,
+    SignInWays,
+};
 pub use whoami::{CallerKind, Whoami, WhoamiRole};
 
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};

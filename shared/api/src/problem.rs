@@ -14,6 +14,10 @@ words! {
         BadRequest = "bad-request",
         /// 401: no token, or one nobody issued.
         Unauthenticated = "unauthenticated",
+        /// 401: the token or session was good, and its time is over.
+        TokenExpired = "token-expired",
+        /// 403: the sign-in cannot be finished; begin it again.
+        SignInRefused = "sign-in-refused",
         /// 403: the resource is known, this action on it is not allowed.
         Forbidden = "forbidden",
         /// 404: absent, or another project's.
@@ -69,8 +73,8 @@ impl Code {
     pub const fn status(self) -> u16 {
         match self {
             Self::NotJson | Self::BadRequest => 400,
-            Self::Unauthenticated => 401,
-            Self::Forbidden => 403,
+            Self::Unauthenticated | Self::TokenExpired => 401,
+            Self::Forbidden | Self::SignInRefused => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Duplicate
@@ -101,6 +105,8 @@ impl Code {
             Self::NotJson => "The body is not JSON",
             Self::BadRequest => "The request is malformed",
             Self::Unauthenticated => "A valid token is needed",
+            Self::TokenExpired => "The token has expired",
+            Self::SignInRefused => "The sign-in cannot be finished",
             Self::Forbidden => "Not allowed",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "This path does not take that method",

@@ -72,6 +72,10 @@ typed_id! {
     OperationId,
     /// A tenant.
     ProjectId,
+    /// A caller that is a program.
+    ServiceAccountId,
+    /// A token of a service account.
+    ServiceTokenId,
     /// The content of a boot volume, config volume or image in a data store.
     VolumeId,
 }

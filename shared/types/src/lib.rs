@@ -22,7 +22,8 @@ mod time;
 pub use boot::{BootKey, BootNumber, BootUser, boot_secret};
 pub use chain::chain;
 pub use id::{
-    AgentId, ImageId, InstanceId, NetworkId, NodeId, OperationId, ParseIdError, ProjectId, VolumeId,
+    AgentId, ImageId, InstanceId, NetworkId, NodeId, OperationId, ParseIdError, ProjectId, ServiceAccountId,
+    ServiceTokenId, VolumeId,
 };
 pub use image::{ImageFormat, ImageFormatError};
 pub use iqn::{Iqn, IqnError};

@@ -12,7 +12,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::{
     AgentId, Architecture, ByteSize, DhcpMode, ImageFormat, ImageId, InstanceId, Ipv4Range, Iqn, MacAddr,
-    Name, NetworkId, NetworkPlan, NodeId, OperationId, ProjectId, Segment, Timestamp, VolumeId,
+    Name, NetworkId, NetworkPlan, NodeId, OperationId, ProjectId, Segment, ServiceAccountId, ServiceTokenId,
+    Timestamp, VolumeId,
 };
 
 /// Six pairs with colons or hyphens, three groups of four with dots, or twelve digits.
@@ -80,6 +81,8 @@ ids! {
     NodeId: "a node",
     OperationId: "an operation",
     ProjectId: "a project",
+    ServiceAccountId: "a service account",
+    ServiceTokenId: "a token of a service account",
     VolumeId: "a volume",
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bmi_api::{Image, ImageState, NewImage, NewImageImport, Operation};
+use bmi_api::{Image, ImageState, NewImage, NewImageImport, Operation, Sharing, SharingPatch, Visibility};
 use bmi_types::{ByteSize, ImageFormat, Name};
 use bytes::Bytes;
 use clap::Subcommand;
@@ -63,6 +63,20 @@ pub(crate) enum Verb {
         /// Its name or id.
         image: String,
     },
+    /// Shows or changes who else may clone an image. What was cloned stays.
+    Share {
+        /// Its name or id.
+        image: String,
+        /// A project that may clone it: its id, or its name if you see it; may be given several times.
+        #[arg(long = "with", value_name = "PROJECT")]
+        with: Vec<String>,
+        /// Every project may clone it.
+        #[arg(long, conflicts_with = "with")]
+        public: bool,
+        /// Only its owner may clone it.
+        #[arg(long, conflicts_with_all = ["with", "public"])]
+        private: bool,
+    },
     /// Deletes an image that nothing was cloned from.
     Delete {
         /// Its name or id.
@@ -73,10 +87,16 @@ pub(crate) enum Verb {
 const COLUMNS: &[Column<Image>] = &[
     ("NAME", |image| image.name.to_string()),
     ("STATE", |image| image.state.to_string()),
+    ("VISIBLE", |image| image.visibility.to_string()),
     ("SIZE", |image| image.virtual_size.to_string()),
     ("UPLOADED", |image| image.upload.as_ref().map(|upload| upload.offset.to_string()).unwrap_or_default()),
     ("SHA256", |image| image.sha256.as_deref().unwrap_or_default().chars().take(16).collect()),
     ("ID", |image| image.id.to_string()),
+];
+
+const SHARING: &[Column<Sharing>] = &[
+    ("VISIBILITY", |sharing| sharing.visibility.to_string()),
+    ("PROJECTS", |sharing| sharing.projects.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
 ];
 
 pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
@@ -102,6 +122,17 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Seal { image } => {
             let path = format!("{images}/{}/seal", part(&image)?);
             follow(session, client.post(&path, &serde_json::json!({})).await?).await
+        }
+        Verb::Share { image, with, public, private } => {
+            let path = format!("{images}/{}/sharing", part(&image)?);
+            let visibility = match (public, private, with.is_empty()) {
+                (true, _, _) => Visibility::Public,
+                (_, true, _) => Visibility::Private,
+                (_, _, false) => Visibility::Shared,
+                _ => return output.one(&client.get::<Sharing>(&path).await?, SHARING),
+            };
+            let projects = (visibility == Visibility::Shared).then_some(with);
+            output.one(&client.patch(&path, &SharingPatch { visibility, projects }, None).await?, SHARING)
         }
         Verb::Delete { image } => {
             follow(session, client.delete_later(&format!("{images}/{}", part(&image)?)).await?).await

@@ -45,6 +45,9 @@ pub(crate) enum Verb {
         /// Its name or id.
         project: String,
     },
+    /// Who has which role in a project: `bmi project member -p PROJECT add SUBJECT ROLE`.
+    #[command(subcommand)]
+    Member(super::member::Verb),
 }
 
 const COLUMNS: &[Column<Project>] = &[
@@ -67,6 +70,10 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Update { project, name, description, if_version } => {
             let path = format!("/v1/projects/{}", part(&project)?);
             output.one(&client.patch(&path, &ProjectPatch { name, description }, if_version).await?, COLUMNS)
+        }
+        Verb::Member(verb) => {
+            let members = format!("/v1/projects/{}/members", part(session.project()?)?);
+            super::member::run(session, &members, verb).await
         }
         Verb::Delete { project } => {
             client.delete(&format!("/v1/projects/{}", part(&project)?)).await?;
