@@ -15,7 +15,7 @@ use bmi_db::transfer::transfer_to_file;
 use bmi_types::Timestamp;
 
 use super::manifest::{DATABASE, FORMAT, Manifest, NAME, entry};
-use super::{Done, block_on, tell};
+use super::{Done, block_on, file_remove, tell};
 
 #[expect(clippy::print_stdout, reason = "a command tells what it did")]
 pub fn run(config: &Config, to: &Path) -> Done {
@@ -61,9 +61,13 @@ fn write(config: &Config, folder: &Path) -> Done {
         }
     }
     // A key that was replaced between the one and the other would make the backup worthless.
-    let copy = Db::open_as_it_is(&database.display().to_string())?;
-    block_on(sealed::opens_all(&copy, &folder.join("master.key")))??;
-    drop(copy);
+    // (Looked at in a copy: whoever opens a file of SQLite changes it.)
+    let copy = folder.join("check.sqlite");
+    fs::copy(&database, &copy)?;
+    let opened = Db::open_as_it_is(&copy.display().to_string())?;
+    block_on(sealed::opens_all(&opened, &folder.join("master.key")))??;
+    drop(opened);
+    file_remove(&copy)?;
     let manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -11,6 +11,7 @@ pub mod rekey;
 pub mod restore;
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 
 use bmi_db::transfer::Transferred;
 
@@ -28,4 +29,17 @@ fn tell(copied: &Transferred) {
 /// Runs what is asynchronous to its end.
 fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(work))
+}
+
+/// Removes a database file with its log, or what is left of one.
+fn file_remove(path: &Path) -> std::io::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(PathBuf::from(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use bmi_db::transfer::{self, Held as Leases, transfer};
 use bmi_db::{Db, Held, Purpose};
 
 use super::manifest::{DATABASE, FORMAT, Manifest, NAME, entry};
-use super::{Done, block_on, tell};
+use super::{Done, block_on, file_remove, tell};
 
 #[expect(clippy::print_stdout, reason = "a command tells what it did")]
 pub fn run(config: &Config, from: &Path) -> Done {
@@ -32,10 +32,10 @@ pub fn run(config: &Config, from: &Path) -> Done {
     }
     // What an older release backed up is brought up to date in a copy.
     let copy = config.data_dir.join("restore.sqlite");
-    remove(&copy)?;
+    file_remove(&copy)?;
     fs::copy(from.join(DATABASE), &copy)?;
     let restored = restored(&copy, &target);
-    remove(&copy)?;
+    file_remove(&copy)?;
     restored?;
     block_on(sealed::opens_all(&target, &config.master_key_path()))??;
     // It speaks of the database that was there before.
@@ -105,23 +105,10 @@ fn checked(config: &Config, from: &Path) -> Result<Vec<Key>, Box<dyn std::error:
 
 fn key_write(content: &[u8], path: &Path) -> Done {
     let temporary = path.with_extension("restored");
-    remove(&temporary)?;
+    file_remove(&temporary)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     Ok(File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()?)
-}
-
-/// Removes a database file with its log, or what is left of one.
-fn remove(path: &Path) -> std::io::Result<()> {
-    for suffix in ["", "-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        match fs::remove_file(PathBuf::from(name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }
