@@ -93,6 +93,15 @@ impl Held {
     }
 }
 
+impl Drop for Held {
+    /// The server would notice only a little later that the connection is gone, and refuse who comes next.
+    fn drop(&mut self) {
+        if let Lock::Connection(connection) = &mut self.lock {
+            connection.batch_execute("SELECT pg_advisory_unlock_all()").ok();
+        }
+    }
+}
+
 fn refused(purpose: Purpose) -> DbError {
     DbError::InUse(match purpose {
         Purpose::Serving => {

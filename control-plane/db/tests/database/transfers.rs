@@ -212,7 +212,7 @@ async fn nobody_holds_anything_in_what_was_moved() {
     }
 }
 
-/// Each write makes a project and moves the policy's version on: whatever is copied in between has as many of the one as
+/// A project that is made moves the policy's version on: whatever is copied in between has as many of the one as
 /// of the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_copied_while_others_write_is_one_state() {
@@ -226,7 +226,6 @@ async fn what_is_copied_while_others_write_is_one_state() {
                 while !stop.load(Ordering::Relaxed) {
                     number += 1;
                     let written = source.system_write(move |tx| {
-                        role::policy_changed(tx)?;
                         let new = new_project(&format!("p{number}"));
                         project::insert(tx, ProjectId::generate(), &new, Timestamp::from_micros(1)).map(drop)
                     });
