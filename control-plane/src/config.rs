@@ -272,6 +272,30 @@ impl Config {
         Ok(config)
     }
 
+    /// Where the database is.
+    #[must_use]
+    pub fn database_url(&self) -> String {
+        let file = || self.data_dir.join("bmi.sqlite").display().to_string();
+        self.database.clone().unwrap_or_else(file)
+    }
+
+    /// Where the key is that seals secrets.
+    #[must_use]
+    pub fn master_key_path(&self) -> PathBuf {
+        self.path(self.master_key_file.as_ref(), "master.key")
+    }
+
+    /// The files with secrets that the server made and cannot make again: what a backup has besides the database, under
+    /// these names.
+    #[must_use]
+    pub fn key_files(&self) -> [(&'static str, PathBuf); 3] {
+        [
+            ("master.key", self.master_key_path()),
+            ("audit.key", self.path(self.audit.key_file.as_ref(), "audit.key")),
+            ("admin.token", self.path(self.admin_token_file.as_ref(), "admin.token")),
+        ]
+    }
+
     fn sign_in_check(&self) -> Result<(), String> {
         if let Some(url) = &self.public_url {
             PublicUrl::parse(url).map_err(|error| format!("public_url {error}"))?;

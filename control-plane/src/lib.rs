@@ -4,6 +4,8 @@
 //! http/       what a request is: reading it field by field, and answering
 //! app/        what it does: one file per noun, each function one transaction
 //! workflows/  what takes time: provision, deprovision, images
+//! reconcile/  what is compared with the database, again and again
+//! sealed.rs   the master key, and sealing everything under a new one
 //! ```
 //!
 //! Deliberately absent: the data path. Running nodes go on when this process does not.
@@ -13,7 +15,9 @@
 
 pub mod app;
 pub mod config;
+pub mod data_dir;
 pub mod error;
 pub mod http;
 pub mod reconcile;
+pub mod sealed;
 pub mod workflows;

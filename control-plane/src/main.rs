@@ -1,6 +1,7 @@
 //! `bmi-control-plane`: reads its configuration, puts the drivers together, and serves until SIGTERM.
 
-use std::fs::File;
+mod commands;
+
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,21 +12,21 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use bmi_auth::oidc::Providers;
-use bmi_auth::{AuditKey, LocalAdmin, MasterKey, Subject};
+use bmi_auth::{AuditKey, LocalAdmin, Subject};
 use bmi_control_plane::app::authentication::{Authentication, PublicUrl, Throttle};
-use bmi_control_plane::app::image::Uploads;
 use bmi_control_plane::app::metrics::Metrics;
 use bmi_control_plane::app::policies::Policies;
 use bmi_control_plane::app::{App, Wake, audit, boots_watch, policies};
 use bmi_control_plane::config::{AgentSocket, Config, Store};
-use bmi_control_plane::{http, reconcile, workflows};
-use bmi_db::{ConfiguredBinding, Db, DbError};
+use bmi_control_plane::{data_dir, http, reconcile, sealed, workflows};
+use bmi_db::{ConfiguredBinding, Db, DbError, Held, Purpose};
 use bmi_drivers::image::{Converter, launcher};
 use bmi_drivers::isolation::Unisolated;
 use bmi_drivers::power::Manual;
 use bmi_drivers::store::{DataStore, ImportDir, LocalStore, prepare_local_directory};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
 
 /// BMI's control plane: projects, networks, nodes, images, instances and operations over a REST API.
 ///
@@ -47,14 +48,28 @@ struct Arguments {
 enum Command {
     /// Checks the configuration file and exits.
     CheckConfig,
-    /// Moves the database to another server (not supported yet).
-    Migrate,
-    /// Seals all secrets under a new master key (not supported yet).
+    /// Brings the database up to date; or moves a stopped SQLite deployment to PostgreSQL.
+    ///
+    /// The password of PostgreSQL belongs into a password file (PGPASSFILE), and not into the URL.
+    Migrate {
+        /// The empty PostgreSQL database that everything is moved to: postgres://USER@HOST/NAME.
+        #[arg(long, value_name = "URL")]
+        to: Option<String>,
+    },
+    /// Seals all secrets under a new master key. Every replica must be stopped.
     Rekey,
-    /// Writes a backup (not supported yet).
-    Backup,
-    /// Restores a backup (not supported yet).
-    Restore,
+    /// Writes a backup of the database and of all keys, also while the server runs.
+    Backup {
+        /// A directory that does not exist yet.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Restores a backup into the configured database and key files, which must not hold anything else.
+    Restore {
+        /// A directory that `backup` made.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+    },
     /// The launcher of one image conversion. Started by the server itself.
     #[command(name = launcher::COMMAND, hide = true)]
     Convert,
@@ -86,7 +101,7 @@ fn main() -> ExitCode {
             println!("{} is valid", arguments.config.display());
             return ExitCode::SUCCESS;
         }
-        Some(_) => return fail(&std::io::Error::other("this command is not supported yet"), 2),
+        Some(_) => {}
     }
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -94,7 +109,18 @@ fn main() -> ExitCode {
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
         )
         .init();
-    match actix_web::rt::System::new().block_on(serve(&config)) {
+    // The database, its log and what is copied of it hold sealed secrets and everybody's names: nobody else reads what
+    // is made here.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let done = match arguments.command {
+        Some(Command::Migrate { to: None }) => commands::migrate::run(&config),
+        Some(Command::Migrate { to: Some(to) }) => commands::r#move::run(&config, &to),
+        Some(Command::Rekey) => commands::rekey::run(&config),
+        Some(Command::Backup { to }) => commands::backup::run(&config, &to),
+        Some(Command::Restore { from }) => commands::restore::run(&config, &from),
+        _ => actix_web::rt::System::new().block_on(serve(&config)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&*error, 1),
     }
@@ -108,31 +134,22 @@ fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "the first line on standard output says where the server listens")]
 async fn serve(config: &Config) -> Result<(), StartError> {
-    // The database and its log hold sealed secrets and everybody's names: nobody else reads what is made here.
-    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    std::fs::create_dir_all(&config.data_dir)?;
-    // Others may pass through to what is theirs (the socket, a volume), and list nothing.
-    std::fs::set_permissions(&config.data_dir, PermissionsExt::from_mode(0o711))?;
-    let _only = lock(&config.data_dir)?;
+    let _only = data_dir::hold(&config.data_dir)?;
+    let held = Held::of_url(&config.database_url(), Purpose::Serving)?;
     let app = Arc::new(assemble(config).await?);
-    // Nobody else serves this directory and the SQLite file in it: what the last server was doing is taken over at
-    // once. A PostgreSQL database may have other replicas; their leases end by themselves.
+    // Nobody else serves this SQLite file: what the last server was doing is taken over at once. A PostgreSQL database
+    // may have other replicas; their leases end by themselves.
     if app.db.is_alone() {
-        app.db
-            .system_write(|tx| {
-                bmi_db::idempotency::forget_running(tx)?;
-                bmi_db::journal::leases_end(tx)
-            })
-            .await
-            .map_err(|error: DbError| error)?;
+        app.db.system_write(bmi_db::lease::end_all).await.map_err(|error: DbError| error)?;
     }
     let agent = config.agent.as_ref().map(|agent| agent_serve(config, agent, &app)).transpose()?;
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr()?;
     let api = http::api_server(Arc::clone(&app), listener)?;
-    let mut workers = workflows::start(&app, &format!("{address} pid {}", std::process::id()));
-    workers.push(tokio::spawn(reconcile::run(Arc::clone(&app), config.reconcile)));
+    let replica = format!("{address} pid {} {}", std::process::id(), Uuid::new_v4().simple());
+    let mut workers = workflows::start(&app, &replica);
+    workers.push(tokio::spawn(reconcile::run(Arc::clone(&app), config.reconcile, replica)));
     workers.push(tokio::spawn(boots_watch(Arc::clone(&app))));
     workers.push(tokio::spawn(policies::watch(Arc::clone(&app))));
     workers.push(tokio::spawn(audit::watch(Arc::clone(&app))));
@@ -142,10 +159,11 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     tracing::info!(%address, "listening");
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let lost = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        error = sealed::keep(held, &app) => Some(error),
+    };
     tracing::info!("stopping");
     app.wake.stopping.say();
     for worker in &workers {
@@ -157,7 +175,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     }
     api_handle.stop(true).await;
     api.await??;
-    Ok(())
+    lost.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Serves the agents' API on the configured socket.
@@ -175,15 +193,6 @@ fn agent_serve(
     Ok((socket, handle))
 }
 
-/// Keeps every other control plane out of the data directory until this one ends, however it ends.
-fn lock(data_dir: &Path) -> Result<File, StartError> {
-    let path = data_dir.join("lock");
-    let file = File::create(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| format!("another control plane serves {}", data_dir.display()))?;
-    Ok(file)
-}
-
 /// Puts the configured drivers together.
 async fn assemble(config: &Config) -> Result<App, StartError> {
     let Store::Local { directory, size } = &config.store;
@@ -195,11 +204,8 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
     let directory = config.path(directory.as_ref(), "store");
     prepare_local_directory(&directory, &config.data_dir.join("store.xfs"), size.parse()?)?;
     let store: Arc<dyn DataStore> = Arc::new(LocalStore::open(directory, converter)?);
-    let database = match &config.database {
-        Some(url) => url.clone(),
-        None => config.data_dir.join("bmi.sqlite").display().to_string(),
-    };
-    let db = Db::open(&database)?;
+    let db = Db::open(&config.database_url())?;
+    let master_key = sealed::master_key(&db, &config.master_key_path()).await?;
     let mut bindings = config.group_bindings();
     bindings.push(ConfiguredBinding {
         subject: Subject::local_admin(),
@@ -214,7 +220,7 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
             config.data_dir.join("audit.head"),
             config.audit.keep_days.map(|days| Duration::from_secs(days * 24 * 60 * 60)),
         ),
-        master_key: MasterKey::load_or_create(&config.path(config.master_key_file.as_ref(), "master.key"))?,
+        master_key,
         authentication: authentication(config)?,
         db,
         store,
@@ -223,7 +229,6 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
         import_dir: config.import_dir.clone().map(ImportDir::new),
         agent_wait: workflows::AGENT_WAIT,
         boot_limits: config.boot,
-        uploads: Uploads::default(),
         metrics: Metrics::default(),
         wake: Wake::default(),
     })

@@ -16,6 +16,7 @@ use crate::api::Api;
 use crate::cli::Cli;
 use crate::dnsmasq::{Dnsmasq, UPLINK};
 use crate::host::{command, end, mounts_below, output, repository, run, until};
+use crate::postgres::Postgres;
 
 /// Where deployments are: not below /tmp, since targets run as other users and need to get there.
 const ROOT: &str = "/var/lib/bmi-tests";
@@ -29,6 +30,9 @@ pub const STORE_LARGE: &str = "3G";
 const UIDS: u32 = 100;
 /// The programs of a deployment.
 const PROGRAMS: [&str; 5] = ["bmi", "bmi-control-plane", "bmi-agent", "bmi-target", "bmi-netboot"];
+
+/// Says `postgres` when every deployment is to have its database there, and not in SQLite.
+const DATABASE: &str = "BMI_TEST_DATABASE";
 
 /// Deployments made by this process.
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -114,9 +118,13 @@ impl Deployment {
 
     fn configurations_write(&self, store: &str) {
         let (data, uid) = (self.data.display(), self.uid_base);
+        let database = match std::env::var(DATABASE) {
+            Ok(kind) if kind == "postgres" => format!("database = \"{}\"\n", Postgres::shared().database()),
+            _ => String::new(),
+        };
         let control_plane = format!(
             "listen = \"127.0.0.1:0\"\ndata_dir = \"{data}/control-plane\"\nimport_dir = \"{data}/images\"\n\
-             [agent]\nnetwork = \"provisioning\"\nuid = {uid}\n[store]\nkind = \"local\"\nsize = \"{store}\"\n"
+             {database}[agent]\nnetwork = \"provisioning\"\nuid = {uid}\n[store]\nkind = \"local\"\nsize = \"{store}\"\n"
         );
         fs::write(self.data.join("control-plane.toml"), control_plane).unwrap();
         let agent = format!(

@@ -10,6 +10,7 @@
 //! idp.rs         identity providers
 //! node.rs        a QEMU node and its console
 //! wiretap.rs     the iSCSI logins on its cable
+//! postgres.rs    a PostgreSQL server, and tests on both databases
 //! dnsmasq.rs     another DHCP server on the network
 //! client.rs      a machine that does what firmware does, and no more
 //! golden.rs      the Debian image that nodes boot
@@ -43,6 +44,7 @@ mod golden;
 mod host;
 mod idp;
 mod node;
+mod postgres;
 mod routes;
 mod setup;
 mod sweep;
@@ -60,6 +62,7 @@ pub use host::{
 };
 pub use idp::{AUDIENCE, Canaille, OidcProvider, free_port};
 pub use node::{Firmware, Node};
+pub use postgres::{Durability, Postgres, TestDatabase};
 pub use routes::{ROUTES, Route};
 pub use setup::{SMALL_IMAGE, operation_end};
 pub use wiretap::{Login, Wiretap};

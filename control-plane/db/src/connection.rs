@@ -1,25 +1,21 @@
-//! The connection pool, transactions and migrations.
+//! The database: its pool of connections, and the transactions that the application runs on it.
 
 use std::time::Duration;
 
 use bmi_auth::Scope;
-use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
-use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel::r2d2::{Pool, PooledConnection};
 use tokio::sync::watch;
 
 use crate::DbError;
+use crate::database::{Connector, Database, Kind};
+use crate::migration::{Schema, migrate, schema};
 use crate::scope::{SystemTx, Tx};
-
-const SQLITE: EmbeddedMigrations = embed_migrations!("../../migrations/sqlite");
-const POSTGRES: EmbeddedMigrations = embed_migrations!("../../migrations/postgres");
+use crate::transaction::{Begin, transaction};
 
 /// Connections kept: more than the workers that wait for one at a time.
 const POOL_SIZE: u32 = 16;
-/// How long a request waits for a connection before it is told that the database is overloaded.
-const POOL_WAIT: Duration = Duration::from_secs(10);
-/// How long SQLite waits for another writer, in milliseconds.
-const BUSY_TIMEOUT_MS: u32 = 10_000;
+/// How long a request waits for a connection before it is told that the database is overloaded or away.
+const POOL_WAIT: Duration = Duration::from_secs(5);
 
 /// A connection to either database.
 #[derive(diesel::MultiConnection)]
@@ -30,64 +26,76 @@ pub enum AnyConnection {
     Sqlite(diesel::SqliteConnection),
 }
 
-/// Sets up each SQLite connection: enforced references, a log that lets readers go on, a bounded wait for writers.
-#[derive(Debug)]
-struct Setup;
-
-impl CustomizeConnection<AnyConnection, diesel::r2d2::Error> for Setup {
-    fn on_acquire(&self, connection: &mut AnyConnection) -> Result<(), diesel::r2d2::Error> {
-        match connection {
-            AnyConnection::Postgres(_) => Ok(()),
-            AnyConnection::Sqlite(sqlite) => sqlite
-                .batch_execute(&format!(
-                    "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; \
-                     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
-                ))
-                .map_err(diesel::r2d2::Error::QueryError),
-        }
-    }
-}
-
 /// The database.
 #[derive(Clone)]
 pub struct Db {
-    pool: Pool<ConnectionManager<AnyConnection>>,
+    database: Database,
+    pool: Pool<Connector>,
     written: watch::Sender<()>,
-    alone: bool,
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its URL may have a password.
+        write!(out, "Db({:?})", self.kind())
+    }
 }
 
 impl Db {
     /// Opens the database at a URL (`postgres://…`, or a path for SQLite) and migrates it.
     ///
     /// # Errors
-    /// When it cannot be reached or migrated.
+    /// When it cannot be reached or migrated, or needs a newer release.
     pub fn open(url: &str) -> Result<Self, DbError> {
+        let database = Database::of_url(url);
+        let migrated = migrate(&database)?;
+        if migrated > 0 {
+            tracing::info!(migrations = migrated, "database migrated");
+        }
+        Self::of(database)
+    }
+
+    /// Opens the database at a URL as it is: one with exactly the schema of this release, of which nothing is lost
+    /// when all that this release knows of it is read.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or has another schema.
+    pub fn open_as_it_is(url: &str) -> Result<Self, DbError> {
+        let database = Database::of_url(url);
+        match &database {
+            Database::Sqlite(path) if !path.exists() => {
+                return Err(DbError::Unavailable(format!("{} does not exist", path.display())));
+            }
+            _ => {}
+        }
+        match schema(&database)? {
+            Schema::Same => Self::of(database),
+            Schema::Older => Err(DbError::Migration("it has the schema of an older release".to_owned())),
+            Schema::Newer => Err(DbError::Migration("it has the schema of a newer release".to_owned())),
+        }
+    }
+
+    fn of(database: Database) -> Result<Self, DbError> {
         let pool = Pool::builder()
             .max_size(POOL_SIZE)
             .min_idle(Some(1))
             .connection_timeout(POOL_WAIT)
-            .connection_customizer(Box::new(Setup))
-            .build(ConnectionManager::new(url))
+            .build(Connector(database.clone()))
             .map_err(|error| DbError::Unavailable(error.to_string()))?;
-        let mut connection = pool.get().map_err(|error| DbError::Unavailable(error.to_string()))?;
-        let alone = matches!(&*connection, AnyConnection::Sqlite(_));
-        let migrated = match &mut *connection {
-            AnyConnection::Postgres(postgres) => {
-                postgres.run_pending_migrations(POSTGRES).map(|done| done.len())
-            }
-            AnyConnection::Sqlite(sqlite) => sqlite.run_pending_migrations(SQLITE).map(|done| done.len()),
-        }
-        .map_err(|error| DbError::Migration(error.to_string()))?;
-        if migrated > 0 {
-            tracing::info!(migrations = migrated, "database migrated");
-        }
-        drop(connection);
-        Ok(Self { pool, written: watch::channel(()).0, alone })
+        Ok(Self { database, pool, written: watch::channel(()).0 })
     }
 
-    fn connection(
-        &self,
-    ) -> Result<diesel::r2d2::PooledConnection<ConnectionManager<AnyConnection>>, DbError> {
+    /// Which of the two it is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.database.kind()
+    }
+
+    pub(crate) const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(crate) fn connection(&self) -> Result<PooledConnection<Connector>, DbError> {
         self.pool.get().map_err(|error| DbError::Unavailable(error.to_string()))
     }
 
@@ -159,8 +167,8 @@ impl Db {
 
     /// Whether this process is alone: a SQLite file has one server.
     #[must_use]
-    pub const fn is_alone(&self) -> bool {
-        self.alone
+    pub fn is_alone(&self) -> bool {
+        self.kind() == Kind::Sqlite
     }
 
     /// Tells of each transaction of this process that wrote, from now on. Only a hint: another replica's writes are
@@ -185,40 +193,5 @@ impl Db {
             Ok(result) => result,
             Err(failed) => Err(DbError::Unavailable(format!("a database task failed: {failed}")).into()),
         }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Begin {
-    Reading,
-    Writing,
-}
-
-fn transaction<T, E: From<DbError>>(
-    connection: &mut AnyConnection,
-    begin: Begin,
-    work: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
-) -> Result<T, E> {
-    match (&mut *connection, begin) {
-        (AnyConnection::Sqlite(sqlite), Begin::Writing) => {
-            AnsiTransactionManager::begin_transaction_sql(sqlite, "BEGIN IMMEDIATE")
-        }
-        (AnyConnection::Sqlite(sqlite), Begin::Reading) => AnsiTransactionManager::begin_transaction(sqlite),
-        (AnyConnection::Postgres(postgres), _) => {
-            AnsiTransactionManager::begin_transaction_sql(postgres, "BEGIN ISOLATION LEVEL SERIALIZABLE")
-        }
-    }
-    .map_err(DbError::from)?;
-    let result = work(connection);
-    let ended = match (&mut *connection, result.is_ok()) {
-        (AnyConnection::Sqlite(sqlite), true) => AnsiTransactionManager::commit_transaction(sqlite),
-        (AnyConnection::Sqlite(sqlite), false) => AnsiTransactionManager::rollback_transaction(sqlite),
-        (AnyConnection::Postgres(postgres), true) => AnsiTransactionManager::commit_transaction(postgres),
-        (AnyConnection::Postgres(postgres), false) => AnsiTransactionManager::rollback_transaction(postgres),
-    };
-    match (result, ended) {
-        (Ok(value), Ok(())) => Ok(value),
-        (Ok(_), Err(error)) => Err(DbError::from(error).into()),
-        (Err(error), _) => Err(error),
     }
 }

@@ -1,5 +1,7 @@
 //! Answers kept for requests that carry an `Idempotency-Key`.
 
+use std::time::Duration;
+
 use bmi_types::Timestamp;
 use diesel::prelude::*;
 use uuid::Uuid;
@@ -42,7 +44,12 @@ pub enum Seen {
     },
 }
 
-/// Claims a request, or says what is known of it. Entries older than `forget` are removed first.
+/// How long a request may run before its server counts as dead and a repeat does it again: longer than any takes, since
+/// what takes time is an operation and not a request.
+pub const RUNNING_MAX: Duration = Duration::from_secs(300);
+
+/// Claims a request, or says what is known of it. Entries older than `forget` are removed first, and so is this one
+/// when it has been running for [`RUNNING_MAX`]: its server was killed.
 pub fn begin(
     tx: &mut Tx<'_>,
     scope: &Scope,
@@ -52,19 +59,31 @@ pub fn begin(
 ) -> Result<Seen, DbError> {
     diesel::delete(idempotency::table.filter(idempotency::created_at.lt(forget.micros())))
         .execute(tx.sql())?;
-    let known: Option<(String, Option<String>, String)> = idempotency::table
+    let known: Option<(Key, String, Option<String>, String, i64)> = idempotency::table
         .filter(idempotency::caller.eq(&scope.caller))
         .filter(idempotency::method.eq(&scope.method))
         .filter(idempotency::path.eq(&scope.path))
         .filter(idempotency::key.eq(&scope.key))
-        .select((idempotency::body_sha256, idempotency::answer, idempotency::decisions))
+        .select((
+            idempotency::id,
+            idempotency::body_sha256,
+            idempotency::answer,
+            idempotency::decisions,
+            idempotency::running_until,
+        ))
         .first(tx.sql())
         .optional()?;
-    if let Some((body_sha256, answer, decisions)) = known {
-        return Ok(match answer {
-            Some(answer) => Seen::Done { body_sha256, answer, decisions },
-            None => Seen::Running { body_sha256 },
-        });
+    match known {
+        Some((_, body_sha256, Some(answer), decisions, _)) => {
+            return Ok(Seen::Done { body_sha256, answer, decisions });
+        }
+        Some((_, body_sha256, None, _, until)) if until > now.micros() => {
+            return Ok(Seen::Running { body_sha256 });
+        }
+        Some((lost, ..)) => {
+            diesel::delete(idempotency::table.filter(idempotency::id.eq(lost))).execute(tx.sql())?;
+        }
+        None => {}
     }
     let id = Uuid::now_v7();
     diesel::insert_into(idempotency::table)
@@ -76,6 +95,7 @@ pub fn begin(
             idempotency::key.eq(&scope.key),
             idempotency::body_sha256.eq(body_sha256),
             idempotency::created_at.eq(now.micros()),
+            idempotency::running_until.eq(now.plus(RUNNING_MAX).micros()),
         ))
         .execute(tx.sql())?;
     Ok(Seen::First(id))

@@ -226,26 +226,6 @@ pub fn shares_update(
     Ok(true)
 }
 
-/// Moves an upload on; answers false when another one moved it in between, or the image is not open any more.
-pub fn upload_advance(
-    tx: &mut Tx<'_>,
-    project: InProject,
-    id: ImageId,
-    from: ByteSize,
-    to: ByteSize,
-) -> Result<bool, DbError> {
-    let changed = diesel::update(
-        images::table
-            .filter(images::id.eq(Key::from(id)))
-            .filter(images::project_id.eq(project.key()))
-            .filter(images::state.eq(ImageState::Open.as_str()))
-            .filter(images::upload_offset.eq(signed(from.bytes()))),
-    )
-    .set((images::upload_offset.eq(signed(to.bytes())), images::version.eq(images::version + 1)))
-    .execute(tx.sql())?;
-    Ok(changed == 1)
-}
-
 /// Moves an image from one state to another; answers false when it was not in that state.
 pub fn state_change(
     tx: &mut Tx<'_>,

@@ -23,6 +23,12 @@ pub struct UuidSql;
 #[diesel(sql_type = UuidSql)]
 pub struct Key(pub Uuid);
 
+impl serde::Serialize for Key {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
 macro_rules! from_ids {
     ($($id:ident),+) => {$(
         impl From<bmi_types::$id> for Key {

@@ -11,10 +11,15 @@
 //! without a scope ([`Tx`]).
 
 mod connection;
+mod database;
 mod error;
+mod hold;
 mod key;
+mod migration;
 mod schema;
 mod scope;
+pub mod sealed;
+mod transaction;
 
 pub mod agent;
 
@@ -39,9 +44,13 @@ pub mod service_account;
 pub mod session;
 pub mod sign_in;
 pub mod stage;
+pub mod transfer;
+pub mod upload;
 
 pub use connection::Db;
+pub use database::Kind;
 pub use error::DbError;
+pub use hold::{Held, Purpose};
 pub use key::{After, Reference};
 pub use policy::{ConfiguredBinding, PolicyAdapter};
 pub use scope::{InProject, SystemTx, Tx};

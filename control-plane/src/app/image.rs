@@ -1,7 +1,6 @@
 //! Images.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bmi_api::{
     Code, Fault, Image, ImageState, NewImage, NewImageImport, Operation, OperationKind, Sharing,
@@ -16,7 +15,6 @@ use bmi_db::{After, InProject, Reference, Tx};
 use bmi_drivers::image::{SIZE_MAX, SIZE_MIN};
 use bmi_drivers::store::{Place, StoreError};
 use bmi_types::{ByteSize, ImageFormat, ImageId, Name, ProjectId, Timestamp, VolumeId};
-use bytes::Bytes;
 
 use super::access::Access;
 use super::network::blocked;
@@ -250,131 +248,6 @@ pub async fn image_list(
         Ok(bmi_db::image::list_usable(access, place, after)?)
     })
     .await
-}
-
-/// The images that somebody uploads to right now.
-#[derive(Debug, Default, Clone)]
-pub struct Uploads {
-    images: Arc<Mutex<BTreeSet<ImageId>>>,
-}
-
-/// The only upload to an image; the next one may begin when it is dropped.
-#[derive(Debug)]
-struct OnlyUpload {
-    uploads: Uploads,
-    image: ImageId,
-}
-
-impl Uploads {
-    fn begin(&self, image: &Image) -> Result<OnlyUpload, AppError> {
-        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
-        if !images.insert(image.id) {
-            let detail = format!("another upload to image `{}` is running", image.name);
-            return Err(AppError::refused(Code::Busy, detail));
-        }
-        Ok(OnlyUpload { uploads: self.clone(), image: image.id })
-    }
-}
-
-impl Drop for OnlyUpload {
-    fn drop(&mut self) {
-        self.uploads.images.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.image);
-    }
-}
-
-/// An upload that may go on at an offset.
-#[derive(Debug)]
-pub struct Uploading {
-    image: Image,
-    in_project: InProject,
-    size: ByteSize,
-    offset: u64,
-    _only: OnlyUpload,
-}
-
-/// Begins to take bytes at an offset: it must be where the upload is.
-pub async fn upload_begin(
-    app: &App,
-    caller: &Caller,
-    project: String,
-    image: String,
-    offset: u64,
-) -> Result<Uploading, AppError> {
-    let find_again = (project.clone(), image.clone());
-    let (image, _) =
-        app.reading(caller, move |access| find(access, &project, &image, Action::ImageWrite)).await?;
-    let only = app.uploads.begin(&image)?;
-    // Read again now that nobody else moves it.
-    let (project, image) = find_again;
-    let (image, in_project) =
-        app.reading(caller, move |access| find(access, &project, &image, Action::ImageWrite)).await?;
-    let Some(upload) = image.upload.as_ref() else {
-        let detail = format!("image `{}` is {} and takes no more bytes", image.name, image.state);
-        return Err(AppError::refused(Code::WrongState, detail));
-    };
-    if upload.offset.bytes() != offset {
-        return Err(wrong_offset(upload.offset, offset));
-    }
-    let (size, place) = (upload.size, place(image.id, image.project));
-    match image.format {
-        ImageFormat::Raw => app.store.image_create(place, size).await?,
-        ImageFormat::Qcow2 => app.store.upload_create(place, size).await?,
-    }
-    Ok(Uploading { image, in_project, size, offset, _only: only })
-}
-
-fn wrong_offset(at: ByteSize, sent: u64) -> AppError {
-    let detail = format!("the upload is at byte {}, not {sent}; go on there", at.bytes());
-    AppError::refused(Code::WrongOffset, detail)
-}
-
-impl Uploading {
-    /// Where the next bytes go.
-    #[must_use]
-    pub const fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// Refuses more bytes than are missing, before one of them is written.
-    ///
-    /// # Errors
-    /// When they reach beyond the disk.
-    pub fn fits(&self, length: u64) -> Result<(), AppError> {
-        let room = self.size.bytes().saturating_sub(self.offset);
-        if length <= room {
-            return Ok(());
-        }
-        let detail = format!("only {room} bytes are missing from the image's {}", self.size);
-        Err(AppError::invalid(vec![Fault { field: String::new(), detail }]))
-    }
-
-    /// Writes bytes, makes them durable, and then moves the offset.
-    ///
-    /// # Errors
-    /// When they reach beyond the disk, the store fails, or somebody else moved the offset.
-    pub async fn write(&mut self, app: &App, bytes: Bytes) -> Result<(), AppError> {
-        let length = bytes.len() as u64;
-        self.fits(length)?;
-        let place = place(self.image.id, self.image.project);
-        match self.image.format {
-            ImageFormat::Raw => app.store.image_write(place, self.offset, bytes).await?,
-            ImageFormat::Qcow2 => app.store.upload_write(place, self.offset, bytes).await?,
-        }
-        let (in_project, image) = (self.in_project, self.image.id);
-        let (from, to) = (ByteSize::new(self.offset), ByteSize::new(self.offset + length));
-        // The right was asked for when the upload began; a chunk of it is no line in the audit log.
-        let moved = app
-            .db
-            .system_write(move |tx| {
-                Ok::<_, AppError>(bmi_db::image::upload_advance(tx, in_project, image, from, to)?)
-            })
-            .await?;
-        if !moved {
-            return Err(AppError::refused(Code::WrongOffset, "another upload is moving the offset"));
-        }
-        self.offset += length;
-        Ok(())
-    }
 }
 
 /// Finds an image that can be sealed now.

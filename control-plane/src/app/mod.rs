@@ -25,6 +25,7 @@ pub mod role;
 pub mod service_account;
 pub mod sign_in;
 mod timeline;
+pub mod upload;
 mod wake;
 pub mod whoami;
 
@@ -73,8 +74,6 @@ pub struct App {
     pub agent_wait: Duration,
     /// When a boot counts as failed.
     pub boot_limits: BootLimits,
-    /// Uploads that are running.
-    pub uploads: image::Uploads,
     /// How the service does.
     pub metrics: metrics::Metrics,
     /// Wakes who waits for a change.

@@ -19,7 +19,8 @@ use super::cursor::Query;
 use super::idempotency::once;
 use super::openapi::{IfMatch, PageQuery, UploadAt, UploadBytes};
 use super::request::{Request, principal};
-use crate::app::image as app;
+use crate::app::upload::{Uploading, upload_begin};
+use crate::app::{App, image as app};
 
 /// Bytes that are written to the store at once.
 const CHUNK: usize = 4 << 20;
@@ -183,7 +184,7 @@ pub(super) async fn upload(http: HttpRequest, mut payload: web::Payload) -> Resu
     let sent = http.headers().get(&UPLOAD_OFFSET).and_then(|value| value.to_str().ok()?.parse().ok());
     let missing = || ApiError::new(Code::BadRequest, "Upload-Offset must say at which byte the body begins");
     let sent = sent.ok_or_else(missing)?;
-    let begun = app::upload_begin(&app, &caller, part("project"), part("image"), sent).await;
+    let begun = upload_begin(&app, &caller, part("project"), part("image"), sent).await;
     let mut uploading = match begun {
         Ok(uploading) => uploading,
         Err(error) => {
@@ -199,20 +200,33 @@ pub(super) async fn upload(http: HttpRequest, mut payload: web::Payload) -> Resu
     };
     let announced =
         http.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    uploading.fits(announced.unwrap_or(0))?;
+    let received = receive(&app, &mut uploading, announced.unwrap_or(0), &mut payload).await;
+    let offset = uploading.offset();
+    uploading.end().await?;
+    received?;
+    Ok(at(&mut HttpResponse::NoContent(), offset).finish())
+}
+
+/// Writes a body as it comes. What was received before a break is kept; the client asks where to go on.
+async fn receive(
+    app: &App,
+    uploading: &mut Uploading,
+    announced: u64,
+    payload: &mut web::Payload,
+) -> Result<(), ApiError> {
+    uploading.fits(announced)?;
     let mut buffer = BytesMut::with_capacity(CHUNK);
-    // What was received before a break is kept; the client asks where to go on.
-    while let Some(bytes) = next_within(&mut payload, SILENCE_MAX).await {
+    while let Some(bytes) = next_within(payload, SILENCE_MAX).await {
         buffer.extend_from_slice(&bytes);
         while buffer.len() >= CHUNK {
             let chunk: Bytes = buffer.split_to(CHUNK).freeze();
-            uploading.write(&app, chunk).await?;
+            uploading.write(app, chunk).await?;
         }
     }
     if !buffer.is_empty() {
-        uploading.write(&app, buffer.freeze()).await?;
+        uploading.write(app, buffer.freeze()).await?;
     }
-    Ok(at(&mut HttpResponse::NoContent(), uploading.offset()).finish())
+    Ok(())
 }
 
 #[cfg(test)]

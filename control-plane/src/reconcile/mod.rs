@@ -25,24 +25,69 @@ use crate::error::AppError;
 /// Things set aside in one look: a mistake of ours must not empty a store before somebody sees it.
 const ASIDE_MAX: usize = 1000;
 
-/// Compares again and again, until the task is aborted.
-pub async fn run(app: Arc<App>, config: Reconcile) {
+/// How long a replica that ended keeps the others from comparing, and how often it says that it lives.
+const LEASE: Duration = Duration::from_secs(15);
+const RENEWAL: Duration = Duration::from_secs(4);
+/// The lease's name.
+const LEASE_NAME: &str = "reconciler";
+
+/// Compares again and again, until the task is aborted. Of several replicas one does, and another when that one ends.
+pub async fn run(app: Arc<App>, config: Reconcile, replica: String) {
     let keep = Duration::from_secs(config.keep_days.saturating_mul(24 * 60 * 60));
+    let every = Duration::from_secs(config.every_s);
     let mut told = Told::default();
     loop {
-        match look(&app, keep, &mut told).await {
-            Ok(found) if found == Found::default() => {}
-            Ok(found) => tracing::warn!(
-                set_aside = found.set_aside,
-                expired = found.expired,
-                missing = found.missing,
-                "the store and the database differ"
-            ),
+        match mine(&app, &replica).await {
+            Ok(true) => {
+                tokio::select! {
+                    () = look_and_pause(&app, keep, &mut told, every) => {}
+                    () = lost(&app, &replica) => tracing::warn!("another replica compares the store with the database now"),
+                }
+            }
+            Ok(false) => tokio::time::sleep(every.min(LEASE)).await,
             Err(error) => {
-                tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "the store could not be compared with the database");
+                tracing::warn!(%error, "it is not known which replica compares the store with the database");
+                tokio::time::sleep(every.min(LEASE)).await;
             }
         }
-        tokio::time::sleep(Duration::from_secs(config.every_s)).await;
+    }
+}
+
+async fn look_and_pause(app: &App, keep: Duration, told: &mut Told, every: Duration) {
+    match look(app, keep, told).await {
+        Ok(found) if found == Found::default() => {}
+        Ok(found) => tracing::warn!(
+            set_aside = found.set_aside,
+            expired = found.expired,
+            missing = found.missing,
+            "the store and the database differ"
+        ),
+        Err(error) => {
+            tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "the store could not be compared with the database");
+        }
+    }
+    tokio::time::sleep(every).await;
+}
+
+/// Whether it is this replica that compares now.
+async fn mine(app: &App, replica: &str) -> Result<bool, AppError> {
+    let replica = replica.to_owned();
+    app.db
+        .system_write(move |tx| Ok(bmi_db::lease::hold(tx, LEASE_NAME, &replica, Timestamp::now(), LEASE)?))
+        .await
+}
+
+/// Prolongs the lease, and ends when it is not this replica's any more or was not prolonged in time.
+async fn lost(app: &App, replica: &str) {
+    let mut prolonged = tokio::time::Instant::now();
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        match mine(app, replica).await {
+            Ok(true) => prolonged = tokio::time::Instant::now(),
+            Ok(false) => return,
+            Err(_) if prolonged.elapsed() + RENEWAL >= LEASE => return,
+            Err(_) => {}
+        }
     }
 }
 

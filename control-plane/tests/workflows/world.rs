@@ -121,7 +121,6 @@ impl World {
             import_dir: Some(ImportDir::new(path("import"))),
             agent_wait,
             boot_limits: app::BootLimits::default(),
-            uploads: bmi_control_plane::app::image::Uploads::default(),
             metrics: bmi_control_plane::app::metrics::Metrics::default(),
             wake: Wake::default(),
         });

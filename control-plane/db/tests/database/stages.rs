@@ -2,12 +2,13 @@
 
 use bmi_db::Db;
 use bmi_db::stage::{self, STAGES_MAX};
+use bmi_tests::{TestDatabase, on_both_databases};
 use bmi_types::{InstanceId, Timestamp};
 
-#[tokio::test]
-async fn what_happens_a_thousand_times_does_not_hide_what_happens_next() {
-    let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    let db = Db::open(directory.path().join("bmi.sqlite").to_str().unwrap()).unwrap();
+on_both_databases! { what_happens_a_thousand_times_does_not_hide_what_happens_next }
+
+async fn what_happens_a_thousand_times_does_not_hide_what_happens_next(database: TestDatabase) {
+    let db = Db::open(&database.url).unwrap();
     let (flooded, other) = (InstanceId::generate(), InstanceId::generate());
     let kept = db
         .system_write(move |tx| {

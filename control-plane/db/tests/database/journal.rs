@@ -1,9 +1,4 @@
 //! The journal in the database: leases, fencing by epoch, and engines that compete for its operations.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends by panicking; clippy knows only functions marked as tests"
-)]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,28 +10,36 @@ use bmi_api::{OperationKind, OperationState};
 use bmi_db::journal::{DbJournal, leases_end};
 use bmi_db::operation::{self, Stored, Subject};
 use bmi_db::{Db, DbError};
+use bmi_tests::{TestDatabase, on_both_databases};
 use bmi_types::{OperationId, ProjectId, Timestamp};
 use bmi_workflow::{
     Claim, Engine, EngineError, Entry, Journal, JournalError, LEASE, Observed, OnFailure, Outcome, Ran,
     Record, State, Step, StepError, Summary, Workflow,
 };
-use tempfile::TempDir;
 use tokio::sync::Notify;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// When the operations of these tests were asked for.
 const BEGINNING: Timestamp = Timestamp::from_micros(1_000_000_000);
 
+on_both_databases! {
+    a_lease_ends_by_itself_and_not_before_and_each_claim_has_a_higher_epoch,
+    a_released_operation_waits_until_it_is_due_and_a_finished_one_for_ever,
+    the_only_server_ends_every_lease_at_its_start_and_fences_who_held_one,
+    whoever_has_an_old_epoch_is_refused_and_changes_nothing,
+    many_operations_are_each_done_once_by_two_engines_of_four_workers,
+    an_engine_that_slept_through_its_lease_writes_nothing_more,
+}
+
 struct Fixture {
     db: Db,
     journal: DbJournal,
-    _directory: TempDir,
+    _database: TestDatabase,
 }
 
-fn fixture() -> Fixture {
-    let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    let db = Db::open(directory.path().join("bmi.sqlite").to_str().unwrap()).unwrap();
-    Fixture { journal: DbJournal::new(db.clone()), db, _directory: directory }
+fn fixture(database: TestDatabase) -> Fixture {
+    let db = Db::open(&database.url).unwrap();
+    Fixture { journal: DbJournal::new(db.clone()), db, _database: database }
 }
 
 impl Fixture {
@@ -70,9 +73,8 @@ fn is_fenced(result: Result<(), JournalError>, old: &Claim) -> bool {
     matches!(result, Err(JournalError::Fenced { operation, epoch }) if operation == old.operation && epoch == old.epoch)
 }
 
-#[tokio::test]
-async fn a_lease_ends_by_itself_and_not_before_and_each_claim_has_a_higher_epoch() {
-    let fixture = fixture();
+async fn a_lease_ends_by_itself_and_not_before_and_each_claim_has_a_higher_epoch(database: TestDatabase) {
+    let fixture = fixture(database);
     assert_eq!(fixture.claim("a", BEGINNING).await, None, "there is nothing to claim");
     let id = fixture.operation().await;
     assert_eq!(fixture.claim("a", Timestamp::from_micros(BEGINNING.micros() - 1)).await, None, "not due yet");
@@ -91,9 +93,8 @@ async fn a_lease_ends_by_itself_and_not_before_and_each_claim_has_a_higher_epoch
     assert_eq!((second.operation, second.epoch), (id, 2));
 }
 
-#[tokio::test]
-async fn a_released_operation_waits_until_it_is_due_and_a_finished_one_for_ever() {
-    let fixture = fixture();
+async fn a_released_operation_waits_until_it_is_due_and_a_finished_one_for_ever(database: TestDatabase) {
+    let fixture = fixture(database);
     fixture.operation().await;
     let claim = fixture.claim("a", BEGINNING).await.unwrap();
     let due = BEGINNING.plus(2 * SECOND);
@@ -105,9 +106,8 @@ async fn a_released_operation_waits_until_it_is_due_and_a_finished_one_for_ever(
     assert_eq!(fixture.claim("a", Timestamp::from_micros(i64::MAX)).await, None);
 }
 
-#[tokio::test]
-async fn the_only_server_ends_every_lease_at_its_start_and_fences_who_held_one() {
-    let fixture = fixture();
+async fn the_only_server_ends_every_lease_at_its_start_and_fences_who_held_one(database: TestDatabase) {
+    let fixture = fixture(database);
     let id = fixture.operation().await;
     let old = fixture.claim("a", BEGINNING).await.unwrap();
     fixture.db.system_write(leases_end).await.unwrap_or_else(|error: DbError| panic!("{error}"));
@@ -116,9 +116,8 @@ async fn the_only_server_ends_every_lease_at_its_start_and_fences_who_held_one()
     assert!(is_fenced(fixture.append(&old, BEGINNING, Entry::StepStarted { step: 0 }).await, &old));
 }
 
-#[tokio::test]
-async fn whoever_has_an_old_epoch_is_refused_and_changes_nothing() {
-    let fixture = fixture();
+async fn whoever_has_an_old_epoch_is_refused_and_changes_nothing(database: TestDatabase) {
+    let fixture = fixture(database);
     let id = fixture.operation().await;
     let old = fixture.claim("a", BEGINNING).await.unwrap();
     fixture.append(&old, BEGINNING, Entry::StepStarted { step: 0 }).await.unwrap();
@@ -204,10 +203,9 @@ fn engine(fixture: &Fixture, work: &Arc<Work>, owner: &str, clock: &Arc<AtomicI6
     )
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_operations_are_each_done_once_by_two_engines_of_four_workers() {
+async fn many_operations_are_each_done_once_by_two_engines_of_four_workers(database: TestDatabase) {
     const OPERATIONS: usize = 60;
-    let (fixture, work) = (fixture(), Arc::new(Work::default()));
+    let (fixture, work) = (fixture(database), Arc::new(Work::default()));
     let clock = Arc::new(AtomicI64::new(BEGINNING.micros()));
     let mut operations = Vec::new();
     for _ in 0..OPERATIONS {
@@ -239,9 +237,8 @@ async fn many_operations_are_each_done_once_by_two_engines_of_four_workers() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_engine_that_slept_through_its_lease_writes_nothing_more() {
-    let fixture = fixture();
+async fn an_engine_that_slept_through_its_lease_writes_nothing_more(database: TestDatabase) {
+    let fixture = fixture(database);
     let work = Arc::new(Work { hold: Some(Notify::new()), ..Work::default() });
     let clock = Arc::new(AtomicI64::new(BEGINNING.micros()));
     let id = fixture.operation().await;

@@ -1,0 +1,83 @@
+//! Every sealed value of the database, for those who seal it again or look whether a key opens it.
+
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use crate::key::Key;
+use crate::schema::{idempotency, instances, sign_ins};
+use crate::{DbError, SystemTx};
+
+/// How a sealed text begins, and no other.
+const SEALED: &str = "v1:%";
+
+/// A column that holds sealed values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    /// `instances.boot_key_sealed`.
+    BootKey,
+    /// `instances.user_data_sealed`.
+    UserData,
+    /// `sign_ins.secrets_sealed`.
+    SignIn,
+    /// `idempotency.answer`, of those that hold a secret.
+    Answer,
+}
+
+impl Column {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::BootKey, Self::UserData, Self::SignIn, Self::Answer];
+}
+
+/// A sealed value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// In which column.
+    pub column: Column,
+    /// The id of its row.
+    pub id: Uuid,
+    /// As it is sealed.
+    pub sealed: String,
+}
+
+/// At most so many sealed values of a column.
+pub fn list(tx: &mut SystemTx<'_>, column: Column, limit: i64) -> Result<Vec<Value>, DbError> {
+    let rows: Vec<(Key, String)> = match column {
+        Column::BootKey => instances::table
+            .select((instances::id, instances::boot_key_sealed))
+            .limit(limit)
+            .load(tx.sql())?,
+        Column::UserData => instances::table
+            .select((instances::id, instances::user_data_sealed))
+            .limit(limit)
+            .load(tx.sql())?,
+        Column::SignIn => {
+            sign_ins::table.select((sign_ins::id, sign_ins::secrets_sealed)).limit(limit).load(tx.sql())?
+        }
+        Column::Answer => idempotency::table
+            .filter(idempotency::answer.like(SEALED))
+            .select((idempotency::id, idempotency::answer.assume_not_null()))
+            .limit(limit)
+            .load(tx.sql())?,
+    };
+    Ok(rows.into_iter().map(|(id, sealed)| Value { column, id: id.0, sealed }).collect())
+}
+
+/// Writes a value as it is sealed now.
+pub fn update(tx: &mut SystemTx<'_>, value: &Value) -> Result<(), DbError> {
+    let (id, sealed) = (Key(value.id), value.sealed.as_str());
+    match value.column {
+        Column::BootKey => diesel::update(instances::table.filter(instances::id.eq(id)))
+            .set(instances::boot_key_sealed.eq(sealed))
+            .execute(tx.sql())?,
+        Column::UserData => diesel::update(instances::table.filter(instances::id.eq(id)))
+            .set(instances::user_data_sealed.eq(sealed))
+            .execute(tx.sql())?,
+        Column::SignIn => diesel::update(sign_ins::table.filter(sign_ins::id.eq(id)))
+            .set(sign_ins::secrets_sealed.eq(sealed))
+            .execute(tx.sql())?,
+        Column::Answer => diesel::update(idempotency::table.filter(idempotency::id.eq(id)))
+            .set(idempotency::answer.eq(Some(sealed)))
+            .execute(tx.sql())?,
+    };
+    Ok(())
+}

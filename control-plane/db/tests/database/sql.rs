@@ -1,0 +1,50 @@
+//! SQL of the tests' own, past everything that is tested.
+
+use bmi_api::NewProject;
+use bmi_db::DbError;
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+
+/// Whether a URL is one of PostgreSQL.
+pub fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://")
+}
+
+/// Runs statements.
+pub fn execute(url: &str, statements: &str) {
+    if is_postgres(url) {
+        diesel::PgConnection::establish(url).unwrap().batch_execute(statements).unwrap();
+    } else {
+        let mut connection = diesel::SqliteConnection::establish(url).unwrap();
+        connection.batch_execute("PRAGMA busy_timeout = 10000").unwrap();
+        connection.batch_execute(statements).unwrap();
+    }
+}
+
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = Text)]
+    line: String,
+}
+
+/// The rows of a query with one text column, `line`.
+pub fn lines(url: &str, query: &str) -> Vec<String> {
+    let query = diesel::sql_query(query);
+    let rows: Vec<Line> = if is_postgres(url) {
+        query.load(&mut diesel::PgConnection::establish(url).unwrap()).unwrap()
+    } else {
+        query.load(&mut diesel::SqliteConnection::establish(url).unwrap()).unwrap()
+    };
+    rows.into_iter().map(|row| row.line).collect()
+}
+
+/// What a transaction of a test answered.
+pub fn good<T>(result: Result<T, DbError>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A project to make.
+pub fn new_project(name: &str) -> NewProject {
+    NewProject { name: name.parse().unwrap(), description: String::new() }
+}
