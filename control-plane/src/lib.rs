@@ -16,4 +16,5 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod reconcile;
+pub mod tls;
 pub mod workflows;
