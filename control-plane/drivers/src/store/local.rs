@@ -560,6 +560,22 @@ impl DataStore for LocalStore {
         self.blocking(move |store| items::expire(&store.root, Timestamp::now(), keep)).await
     }
 
+    async fn item_used(&self, item: Item) -> Result<ByteSize, StoreError> {
+        self.blocking(move |store| {
+            let place = item.place;
+            let paths = match item.kind {
+                ItemKind::Image => vec![store.golden(place), store.open_image(place), store.upload(place)],
+                ItemKind::Volume => vec![store.volume(place)],
+            };
+            let mut used = 0_u64;
+            for path in paths {
+                used = used.saturating_add(items::used(&path, item.kind)?);
+            }
+            Ok(ByteSize::new(used))
+        })
+        .await
+    }
+
     async fn usage(&self) -> Result<Usage, StoreError> {
         self.blocking(|store| {
             let fs = rustix::fs::statvfs(store.root.as_path())
