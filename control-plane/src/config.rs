@@ -11,6 +11,8 @@ use serde::Deserialize;
 use crate::app::BootLimits;
 use crate::app::authentication::{PublicUrl, SessionLimits, ThrottleLimits};
 use crate::app::quota::Defaults;
+use crate::app::rate_limit::RateLimits;
+use crate::tls::TlsSettings;
 
 /// The configuration of `bmi-control-plane`.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,6 +21,14 @@ pub struct Config {
     /// Where the REST API listens. Port 0 takes a free one; the first line on standard output names it.
     #[serde(default = "listen")]
     pub listen: SocketAddr,
+    /// The certificate of the REST API. Without it the API speaks HTTP, on loopback only.
+    pub tls: Option<TlsSettings>,
+    /// Speak HTTP on an address that others reach: where a proxy on the way speaks TLS.
+    #[serde(default)]
+    pub plain_http: bool,
+    /// How many requests somebody may make.
+    #[serde(default)]
+    pub rate_limit: RateLimits,
     /// Where everything is kept that is not configured elsewhere.
     pub data_dir: PathBuf,
     /// `postgres://…`, or the path of a SQLite file. Default: `bmi.sqlite` in `data_dir`.
@@ -246,6 +256,13 @@ impl Config {
             return Err(wrong(format!(
                 "data_dir must be an absolute path, not {}",
                 config.data_dir.display()
+            )));
+        }
+        if config.tls.is_none() && !config.plain_http && !config.listen.ip().is_loopback() {
+            return Err(wrong(format!(
+                "{} is reached by others: give the API a certificate (tls.certificate_file, tls.key_file), or say \
+                 plain_http = true where a proxy speaks TLS",
+                config.listen
             )));
         }
         if config.reconcile.every_s == 0 {

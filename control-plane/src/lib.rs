@@ -20,4 +20,5 @@ pub mod error;
 pub mod http;
 pub mod reconcile;
 pub mod sealed;
+pub mod tls;
 pub mod workflows;

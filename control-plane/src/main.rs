@@ -16,8 +16,10 @@ use bmi_auth::{AuditKey, LocalAdmin, Subject};
 use bmi_control_plane::app::authentication::{Authentication, PublicUrl, Throttle};
 use bmi_control_plane::app::metrics::Metrics;
 use bmi_control_plane::app::policies::Policies;
+use bmi_control_plane::app::rate_limit::RateLimit;
 use bmi_control_plane::app::{App, Wake, audit, boots_watch, policies};
 use bmi_control_plane::config::{AgentSocket, Config, Store};
+use bmi_control_plane::tls::Certificate;
 use bmi_control_plane::{data_dir, http, reconcile, sealed, workflows};
 use bmi_db::{ConfiguredBinding, Db, DbError, Held, Purpose};
 use bmi_drivers::image::{Converter, launcher};
@@ -146,13 +148,16 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr()?;
-    let api = http::api_server(Arc::clone(&app), listener)?;
+    let certificate = config.tls.clone().map(Certificate::load).transpose()?;
+    let tls = certificate.as_ref().map(Certificate::server_config).transpose()?;
+    let api = http::api_server(Arc::clone(&app), listener, tls)?;
     let replica = format!("{address} pid {} {}", std::process::id(), Uuid::new_v4().simple());
     let mut workers = workflows::start(&app, &replica);
     workers.push(tokio::spawn(reconcile::run(Arc::clone(&app), config.reconcile, replica)));
     workers.push(tokio::spawn(boots_watch(Arc::clone(&app))));
     workers.push(tokio::spawn(policies::watch(Arc::clone(&app))));
     workers.push(tokio::spawn(audit::watch(Arc::clone(&app))));
+    workers.extend(certificate.map(|certificate| tokio::spawn(certificate.watch())));
     let api_handle = api.handle();
     let api = tokio::spawn(api);
     println!("{}", serde_json::json!({"event": "listening", "address": address}));
@@ -220,6 +225,7 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
             config.data_dir.join("audit.head"),
             config.audit.keep_days.map(|days| Duration::from_secs(days * 24 * 60 * 60)),
         ),
+        rate_limit: RateLimit::new(config.rate_limit),
         master_key,
         authentication: authentication(config)?,
         db,

@@ -1,11 +1,11 @@
 //! Quotas: what a project may have at most, and what it has.
 
-use bmi_types::ProjectId;
+use bmi_types::{ImageId, InstanceId, ProjectId};
 use diesel::prelude::*;
 
-use crate::key::{Key, unsigned};
+use crate::key::{Key, signed, unsigned};
 use crate::schema::{images, instances, nodes, quotas};
-use crate::scope::InProject;
+use crate::scope::{InProject, SystemTx};
 use crate::{DbError, Tx};
 
 #[derive(Queryable, Insertable, AsChangeset)]
@@ -80,6 +80,22 @@ pub fn update(tx: &mut Tx<'_>, project: InProject, limits: &Limits) -> Result<bo
     let mine =
         quotas::table.filter(quotas::project_id.eq(project.key())).filter(quotas::version.eq(limits.version));
     Ok(diesel::update(mine).set(&row).execute(tx.sql())? == 1)
+}
+
+/// Writes how many bytes an image really takes.
+pub fn image_used(tx: &mut SystemTx<'_>, id: ImageId, bytes: u64) -> Result<(), DbError> {
+    diesel::update(images::table.filter(images::id.eq(Key::from(id))))
+        .set(images::used_bytes.eq(signed(bytes)))
+        .execute(tx.sql())?;
+    Ok(())
+}
+
+/// Writes how many bytes the volumes of an instance really take.
+pub fn instance_used(tx: &mut SystemTx<'_>, id: InstanceId, bytes: u64) -> Result<(), DbError> {
+    diesel::update(instances::table.filter(instances::id.eq(Key::from(id))))
+        .set(instances::used_bytes.eq(signed(bytes)))
+        .execute(tx.sql())?;
+    Ok(())
 }
 
 /// What a project has now, counted from its rows.

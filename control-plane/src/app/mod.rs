@@ -21,6 +21,7 @@ pub mod operation;
 pub mod policies;
 pub mod project;
 pub mod quota;
+pub mod rate_limit;
 pub mod role;
 pub mod service_account;
 pub mod sign_in;
@@ -64,6 +65,8 @@ pub struct App {
     pub quota_defaults: quota::Defaults,
     /// Chains and signs the audit log.
     pub audit: audit::Chain,
+    /// How many requests somebody may make.
+    pub rate_limit: rate_limit::RateLimit,
     /// Seals what the database holds.
     pub master_key: MasterKey,
     /// How callers prove who they are.

@@ -1,5 +1,7 @@
 //! Answers: a status, headers and a JSON body, kept in a form that can be stored and given again.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
@@ -95,6 +97,12 @@ pub(super) struct ApiError {
 impl ApiError {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
         Problem::new(code, detail).into()
+    }
+
+    /// One request too many.
+    pub(super) fn too_many(wait: Duration, detail: &str) -> Self {
+        let seconds = HeaderValue::from(wait.as_secs() + 1);
+        Self::new(Code::TooManyRequests, detail).with_header(header::RETRY_AFTER, seconds)
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

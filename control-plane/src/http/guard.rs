@@ -25,10 +25,12 @@ pub(super) const OPEN: &[&str] = &[
     "/v1/sign-in/device/token",
 ];
 
+/// Routes that are not counted.
+const HEALTH: &[&str] = &["/healthz", "/readyz"];
+
 /// Finds out who calls. A header is all that counts when there is one; a cookie comes with whatever a browser sends,
 /// so a change by it must come from a page of this server.
-async fn identify(request: &ServiceRequest) -> Result<(Caller, Presented), ApiError> {
-    let app = request.app_data::<web::Data<App>>().ok_or_else(unproven)?;
+async fn identify(app: &App, request: &ServiceRequest) -> Result<(Caller, Presented), ApiError> {
     let mut authorizations = request.headers().get_all(header::AUTHORIZATION);
     if let Some(value) = authorizations.next() {
         let bearer = value.to_str().ok().and_then(|value| value.split_once(' '));
@@ -46,6 +48,41 @@ async fn identify(request: &ServiceRequest) -> Result<(Caller, Presented), ApiEr
     Ok(proven)
 }
 
+/// Lets a request in: not too many of an address, a caller where one is needed, and not too many of that.
+async fn admit(request: &ServiceRequest, id: &str) -> Result<(), ApiError> {
+    let too_many = |wait| ApiError::too_many(wait, "too many requests; try again later");
+    let route = request.match_pattern();
+    // Whoever looks after the server asks often.
+    if route.as_deref().is_some_and(|route| HEALTH.contains(&route)) {
+        return Ok(());
+    }
+    let app = request.app_data::<web::Data<App>>().ok_or_else(unproven)?;
+    if let Some(peer) = request.peer_addr() {
+        app.rate_limit.address(peer.ip()).map_err(too_many)?;
+    }
+    if route.is_some_and(|route| OPEN.contains(&route.as_str())) {
+        return Ok(());
+    }
+    let (mut caller, presented) = identify(app, request).await?;
+    app.rate_limit.caller(caller.subject.as_str()).map_err(too_many)?;
+    caller.trace = Trace::of(id.to_owned());
+    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(presented);
+    Ok(())
+}
+
+/// What browsers are told of every answer: nothing of it is a page, and no other site has it.
+const SECURITY_HEADERS: &[(&str, &str)] = &[
+    ("cache-control", "no-store"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+];
+/// For a year, only by TLS (RFC 6797).
+const STRICT: &str = "max-age=31536000";
+
 /// The middleware.
 pub(super) async fn guard(
     request: ServiceRequest,
@@ -57,23 +94,11 @@ pub(super) async fn guard(
     let begun = std::time::Instant::now();
     let span = tracing::info_span!("request", request.id = %id);
     async move {
-        let open = request.match_pattern().is_some_and(|route| OPEN.contains(&route.as_str()));
         request.extensions_mut().insert(Trace::of(id.clone()));
-        let refused = match open {
-            true => None,
-            false => match identify(&request).await {
-                Ok((mut caller, presented)) => {
-                    caller.trace = Trace::of(id.clone());
-                    request.extensions_mut().insert(caller);
-                    request.extensions_mut().insert(presented);
-                    None
-                }
-                Err(error) => Some(error),
-            },
-        };
-        let response = match refused {
-            None => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
-            Some(error) => Ok(request.error_response(error)),
+        let secure = request.app_config().secure();
+        let response = match admit(&request, &id).await {
+            Ok(()) => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
+            Err(error) => Ok(request.error_response(error)),
         };
         let mut response = match response {
             Ok(response) => response,
@@ -95,8 +120,12 @@ pub(super) async fn guard(
         if let Ok(value) = HeaderValue::from_str(&id) {
             headers.insert(HeaderName::from_static("x-request-id"), value);
         }
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        for (name, value) in SECURITY_HEADERS {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        if secure {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(STRICT));
+        }
         tracing::info!(
             http.method = %method,
             http.path = path,

@@ -57,7 +57,11 @@ const SHUTDOWN_S: u64 = 5;
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn api_server(app: Arc<App>, listener: TcpListener) -> std::io::Result<Server> {
+pub fn api_server(
+    app: Arc<App>,
+    listener: TcpListener,
+    tls: Option<rustls::ServerConfig>,
+) -> std::io::Result<Server> {
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(web::Data::from(Arc::clone(&app)))
@@ -68,8 +72,11 @@ pub fn api_server(app: Arc<App>, listener: TcpListener) -> std::io::Result<Serve
     .workers(API_WORKERS)
     .keep_alive(std::time::Duration::from_secs(KEEP_ALIVE_S))
     .shutdown_timeout(SHUTDOWN_S)
-    .disable_signals()
-    .listen(listener)?;
+    .disable_signals();
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
     Ok(server.run())
 }
 

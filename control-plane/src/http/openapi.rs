@@ -230,8 +230,12 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Ope
 fn noun(path: &str) -> &str {
     let plural = |part: &&str| part.ends_with('s') && !matches!(*part, "events" | "metrics");
     let noun = path.split('/').rfind(plural).map_or(SERVICE, |noun| noun.strip_suffix('s').unwrap_or(noun));
-    // Tokens are a part of their service account.
-    if noun == "token" { "service-account" } else { noun }
+    match path.rsplit('/').next() {
+        Some("quota") => "quota",
+        // Tokens are a part of their service account.
+        _ if noun == "token" => "service-account",
+        _ => noun,
+    }
 }
 
 fn parameter(

@@ -36,11 +36,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 /// Counts an attempt from the address of the connection. Headers that name another one are nobody's word.
 fn attempt(request: &OpenRequest) -> Result<(), ApiError> {
     let address = request.http.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-    request.app.authentication.throttle.attempt(address).map_err(|wait| {
-        let seconds = HeaderValue::from(wait.as_secs() + 1);
-        ApiError::new(Code::TooManyRequests, "too many attempts to sign in; try again later")
-            .with_header(header::RETRY_AFTER, seconds)
-    })
+    let attempt = request.app.authentication.throttle.attempt(address);
+    attempt.map_err(|wait| ApiError::too_many(wait, "too many attempts to sign in; try again later"))
 }
 
 fn query(request: &OpenRequest) -> Result<BTreeMap<String, String>, ApiError> {

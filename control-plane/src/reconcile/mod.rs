@@ -10,6 +10,8 @@
 //! - What is missing is told once, and again when it went missing again. It is never made up for: an empty disk in the
 //!   place of a lost one would look like a node that was never installed.
 
+mod measure;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,11 +93,12 @@ async fn lost(app: &App, replica: &str) {
     }
 }
 
-/// What was told already.
+/// What was told already, and measured.
 #[derive(Debug, Default)]
 pub struct Told {
     missing: BTreeSet<Place>,
     abandoned: BTreeSet<InstanceId>,
+    measured: measure::Measured,
 }
 
 /// What one look found.
@@ -159,6 +162,7 @@ pub async fn look(app: &App, keep: Duration, told: &mut Told) -> Result<Found, A
         found.abandoned += 1;
     }
     told.abandoned = abandoned;
+    measure::measure(app, &after, &mut told.measured).await?;
     app.metrics.reconciled(&found, told.missing.len());
     Ok(found)
 }

@@ -104,6 +104,9 @@ impl World {
                 path("audit.head"),
                 None,
             ),
+            rate_limit: bmi_control_plane::app::rate_limit::RateLimit::new(
+                bmi_control_plane::app::rate_limit::RateLimits::default(),
+            ),
             quota_defaults: bmi_control_plane::app::quota::Defaults::default(),
             db,
             store: store.clone(),

@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use crate::image::{Conversion, Converter, ConverterError, Inspected, inspect};
 
 use super::{
-    Backing, DataStore, ImageContent, Item, Place, Progress, Sealed, StoreError, Usage, source_size, within,
+    Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage, source_size, within,
 };
 
 /// Bytes read or written at once by copies and checksums.
@@ -558,6 +558,22 @@ impl DataStore for LocalStore {
 
     async fn aside_expire(&self, keep: Duration) -> Result<u64, StoreError> {
         self.blocking(move |store| items::expire(&store.root, Timestamp::now(), keep)).await
+    }
+
+    async fn item_used(&self, item: Item) -> Result<ByteSize, StoreError> {
+        self.blocking(move |store| {
+            let place = item.place;
+            let paths = match item.kind {
+                ItemKind::Image => vec![store.golden(place), store.open_image(place), store.upload(place)],
+                ItemKind::Volume => vec![store.volume(place)],
+            };
+            let mut used = 0_u64;
+            for path in paths {
+                used = used.saturating_add(items::used(&path, item.kind)?);
+            }
+            Ok(ByteSize::new(used))
+        })
+        .await
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {

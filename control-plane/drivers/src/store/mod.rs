@@ -264,6 +264,10 @@ pub trait DataStore: Send + Sync {
     /// Removes what was set aside longer ago than `keep`, and says how much.
     async fn aside_expire(&self, keep: Duration) -> Result<u64, StoreError>;
 
+    /// How many bytes a thing really takes; nothing for what is not there. An image takes all its blocks, a volume
+    /// those that it shares with no other: a fresh clone takes next to nothing.
+    async fn item_used(&self, item: Item) -> Result<ByteSize, StoreError>;
+
     /// How full it is.
     async fn usage(&self) -> Result<Usage, StoreError>;
 

@@ -224,6 +224,16 @@ impl DataStore for SimulatedStore {
         if keep.is_zero() { Ok(std::mem::take(&mut self.lock().aside)) } else { Ok(0) }
     }
 
+    async fn item_used(&self, item: Item) -> Result<ByteSize, StoreError> {
+        let state = self.lock();
+        let size = match item.kind {
+            ItemKind::Image => state.golden.get(&item.place).copied(),
+            // Nothing is ever written to a simulated clone.
+            ItemKind::Volume => None,
+        };
+        Ok(size.unwrap_or(ByteSize::new(0)))
+    }
+
     async fn usage(&self) -> Result<Usage, StoreError> {
         let state = self.lock();
         let used = state.golden.values().chain(state.volumes.values()).map(|size| size.bytes()).sum();

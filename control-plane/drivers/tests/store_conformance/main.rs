@@ -11,7 +11,8 @@ mod mounted;
 mod space;
 mod suite;
 
-use bmi_drivers::store::SimulatedStore;
+use bmi_drivers::store::{Backing, DataStore, Item, ItemKind, SimulatedStore};
+use bmi_types::ByteSize;
 use mounted::{Mounted, ROOMY};
 
 #[tokio::test]
@@ -26,4 +27,28 @@ async fn the_simulated_store_conforms() {
     let store = SimulatedStore::new();
     suite::run(&store).await;
     assert_eq!((store.images(), store.volumes()), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test]
+async fn a_clone_takes_what_it_differs_by() {
+    let mounted = Mounted::new(ROOMY);
+    let store = &mounted.store;
+    let (image, volume) = (mounted::place(), mounted::place());
+    let size = ByteSize::new(8 << 20);
+    store.image_create(image, size).await.unwrap();
+    store.image_write(image, 0, vec![7; 8 << 20].into()).await.unwrap();
+    store.image_seal(image, &|_, _| {}).await.unwrap();
+    store.volume_clone(image, volume).await.unwrap();
+    let used = async |kind, place| store.item_used(Item { kind, place }).await.unwrap().bytes();
+    assert!(used(ItemKind::Image, image).await >= 8 << 20);
+    assert_eq!(used(ItemKind::Volume, volume).await, 0, "a fresh clone");
+    let Backing::File(path) = store.backing(volume);
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[1; 1 << 20], 2 << 20).unwrap();
+    file.sync_all().unwrap();
+    let own = used(ItemKind::Volume, volume).await;
+    assert!((1 << 20..4 << 20).contains(&own), "{own}");
+    assert_eq!(used(ItemKind::Volume, mounted::place()).await, 0, "nothing is there");
+    store.volume_remove(volume).await.unwrap();
+    store.image_remove(image).await.unwrap();
 }

@@ -27,6 +27,7 @@ use super::App;
 use crate::error::AppError;
 
 pub use public_url::PublicUrl;
+pub(crate) use throttle::prefix;
 pub use throttle::{Throttle, ThrottleLimits};
 
 /// How exactly it is known when something was used last: a write for each request would be too many.

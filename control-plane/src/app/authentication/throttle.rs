@@ -61,7 +61,7 @@ impl Throttle {
 }
 
 /// Who has one IPv6 address has 2^64 of them.
-fn prefix(address: IpAddr) -> IpAddr {
+pub(crate) fn prefix(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(six) => match six.to_ipv4_mapped() {
             Some(four) => four.into(),

@@ -6,12 +6,14 @@
 //!
 //! Deliberately absent: touching a file whose name is not one of ours. It is told, and left.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bmi_types::Timestamp;
+use fiemap::{Fiemap, FiemapExtentFlags};
 
 use super::super::{Item, ItemKind, Place, StoreError};
 use super::{io as fault, make_folder, parent, sync_folder};
@@ -39,6 +41,28 @@ pub(super) fn list(root: &Path) -> Result<Vec<Item>, StoreError> {
         }
     }
     Ok(items)
+}
+
+/// Bytes of a file on the disk; nothing when it is not there. Of a volume, those that no other file shares.
+pub(super) fn used(path: &Path, kind: ItemKind) -> Result<u64, StoreError> {
+    let fail = |source| StoreError::io(format!("measure {}", path.display()), source);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(fail(error)),
+    };
+    if kind == ItemKind::Image {
+        // Blocks of 512 bytes, whatever the file system's are (stat(2)).
+        return Ok(file.metadata().map_err(fail)?.blocks().saturating_mul(512));
+    }
+    let mut own = 0_u64;
+    for extent in Fiemap::new(&file) {
+        let extent = extent.map_err(fail)?;
+        if !extent.fe_flags.contains(FiemapExtentFlags::SHARED) {
+            own = own.saturating_add(extent.fe_length);
+        }
+    }
+    Ok(own)
 }
 
 /// Moves every file of an item away. What still has it open keeps it.

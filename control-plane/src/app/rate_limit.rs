@@ -1,0 +1,114 @@
+//! How many requests somebody may make: each caller, and each address before it is known who calls.
+//!
+//! Deliberately absent: fairness between replicas. Each counts for itself.
+//!
+//! Invariant: what is remembered is bounded.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use serde::Deserialize;
+
+use super::authentication::prefix;
+
+/// The most callers or addresses that are remembered before those that behave are forgotten.
+const KEYS_MAX: usize = 10_000;
+
+/// How many requests there may be.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateLimits {
+    /// In a second from one caller, on average.
+    pub caller_per_second: NonZeroU32,
+    /// At once from one caller.
+    pub caller_burst: NonZeroU32,
+    /// In a second from one address, on average; many people may share one.
+    pub address_per_second: NonZeroU32,
+    /// At once from one address.
+    pub address_burst: NonZeroU32,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        let number = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Self {
+            caller_per_second: number(200),
+            caller_burst: number(2000),
+            address_per_second: number(1000),
+            address_burst: number(10_000),
+        }
+    }
+}
+
+/// Counts requests.
+pub struct RateLimit {
+    callers: DefaultKeyedRateLimiter<String>,
+    addresses: DefaultKeyedRateLimiter<IpAddr>,
+}
+
+impl RateLimit {
+    /// With these limits.
+    #[must_use]
+    pub fn new(limits: RateLimits) -> Self {
+        let quota = |rate, burst| Quota::per_second(rate).allow_burst(burst);
+        Self {
+            callers: RateLimiter::keyed(quota(limits.caller_per_second, limits.caller_burst)),
+            addresses: RateLimiter::keyed(quota(limits.address_per_second, limits.address_burst)),
+        }
+    }
+
+    /// Counts a request from an address.
+    ///
+    /// # Errors
+    /// When it is one too many, with how long to wait.
+    pub fn address(&self, address: IpAddr) -> Result<(), Duration> {
+        if self.addresses.len() > KEYS_MAX {
+            self.addresses.retain_recent();
+        }
+        let now = DefaultClock::default().now();
+        self.addresses.check_key(&prefix(address)).map_err(|until| until.wait_time_from(now))
+    }
+
+    /// Counts a request of a caller.
+    ///
+    /// # Errors
+    /// When it is one too many, with how long to wait.
+    pub fn caller(&self, subject: &str) -> Result<(), Duration> {
+        if self.callers.len() > KEYS_MAX {
+            self.callers.retain_recent();
+        }
+        let now = DefaultClock::default().now();
+        self.callers.check_key(&subject.to_owned()).map_err(|until| until.wait_time_from(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_caller_is_stopped_and_others_go_on() {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        let limits = RateLimits {
+            caller_per_second: number(1),
+            caller_burst: number(3),
+            address_per_second: number(1),
+            address_burst: number(2),
+        };
+        let limit = RateLimit::new(limits);
+        for _ in 0..3 {
+            limit.caller("a").unwrap();
+        }
+        let wait = limit.caller("a").unwrap_err();
+        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
+        limit.caller("b").unwrap();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        limit.address(address).unwrap();
+        limit.address(address).unwrap();
+        limit.address(address).unwrap_err();
+        limit.address("192.0.2.2".parse().unwrap()).unwrap();
+    }
+}
