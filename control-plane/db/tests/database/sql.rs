@@ -34,7 +34,10 @@ pub fn lines(url: &str, query: &str) -> Vec<String> {
     let rows: Vec<Line> = if is_postgres(url) {
         query.load(&mut diesel::PgConnection::establish(url).unwrap()).unwrap()
     } else {
-        query.load(&mut diesel::SqliteConnection::establish(url).unwrap()).unwrap()
+        let mut connection = diesel::SqliteConnection::establish(url).unwrap();
+        // Whoever closes a file last empties its log.
+        connection.batch_execute("PRAGMA busy_timeout = 10000").unwrap();
+        query.load(&mut connection).unwrap()
     };
     rows.into_iter().map(|row| row.line).collect()
 }
