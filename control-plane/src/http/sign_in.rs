@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header;
 use actix_web::{HttpMessage, HttpResponse, web};
 use bmi_api::{
     Code, DeviceAnswer, DeviceQuestion, DeviceSignIn, NewDeviceSignIn, SignInProvider, SignInWays,

@@ -197,9 +197,11 @@ impl World {
     async fn uploaded_as(&self, image: &str, format: ImageFormat, file_size: Option<ByteSize>) -> ImageId {
         let new = NewImage { name: name(image), virtual_size: ByteSize::new(1 << 20), format, file_size };
         let made = app::image::image_create(&self.app, &admin(), PROJECT.to_owned(), new).await.unwrap();
-        let begun =
-            app::image::upload_begin(&self.app, &admin(), PROJECT.to_owned(), image.to_owned(), 0).await;
-        begun.unwrap().write(&self.app, vec![7; 1 << 20].into()).await.unwrap();
+        let (admin, project) = (admin(), PROJECT.to_owned());
+        let begun = app::upload::upload_begin(&self.app, &admin, project, image.to_owned(), 0);
+        let mut uploading = begun.await.unwrap();
+        uploading.write(&self.app, vec![7; 1 << 20].into()).await.unwrap();
+        uploading.end().await.unwrap();
         made.id
     }
 

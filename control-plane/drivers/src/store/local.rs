@@ -29,7 +29,8 @@ use sha2::{Digest, Sha256};
 use crate::image::{Conversion, Converter, ConverterError, Inspected, inspect};
 
 use super::{
-    Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage, source_size, within,
+    Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage,
+    source_size, within,
 };
 
 /// Bytes read or written at once by copies and checksums.
