@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cargo_metadata::{Metadata, Package};
+use cargo_metadata::{DependencyKind, Metadata, Package};
 
 use super::fault::Fault;
 
@@ -90,14 +90,28 @@ pub fn check(metadata: &Metadata, root: &Path) -> Vec<Fault> {
     let mut faults = Vec::new();
     for package in metadata.workspace_packages() {
         let path = manifest(package, root);
-        let named = package.dependencies.iter().map(|dependency| dependency.name.as_str());
+        // Tests may use the harness, wherever they are.
+        let named = package
+            .dependencies
+            .iter()
+            .filter(|one| one.kind != DependencyKind::Development || one.name != "bmi-tests")
+            .map(|dependency| dependency.name.as_str());
         faults.extend(
             named_faults(package.name.as_str(), named).into_iter().map(|what| Fault::of(&path, what)),
         );
     }
-    let all = metadata.packages.iter().map(|package| package.name.as_str());
-    faults.extend(banned(all).map(|what| Fault::of("Cargo.lock", what)));
+    let names = metadata.packages.iter().map(|package| package.name.as_str());
+    let names = names.filter(|name| !BANNED.iter().any(|(banned, _)| banned == name) || is_built(name));
+    faults.extend(banned(names).map(|what| Fault::of("Cargo.lock", what)));
     faults
+}
+
+/// Whether a package is ever built: one that only an optional part of another would want, and which nothing asks for, is
+/// in the metadata as well.
+fn is_built(name: &str) -> bool {
+    let tree = std::process::Command::new("cargo").args(["tree", "-i", name, "--target", "all"]).output();
+    // What cannot be asked counts as built.
+    tree.map_or(true, |tree| !tree.stdout.is_empty() || !tree.status.success())
 }
 
 /// The path of a member's manifest from the root.

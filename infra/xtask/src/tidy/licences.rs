@@ -17,6 +17,8 @@ const ALLOWED: &[&str] = &[
     "MIT",
     "MIT-0",
     "MPL-2.0",
+    // Or a later version of the same.
+    "MPL-2.0+",
     "Unicode-3.0",
     "Unicode-DFS-2016",
     "Unlicense",
