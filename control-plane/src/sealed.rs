@@ -180,7 +180,8 @@ pub async fn rekey(db: &Db, path: &Path) -> Result<usize, SealedError> {
     Ok(count)
 }
 
-/// Looks whether this replica still holds its database, and ends when another has it, or sealed it under another key.
+/// Looks whether this replica still holds its database, and ends when another has it, or sealed it under another key, or
+/// when a newer release migrated it to what this one cannot work with.
 pub async fn keep(mut held: Held, app: &Arc<App>) -> SealedError {
     loop {
         tokio::time::sleep(LOOK).await;
@@ -206,6 +207,9 @@ pub async fn keep(mut held: Held, app: &Arc<App>) -> SealedError {
             },
             Err(error @ DbError::InUse(_)) => return error.into(),
             Err(error) => tracing::warn!(%error, "the database is not held"),
+        }
+        if let Err(error @ (DbError::TooNew { .. } | DbError::Moved)) = app.db.suits().await {
+            return error.into();
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::cli::Cli;
 use crate::dnsmasq::{Dnsmasq, UPLINK};
 use crate::host::{command, end, mounts_below, output, repository, run, until};
 use crate::postgres::Postgres;
+use crate::replica::{listening, serve};
 
 /// Where deployments are: not below /tmp, since targets run as other users and need to get there.
 const ROOT: &str = "/var/lib/bmi-tests";
@@ -48,6 +49,8 @@ pub struct Deployment {
     pub api: Api,
     /// First user id of its processes; it uses at most 100.
     pub uid_base: u32,
+    /// The URL of its database in PostgreSQL; none when it is SQLite's.
+    pub database: Option<String>,
     control_plane: Option<Child>,
     agent: Option<Child>,
 }
@@ -72,9 +75,16 @@ impl Deployment {
         built().join(program)
     }
 
-    /// Starts a control plane with an empty store of a size.
+    /// Starts a control plane with an empty store of a size, on the database that the environment asks for.
     #[must_use]
     pub fn start(store: &str) -> Self {
+        let postgres = std::env::var(DATABASE).is_ok_and(|kind| kind == "postgres");
+        Self::start_on(store, postgres.then(|| Postgres::shared().database()))
+    }
+
+    /// Starts a control plane on a database in PostgreSQL, or on SQLite.
+    #[must_use]
+    pub fn start_on(store: &str, database: Option<String>) -> Self {
         assert!(
             geteuid().is_root(),
             "system tests need root: they make network namespaces and mount file systems"
@@ -101,7 +111,8 @@ impl Deployment {
         fs::write(data.join("images/small.raw"), crate::setup::small_image()).unwrap();
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let api = Api::new(address, "");
-        let mut deployment = Self { data, namespace, api, uid_base, control_plane: None, agent: None };
+        let mut deployment =
+            Self { data, namespace, api, uid_base, database, control_plane: None, agent: None };
         deployment.namespace_make();
         deployment.configurations_write(store);
         deployment.control_plane_start();
@@ -118,15 +129,13 @@ impl Deployment {
 
     fn configurations_write(&self, store: &str) {
         let (data, uid) = (self.data.display(), self.uid_base);
-        let database = match std::env::var(DATABASE) {
-            Ok(kind) if kind == "postgres" => format!("database = \"{}\"\n", Postgres::shared().database()),
-            _ => String::new(),
-        };
+        let database =
+            self.database.as_ref().map(|url| format!("database = \"{url}\"\n")).unwrap_or_default();
         let control_plane = format!(
             "listen = \"127.0.0.1:0\"\ndata_dir = \"{data}/control-plane\"\nimport_dir = \"{data}/images\"\n\
              {database}[agent]\nnetwork = \"provisioning\"\nuid = {uid}\n[store]\nkind = \"local\"\nsize = \"{store}\"\n"
         );
-        fs::write(self.data.join("control-plane.toml"), control_plane).unwrap();
+        fs::write(self.config(), control_plane).unwrap();
         let agent = format!(
             "network = \"provisioning\"\ncontrol_plane = \"unix:{data}/control-plane/agent.sock\"\n\
              state_dir = \"{data}/agent\"\nvolume_dir = \"{data}/control-plane/store/volumes\"\nbridge = \"bmi0\"\n\
@@ -138,21 +147,9 @@ impl Deployment {
     /// Starts the control plane, also again after [`Self::control_plane_stop`].
     pub fn control_plane_start(&mut self) {
         let out = self.data.join("control-plane.out");
-        let child = command(&self.program("bmi-control-plane"))
-            .arg("--config")
-            .arg(self.data.join("control-plane.toml"))
-            .env("NO_COLOR", "1")
-            .stdout(File::create(&out).unwrap())
-            .stderr(self.log("control-plane"))
-            .spawn();
-        let child = self.control_plane.insert(child.unwrap());
-        let address = until("the control plane listens", START, || {
-            let ended = child.try_wait().unwrap();
-            assert!(ended.is_none(), "the control plane ended: {ended:?}");
-            let said: serde_json::Value =
-                serde_json::from_str(fs::read_to_string(&out).ok()?.lines().next()?).ok()?;
-            said["address"].as_str()?.parse().ok()
-        });
+        let (program, log) = (self.program("bmi-control-plane"), self.log("control-plane"));
+        let child = self.control_plane.insert(serve(&program, &self.config(), &out, log));
+        let address = listening(child, &out);
         // There is none where the local admin is switched off.
         let token = fs::read_to_string(self.data.join("control-plane/admin.token")).unwrap_or_default();
         self.api = Api::new(address, token.trim());
@@ -166,12 +163,24 @@ impl Deployment {
 
     /// Ends the control plane and starts it again at the same address.
     pub fn control_plane_restart_at_its_address(&mut self) {
-        let config = self.data.join("control-plane.toml");
+        let config = self.config();
         let listen = format!("listen = \"{}\"", self.api.address());
         let text = fs::read_to_string(&config).unwrap().replace("listen = \"127.0.0.1:0\"", &listen);
         fs::write(&config, text).unwrap();
         self.control_plane_stop();
         self.control_plane_start();
+    }
+
+    /// Waits until the control plane ends by itself, and gives its exit status.
+    pub fn control_plane_ends(&mut self) -> Option<i32> {
+        let mut child = self.control_plane.take().unwrap();
+        until("the control plane ends", START, || child.try_wait().unwrap()).code()
+    }
+
+    /// The number of the control plane's process.
+    #[must_use]
+    pub fn control_plane_pid(&self) -> u32 {
+        self.control_plane.as_ref().unwrap().id()
     }
 
     /// Ends the control plane as a crash would: SIGKILL.
@@ -204,17 +213,33 @@ impl Deployment {
     /// Adds settings to the control plane's configuration and starts it again.
     pub fn control_plane_configure(&mut self, settings: &str) {
         self.control_plane_stop();
-        let path = self.data.join("control-plane.toml");
+        let path = self.config();
         let text = fs::read_to_string(&path).unwrap();
         fs::write(path, format!("{text}{settings}\n")).unwrap();
         self.control_plane_start();
+    }
+
+    /// Sets another database, in PostgreSQL, for the next start.
+    pub fn database_set(&mut self, url: String) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        let others: Vec<&str> = text.lines().filter(|line| !line.starts_with("database = ")).collect();
+        fs::write(self.config(), format!("database = \"{url}\"\n{}\n", others.join("\n"))).unwrap();
+        self.database = Some(url);
+    }
+
+    /// A command of the control plane's program, with its configuration.
+    #[must_use]
+    pub fn control_plane_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.program("bmi-control-plane"));
+        command.arg("--config").arg(self.config()).args(arguments).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
     }
 
     /// Configures identity providers: the control plane stays where it is, and browsers reach it there.
     pub fn sign_in_configure(&mut self, settings: &str) {
         let address = self.api.address();
         self.control_plane_stop();
-        let path = self.data.join("control-plane.toml");
+        let path = self.config();
         let text = fs::read_to_string(&path).unwrap();
         let listen = format!("listen = \"{address}\"\npublic_url = \"http://{address}\"");
         let text = text.replace("listen = \"127.0.0.1:0\"", &listen);
@@ -225,6 +250,9 @@ impl Deployment {
     /// Runs a statement on the control plane's database, and gives the first value of its answer as text.
     #[must_use]
     pub fn sql(&self, statement: &str) -> String {
+        if let Some(url) = &self.database {
+            return Postgres::sql(url, statement).lines().next().unwrap_or_default().to_owned();
+        }
         let program = "import sqlite3, sys\n\
                        with sqlite3.connect(sys.argv[1], timeout=30) as db:\n    \
                        row = db.execute(sys.argv[2]).fetchone()\n    \
@@ -232,6 +260,18 @@ impl Deployment {
         let database = self.data.join("control-plane/bmi.sqlite");
         let said = run("/usr/bin/python3", &["-c", program, database.to_str().unwrap(), statement]);
         said.trim_end().to_owned()
+    }
+
+    /// Everything that the database holds, as bytes: SQLite's files, or a dump.
+    #[must_use]
+    pub fn database_bytes(&self) -> Vec<u8> {
+        match &self.database {
+            Some(url) => Postgres::dump(url).into_bytes(),
+            None => ["bmi.sqlite", "bmi.sqlite-wal"]
+                .into_iter()
+                .flat_map(|name| fs::read(self.data.join("control-plane").join(name)).unwrap_or_default())
+                .collect(),
+        }
     }
 
     /// What the control plane has logged.
@@ -312,6 +352,12 @@ impl Deployment {
 
     fn agent_config(&self) -> PathBuf {
         self.data.join("agent.toml")
+    }
+
+    /// The control plane's configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.data.join("control-plane.toml")
     }
 
     /// A program of the deployment.

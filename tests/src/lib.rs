@@ -10,9 +10,11 @@
 //! idp.rs         identity providers
 //! node.rs        a QEMU node and its console
 //! wiretap.rs     the iSCSI logins on its cable
+//! replica.rs     more control planes on the same database
 //! postgres.rs    a PostgreSQL server, and tests on both databases
 //! dnsmasq.rs     another DHCP server on the network
 //! client.rs      a machine that does what firmware does, and no more
+//! random.rs      moments and choices
 //! golden.rs      the Debian image that nodes boot
 //! sweep.rs       what killed test runs left
 //! host.rs        commands, waits and what the kernel says
@@ -45,6 +47,8 @@ mod host;
 mod idp;
 mod node;
 mod postgres;
+mod random;
+mod replica;
 mod routes;
 mod setup;
 mod sweep;
@@ -63,6 +67,8 @@ pub use host::{
 pub use idp::{AUDIENCE, Canaille, OidcProvider, free_port};
 pub use node::{Firmware, Node};
 pub use postgres::{Durability, Postgres, TestDatabase};
+pub use random::Random;
+pub use replica::Replica;
 pub use routes::{ROUTES, Route};
 pub use setup::{SMALL_IMAGE, operation_end};
 pub use wiretap::{Login, Wiretap};

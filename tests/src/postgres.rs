@@ -134,6 +134,12 @@ impl Postgres {
         let options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statements];
         run(format!("{PROGRAMS}/psql"), &options)
     }
+
+    /// Everything that a database holds, as SQL.
+    #[must_use]
+    pub fn dump(url: &str) -> String {
+        run(format!("{PROGRAMS}/pg_dump"), &["--inserts", "-d", url])
+    }
 }
 
 impl Drop for Postgres {

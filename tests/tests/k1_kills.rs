@@ -14,27 +14,13 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bmi_tests::{Deployment, STORE_SMALL, operation_end, processes, tree, until};
+use bmi_tests::{Deployment, Random, STORE_SMALL, operation_end, processes, tree, until};
 use serde_json::{Value, json};
 
 /// Operations and agents come to rest within this.
 const SOON: Duration = Duration::from_secs(60);
 /// Provision and deprovision take about 150 ms, an import of the small image less.
 const WITHIN_MS: u64 = 180;
-
-/// A small generator: the same seed kills at the same moments.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        // splitmix64 (Steele, Lea, Flood 2014)
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// Everything outside the database that an operation makes.
 #[derive(Debug, PartialEq)]
@@ -62,11 +48,9 @@ fn images(deployment: &Deployment) -> usize {
 
 #[test]
 fn k1_killed_at_any_moment_nothing_is_left_half_done() {
-    let seed = std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or(u64::from(std::process::id()));
     let rounds = if std::env::var_os("BMI_FULL").is_some() { 120 } else { 12 };
-    println!("seed {seed}, {rounds} kills");
-    let mut random = Random(seed);
+    println!("{rounds} kills");
+    let mut random = Random::of_the_run();
     let mut deployment = Deployment::start(STORE_SMALL);
     deployment.api.project("lab");
     deployment.agent_start();

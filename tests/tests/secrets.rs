@@ -86,18 +86,14 @@ fn s8_no_secret_in_logs_processes_answers_or_the_database() {
             process.environment.as_bytes(),
         );
     }
-    let database = tree(&deployment.data.join("control-plane"));
-    let database: Vec<_> = database.keys().filter(|name| name.starts_with("bmi.sqlite")).collect();
+    let database = deployment.database_bytes();
     assert!(!database.is_empty());
-    for name in database {
-        let bytes = std::fs::read(deployment.data.join("control-plane").join(name)).unwrap();
-        running.assert_clean(name, &bytes);
-        let key = SSH_KEY.as_bytes();
-        assert!(
-            !bytes.windows(key.len()).any(|window| window == key),
-            "SSH keys are sealed with the user data"
-        );
-    }
+    running.assert_clean("the database", &database);
+    let key = SSH_KEY.as_bytes();
+    assert!(
+        !database.windows(key.len()).any(|window| window == key),
+        "SSH keys are sealed with the user data"
+    );
     let instance = "/v1/projects/lab/instances/node-1";
     let api = &deployment.api;
     for path in [
@@ -150,7 +146,8 @@ fn s8_files_with_secrets_are_for_their_owner_only() {
         }
     }
     // A stranger of the machine can read none of them.
-    for name in ["control-plane/admin.token", "control-plane/bmi.sqlite", "agent/agent/ledger.json"] {
+    let database = deployment.database.is_none().then_some("control-plane/bmi.sqlite");
+    for name in ["control-plane/admin.token", "agent/agent/ledger.json"].into_iter().chain(database) {
         let path = deployment.data.join(name);
         let read = "head -c 1 \"$0\" >/dev/null 2>&1 && echo yes || echo no";
         let stranger =

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::DbError;
 use crate::database::{Connector, Database, Kind};
-use crate::migration::{Schema, migrate, schema};
+use crate::migration::{self, Schema, migrate, schema};
 use crate::scope::{SystemTx, Tx};
 use crate::transaction::{Begin, transaction};
 
@@ -83,6 +83,14 @@ impl Db {
             .build(Connector(database.clone()))
             .map_err(|error| DbError::Unavailable(error.to_string()))?;
         Ok(Self { database, pool, written: watch::channel(()).0 })
+    }
+
+    /// Looks whether this release can still work with the database, which a newer one may have migrated meanwhile.
+    ///
+    /// # Errors
+    /// [`DbError::TooNew`] when it cannot any more, [`DbError::Unavailable`] while the database is away.
+    pub async fn suits(&self) -> Result<(), DbError> {
+        self.run(migration::suits, Begin::Reading).await
     }
 
     /// Which of the two it is.

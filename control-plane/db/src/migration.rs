@@ -79,6 +79,14 @@ pub(crate) fn schema(database: &Database) -> Result<Schema, DbError> {
     }
 }
 
+/// Whether this release can still work with a database that it serves already: a newer one may have migrated it.
+pub(crate) fn suits(connection: &mut AnyConnection) -> Result<(), DbError> {
+    match connection {
+        AnyConnection::Postgres(postgres) => compatible(postgres, &POSTGRES),
+        AnyConnection::Sqlite(sqlite) => compatible(sqlite, &SQLITE),
+    }
+}
+
 fn ended<C>(connection: &mut C, done: Result<usize, DbError>) -> Result<usize, DbError>
 where
     C: Connection<TransactionManager = AnsiTransactionManager>,

@@ -46,7 +46,8 @@ pub async fn run(app: Arc<App>, config: Reconcile, replica: String) {
                     () = lost(&app, &replica) => tracing::warn!("another replica compares the store with the database now"),
                 }
             }
-            Ok(false) => tokio::time::sleep(every.min(LEASE)).await,
+            // Often enough that the end of another one's lease is what takes time.
+            Ok(false) => tokio::time::sleep(every.min(RENEWAL)).await,
             Err(error) => {
                 tracing::warn!(%error, "it is not known which replica compares the store with the database");
                 tokio::time::sleep(every.min(LEASE)).await;

@@ -214,10 +214,8 @@ fn s2_a_session_ends_when_it_is_not_used_and_at_its_end() {
 /// What was secret is in no log, and in the database by its hash only.
 fn secrets_are_not_in_the_log(deployment: &Deployment, secrets: &[&str]) {
     let log = deployment.control_plane_log();
-    let database: Vec<u8> = ["bmi.sqlite", "bmi.sqlite-wal"]
-        .into_iter()
-        .flat_map(|name| std::fs::read(deployment.data.join("control-plane").join(name)).unwrap_or_default())
-        .collect();
+    let database = deployment.database_bytes();
+    assert!(!database.is_empty());
     for secret in secrets {
         assert!(!log.contains(secret), "in the log");
         assert!(!database.windows(secret.len()).any(|window| window == secret.as_bytes()), "in the database");

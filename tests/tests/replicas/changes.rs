@@ -1,0 +1,78 @@
+//! What is changed at one replica counts at the other within a second.
+
+use std::time::Duration;
+
+use bmi_tests::{Answer, Api, until};
+use serde_json::json;
+
+use crate::world::{IMAGES, Pair};
+
+/// What is promised. It is counted from the answer to the change.
+const PROMISE: Duration = Duration::from_secs(1);
+
+fn within_a_second(what: &str, ask: impl Fn() -> Answer, status: u16) {
+    until(what, PROMISE, || (ask().status == status).then_some(()));
+}
+
+/// A service account with a custom role, its token's id, and the API of both replicas as its holder.
+struct Account {
+    path: String,
+    token: String,
+    first: Api,
+    second: Api,
+}
+
+fn account(pair: &Pair) -> Account {
+    let api = &pair.first.api;
+    let role = json!({"name": "looker", "permissions": ["project:read", "image:read"]});
+    api.post("/v1/roles", &role).expect(201);
+    let new = json!({"name": "ci", "role": "looker", "scopes": ["*"], "expires_days": 1});
+    let made = api.post("/v1/projects/lab/service-accounts", &new).expect(201);
+    let bearer = format!("Bearer {}", made["token"].as_str().unwrap());
+    let [first, second] = pair.apis().map(|api| api.authorized(Some(&bearer)));
+    let token = made["account"]["tokens"][0]["id"].as_str().unwrap().to_owned();
+    Account { path: "/v1/projects/lab/service-accounts/ci".to_owned(), token, first, second }
+}
+
+#[test]
+fn a_change_of_a_role_counts_at_the_other_within_a_second() {
+    let pair = Pair::start();
+    let account = account(&pair);
+    let narrow = json!({"permissions": ["project:read"]});
+    let wide = json!({"permissions": ["project:read", "image:read"]});
+    let images = || account.second.get(IMAGES);
+    within_a_second("the new role is known", images, 200);
+    for _ in 0..3 {
+        pair.first.api.json("PATCH", "/v1/roles/looker", &narrow).expect(200);
+        assert_eq!(account.first.get(IMAGES).status, 403, "at once where it was made");
+        within_a_second("the role is narrower", images, 403);
+        pair.first.api.json("PATCH", "/v1/roles/looker", &wide).expect(200);
+        within_a_second("the role is wider", images, 200);
+    }
+}
+
+#[test]
+fn a_binding_that_is_removed_counts_at_the_other_within_a_second() {
+    let pair = Pair::start();
+    let account = account(&pair);
+    let project = || account.second.get("/v1/projects/lab");
+    within_a_second("the new binding is known", project, 200);
+    let members = pair.first.api.list("/v1/projects/lab/members");
+    assert_eq!(members.len(), 1, "{members:?}");
+    let member = format!("/v1/projects/lab/members/{}", members[0]["id"].as_str().unwrap());
+    // The other way round this time.
+    pair.second.api.delete(&member).expect(204);
+    assert_eq!(project().status, 404, "at once where it was made");
+    within_a_second("the binding is gone", || account.first.get("/v1/projects/lab"), 404);
+}
+
+#[test]
+fn a_revoked_token_is_refused_at_the_other_within_a_second() {
+    let pair = Pair::start();
+    let account = account(&pair);
+    account.first.get("/v1/whoami").expect(200);
+    account.second.get("/v1/whoami").expect(200);
+    pair.first.api.delete(&format!("{}/tokens/{}", account.path, account.token)).expect(204);
+    within_a_second("the token is refused", || account.second.get("/v1/whoami"), 401);
+    assert_eq!(account.second.get("/v1/whoami").code(), "unauthenticated");
+}
