@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_auth::{MasterKey, SealError, SecretFileError};
+use bmi_db::idempotency::Scope;
 use bmi_db::sealed::{self, Column, Value};
 use bmi_db::{Db, DbError, Held, SystemTx};
 use bmi_types::InstanceId;
@@ -62,8 +63,16 @@ fn purpose(value: &Value) -> String {
         Column::BootKey => boot_key_purpose(InstanceId::from(value.id)),
         Column::UserData => user_data_purpose(InstanceId::from(value.id)),
         Column::SignIn => format!("sign-in:{}", value.id),
-        Column::Answer => format!("idempotency:{}", value.id),
+        Column::Answer => value.request.as_ref().map(answer_purpose).unwrap_or_default(),
     }
+}
+
+/// What the kept answer of a request is sealed for.
+#[must_use]
+pub fn answer_purpose(request: &Scope) -> String {
+    let Scope { caller, method, path, key } = request;
+    // As JSON, two requests never read the same.
+    format!("idempotency:{}", serde_json::json!([caller, method, path, key]))
 }
 
 fn opens(key: &MasterKey, value: &Value) -> bool {

@@ -35,6 +35,10 @@ const PROGRAMS: [&str; 5] = ["bmi", "bmi-control-plane", "bmi-agent", "bmi-targe
 /// Says `postgres` when every deployment is to have its database there, and not in SQLite.
 const DATABASE: &str = "BMI_TEST_DATABASE";
 
+/// Tests ask more than callers do: what is refused for being too much is the matter of one test alone.
+const UNLIMITED: &str = "[rate_limit]\ncaller_per_second = 100000\ncaller_burst = 1000000\n\
+                         address_per_second = 100000\naddress_burst = 1000000\n";
+
 /// Deployments made by this process.
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -133,7 +137,7 @@ impl Deployment {
             self.database.as_ref().map(|url| format!("database = \"{url}\"\n")).unwrap_or_default();
         let control_plane = format!(
             "listen = \"127.0.0.1:0\"\ndata_dir = \"{data}/control-plane\"\nimport_dir = \"{data}/images\"\n\
-             {database}[agent]\nnetwork = \"provisioning\"\nuid = {uid}\n[store]\nkind = \"local\"\nsize = \"{store}\"\n"
+             {database}{UNLIMITED}[agent]\nnetwork = \"provisioning\"\nuid = {uid}\n[store]\nkind = \"local\"\nsize = \"{store}\"\n"
         );
         fs::write(self.config(), control_plane).unwrap();
         let agent = format!(
@@ -142,6 +146,15 @@ impl Deployment {
              loaders = \"/usr/lib/ipxe\"\nagent_uid = {uid}\nuid_base = {uid}\n"
         );
         fs::write(self.agent_config(), agent).unwrap();
+    }
+
+    /// Takes the limits off again that the tests have, for those that are configured.
+    pub fn rate_limit_configure(&mut self, settings: &str) {
+        let path = self.data.join("control-plane.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(UNLIMITED));
+        fs::write(path, text.replace(UNLIMITED, "")).unwrap();
+        self.control_plane_configure(settings);
     }
 
     /// Starts the control plane, also again after [`Self::control_plane_stop`].

@@ -12,7 +12,7 @@ fn too_many_requests_are_told_when_to_come_again_and_others_go_on() {
     let mut deployment = Deployment::start(STORE_SMALL);
     let limits =
         "[rate_limit]\ncaller_per_second = 1\ncaller_burst = 5\naddress_per_second = 1\naddress_burst = 8\n";
-    deployment.control_plane_configure(limits);
+    deployment.rate_limit_configure(limits);
     let api = &deployment.api;
     let statuses: Vec<u16> = (0..6).map(|_| api.get("/v1/whoami").status).collect();
     assert_eq!(statuses, [200, 200, 200, 200, 200, 429]);

@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use uuid::Uuid;
 
+use crate::idempotency::Scope;
 use crate::key::Key;
 use crate::schema::{idempotency, instances, sign_ins};
 use crate::{DbError, SystemTx};
@@ -35,6 +36,9 @@ pub struct Value {
     pub column: Column,
     /// The id of its row.
     pub id: Uuid,
+    /// Of an answer: which request it answers. It is sealed for that, so that a row that is edited to name another
+    /// caller does not open.
+    pub request: Option<Scope>,
     /// As it is sealed.
     pub sealed: String,
 }
@@ -53,13 +57,29 @@ pub fn list(tx: &mut SystemTx<'_>, column: Column, limit: i64) -> Result<Vec<Val
         Column::SignIn => {
             sign_ins::table.select((sign_ins::id, sign_ins::secrets_sealed)).limit(limit).load(tx.sql())?
         }
-        Column::Answer => idempotency::table
-            .filter(idempotency::answer.like(SEALED))
-            .select((idempotency::id, idempotency::answer.assume_not_null()))
-            .limit(limit)
-            .load(tx.sql())?,
+        Column::Answer => return answers(tx, limit),
     };
-    Ok(rows.into_iter().map(|(id, sealed)| Value { column, id: id.0, sealed }).collect())
+    let value = |(id, sealed): (Key, String)| Value { column, id: id.0, request: None, sealed };
+    Ok(rows.into_iter().map(value).collect())
+}
+
+fn answers(tx: &mut SystemTx<'_>, limit: i64) -> Result<Vec<Value>, DbError> {
+    let rows: Vec<(Key, String, (String, String, String, String))> = idempotency::table
+        .filter(idempotency::answer.like(SEALED))
+        .select((
+            idempotency::id,
+            idempotency::answer.assume_not_null(),
+            (idempotency::caller, idempotency::method, idempotency::path, idempotency::key),
+        ))
+        .limit(limit)
+        .load(tx.sql())?;
+    let value = |(id, sealed, (caller, method, path, key)): (Key, String, _)| Value {
+        column: Column::Answer,
+        id: id.0,
+        request: Some(Scope { caller, method, path, key }),
+        sealed,
+    };
+    Ok(rows.into_iter().map(value).collect())
 }
 
 /// Writes a value as it is sealed now.

@@ -14,6 +14,7 @@ use super::answer::{Answer, ApiError, Outcome};
 use super::request::Request;
 use crate::app::{Access, App};
 use crate::error::AppError;
+use crate::sealed::answer_purpose;
 
 /// How long answers are kept.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -58,7 +59,7 @@ where
         path: request.http.path().to_owned(),
         key,
     };
-    let purpose = format!("idempotency:{} {} {} {}", scope.caller, scope.method, scope.path, scope.key);
+    let purpose = answer_purpose(&scope);
     let hash: String = Sha256::digest(&request.body).iter().map(|byte| format!("{byte:02x}")).collect();
     let app = std::sync::Arc::clone(&request.app);
     let (now, mine) = (Timestamp::now(), hash.clone());
@@ -92,11 +93,10 @@ where
     let decisions = serde_json::json!(decided).to_string();
     let kept = match &outcome {
         Ok(answer) if answer.secret => Some(sealed(&app, &purpose, answer)?),
-        Ok(answer) => Some(Kept::Answer(answer.clone())),
+        Ok(answer) => serde_json::to_string(&Kept::Answer(answer.clone())).ok(),
         Err(error) if matches!(error.problem.status, 401 | 403 | 429 | 500..) => None,
-        Err(error) => Some(Kept::Problem((*error.problem).clone())),
+        Err(error) => serde_json::to_string(&Kept::Problem((*error.problem).clone())).ok(),
     };
-    let kept = kept.and_then(|kept| serde_json::to_string(&kept).ok());
     app.db
         .system_write(move |tx| {
             let written = match kept {
@@ -131,30 +131,28 @@ fn unreadable(error: impl std::fmt::Display) -> AppError {
     AppError::Defect(format!("a kept answer cannot be read: {error}"))
 }
 
-/// Reads an answer that was kept.
+/// Reads an answer that was kept. One with a secret is a sealed text and no JSON, as `bmi_db::sealed` finds it.
 fn kept(app: &App, purpose: &str, text: &str) -> Result<Outcome, AppError> {
+    if !text.starts_with('{') {
+        let opened = app.master_key.open(purpose, text)?;
+        return Ok(serde_json::from_str(opened.expose()).map_err(unreadable)?);
+    }
     Ok(match serde_json::from_str::<Kept>(text).map_err(unreadable)? {
         Kept::Answer(answer) => Ok(answer),
         Kept::Problem(problem) => Err(problem.into()),
-        Kept::Sealed(sealed) => {
-            let text = app.master_key.open(purpose, &sealed)?;
-            Ok(serde_json::from_str(text.expose()).map_err(unreadable)?)
-        }
     })
 }
 
 /// An answer with a secret, for nobody who reads the database.
-fn sealed(app: &App, purpose: &str, answer: &Answer) -> Result<Kept, AppError> {
+fn sealed(app: &App, purpose: &str, answer: &Answer) -> Result<String, AppError> {
     let text = serde_json::to_string(answer).map_err(unreadable)?;
-    Ok(Kept::Sealed(app.master_key.seal(purpose, &Secret::new(text))?))
+    Ok(app.master_key.seal(purpose, &Secret::new(text))?)
 }
 
-/// An answer as it is kept.
+/// An answer without a secret, as it is kept.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Kept {
     Answer(Answer),
-    /// One with a secret.
-    Sealed(String),
     Problem(bmi_api::Problem),
 }
