@@ -232,14 +232,6 @@ impl Deployment {
         self.control_plane_start();
     }
 
-    /// Sets another database, in PostgreSQL, for the next start.
-    pub fn database_set(&mut self, url: String) {
-        let text = fs::read_to_string(self.config()).unwrap();
-        let others: Vec<&str> = text.lines().filter(|line| !line.starts_with("database = ")).collect();
-        fs::write(self.config(), format!("database = \"{url}\"\n{}\n", others.join("\n"))).unwrap();
-        self.database = Some(url);
-    }
-
     /// A command of the control plane's program, with its configuration.
     #[must_use]
     pub fn control_plane_command(&self, arguments: &[&str]) -> Command {
@@ -258,33 +250,6 @@ impl Deployment {
         let text = text.replace("listen = \"127.0.0.1:0\"", &listen);
         fs::write(path, format!("{text}{settings}\n")).unwrap();
         self.control_plane_start();
-    }
-
-    /// Runs a statement on the control plane's database, and gives the first value of its answer as text.
-    #[must_use]
-    pub fn sql(&self, statement: &str) -> String {
-        if let Some(url) = &self.database {
-            return Postgres::sql(url, statement).lines().next().unwrap_or_default().to_owned();
-        }
-        let program = "import sqlite3, sys\n\
-                       with sqlite3.connect(sys.argv[1], timeout=30) as db:\n    \
-                       row = db.execute(sys.argv[2]).fetchone()\n    \
-                       print('' if row is None else row[0])";
-        let database = self.data.join("control-plane/bmi.sqlite");
-        let said = run("/usr/bin/python3", &["-c", program, database.to_str().unwrap(), statement]);
-        said.trim_end().to_owned()
-    }
-
-    /// Everything that the database holds, as bytes: SQLite's files, or a dump.
-    #[must_use]
-    pub fn database_bytes(&self) -> Vec<u8> {
-        match &self.database {
-            Some(url) => Postgres::dump(url).into_bytes(),
-            None => ["bmi.sqlite", "bmi.sqlite-wal"]
-                .into_iter()
-                .flat_map(|name| fs::read(self.data.join("control-plane").join(name)).unwrap_or_default())
-                .collect(),
-        }
     }
 
     /// What the control plane has logged.

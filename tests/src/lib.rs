@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! deployment.rs  control plane, agent, network namespace, data directory
+//! database.rs    what a deployment's database holds
 //! api.rs         requests over plain HTTP, with every byte in the test's hands
 //! setup.rs       the resources that most tests need
 //! routes.rs      every route of the REST API
@@ -40,6 +41,7 @@ mod api;
 mod browser;
 mod cli;
 mod client;
+mod database;
 mod deployment;
 mod dnsmasq;
 mod golden;

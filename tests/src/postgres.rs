@@ -24,6 +24,8 @@ use crate::host::{output, run, until};
 const START: Duration = Duration::from_secs(60);
 /// Whoever runs it when the tests are root's: PostgreSQL refuses to.
 const USERS: [&str; 2] = ["postgres", "nobody"];
+/// The lock that every transaction of the control plane takes that writes.
+const WRITER: i64 = 0x626d_6900_0001;
 /// Where Debian has the programs.
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 
@@ -133,6 +135,20 @@ impl Postgres {
     pub fn sql(url: &str, statements: &str) -> String {
         let options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statements];
         run(format!("{PROGRAMS}/psql"), &options)
+    }
+
+    /// Empties a database.
+    pub fn empty(url: &str) {
+        let _ = Self::sql(url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    }
+
+    /// A program that takes the lock of the control plane's writers, says `held`, and keeps it for so many seconds.
+    pub(crate) fn writer(url: &str, seconds: u32) -> Command {
+        let mut psql = Command::new(format!("{PROGRAMS}/psql"));
+        let hold = format!("SELECT 'held' FROM pg_advisory_lock({WRITER})");
+        let sleep = format!("SELECT pg_sleep({seconds})");
+        psql.args(["-X", "-q", "-A", "-t", "-d", url, "-c", &hold, "-c", &sleep]);
+        psql
     }
 
     /// Everything that a database holds, as SQL.

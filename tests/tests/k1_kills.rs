@@ -11,7 +11,6 @@
 )]
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bmi_tests::{Deployment, Random, STORE_SMALL, operation_end, processes, tree, until};
@@ -120,19 +119,7 @@ fn k2_a_database_that_stands_still_delays_and_loses_nothing() {
     let api = deployment.api.clone();
     api.image("lab", "golden");
     api.node_of("node-1", "52:54:00:4b:00:02", "lab");
-    let database = deployment.data.join("control-plane/bmi.sqlite");
-    let hold = "import sqlite3, sys, time\n\
-                held = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)\n\
-                held.execute('BEGIN IMMEDIATE')\nprint('held', flush=True)\ntime.sleep(14)\n";
-    let mut holder = Command::new("/usr/bin/python3")
-        .args(["-c", hold, database.to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().unwrap()), &mut line)
-        .unwrap();
-    assert_eq!(line, "held\n");
+    let mut holder = deployment.database_hold(14);
     let body = json!({"name": "node-1", "node": "node-1", "image": "golden", "network": "provisioning"});
     let refused = api.post("/v1/projects/lab/instances", &body);
     assert_eq!((refused.status, refused.code().as_str()), (503, "unavailable"));

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use bmi_tests::{Deployment, STORE_SMALL, output, repository, run, until};
+use bmi_tests::{Deployment, Postgres, STORE_SMALL, output, repository, run, until};
 use serde_json::json;
 
 /// The commands of the guide's section on backup, on a deployment of a test instead of the installed one.
@@ -43,6 +43,7 @@ fn a_backup_brings_a_lost_control_plane_back_and_nothing_newer_is_lost() {
     for name in lost {
         fs::remove_file(data.join(name)).ok();
     }
+    deployment.database.iter().for_each(|url| Postgres::empty(url));
     run(program, &["--config", config, "restore", "--from", backup.to_str().unwrap()]);
     deployment.control_plane_start();
 

@@ -15,8 +15,6 @@ const SOON: Duration = Duration::from_secs(30);
 const ACCOUNTS: &str = "/v1/projects/lab/service-accounts";
 /// Kills at a random moment.
 const KILLS: u64 = 6;
-/// The lock that every transaction that writes takes first.
-const WRITER: i64 = 0x626d_6900_0001;
 /// Everything that is sealed.
 const SEALED: &str = "SELECT boot_key_sealed FROM instances UNION ALL SELECT user_data_sealed FROM instances \
                       UNION ALL SELECT secrets_sealed FROM sign_ins \
@@ -147,26 +145,20 @@ fn a_rekey_killed_before_or_after_its_work_is_undone_or_finished_by_the_next_sta
     world.stop();
     // Before: it has made its key and waits for the lock of the writer, which somebody has.
     let url = world.pair.first.database.clone().unwrap();
-    let hold = format!("SELECT pg_advisory_lock({WRITER}); SELECT pg_sleep(60)");
-    let mut holder = std::process::Command::new("/usr/lib/postgresql/15/bin/psql")
-        .args(["-X", "-q", "-d", &url, "-c", &hold])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    until("somebody writes", SOON, || {
-        let held = format!(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {}",
-            WRITER & 0xffff_ffff
-        );
-        (world.pair.rows(&held) == ["1"]).then_some(())
-    });
+    let mut holder = world.pair.first.database_hold(60);
     let mut rekey = world.pair.first.control_plane_command(&["rekey"]).spawn().unwrap();
     until("it has made its key", SOON, || world.next_key_file().exists().then_some(()));
     rekey.kill().unwrap();
     rekey.wait().unwrap();
     holder.kill().unwrap();
     holder.wait().unwrap();
-    assert!(Postgres::sql(&url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND pid <> pg_backend_pid()").contains('t'));
+    // What was the holder's there ends with a word: it would notice only later that the holder is gone.
+    let theirs = "pid <> pg_backend_pid() AND query LIKE '%pg_sleep%'";
+    let ended = Postgres::sql(
+        &url,
+        &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {theirs}"),
+    );
+    assert_eq!(ended.trim(), "t");
     assert!(world.next_key_file().exists());
     world.start();
     world.assert_opens();
