@@ -1,15 +1,18 @@
 //! `kill -9` of a replica: the other one goes on with what it did.
 
+use std::io::Write;
 use std::time::Duration;
 
-use bmi_tests::{Random, operation_end, until};
-use serde_json::Value;
+use bmi_tests::{Random, operation_end, sha256, until};
+use serde_json::{Value, json};
 
 use crate::world::{IMAGES, INSTANCES, Pair, import, instance};
 
 /// What is taken over, is taken over within this on a loaded machine.
 const SOON: Duration = Duration::from_secs(60);
 const NODES: usize = 6;
+/// Bytes of a disk that is uploaded.
+const DISK: usize = 16 << 20;
 /// Moments at which a replica is killed, and how late they are.
 const KILLS: u64 = 2;
 const WITHIN_MS: u64 = 200;
@@ -133,4 +136,34 @@ fn leases_of_a_killed_replica_are_taken_over() {
     until("the audit log is chained", SOON, || {
         (pair.rows("SELECT count(*) FROM audit WHERE position IS NULL") == ["0"]).then_some(())
     });
+}
+
+#[test]
+fn an_upload_through_a_killed_replica_goes_on_through_the_other() {
+    let mut pair = Pair::start();
+    let bytes: Vec<u8> = (0..DISK).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    pair.first.api.post(IMAGES, &json!({"name": "disk", "virtual_size": DISK})).expect(201);
+    let content = format!("{IMAGES}/disk/content");
+    let head = pair.second.api.head("PATCH", &content, &[("Upload-Offset", "0")]);
+    let mut stream = pair.second.api.open(format!("{head}Content-Length: {DISK}\r\n\r\n").as_bytes());
+    stream.write_all(&bytes[..DISK / 2 + 77]).unwrap();
+    let api = &pair.first.api;
+    let offset = || -> usize {
+        let answer = api.send("HEAD", &content, &[], None);
+        answer.header("upload-offset").unwrap().parse().unwrap()
+    };
+    until("some of it is kept", SOON, || (offset() > 0).then_some(()));
+    let go_on = || {
+        let at = offset();
+        api.send("PATCH", &content, &[("Upload-Offset", &at.to_string())], Some(&bytes[at..]))
+    };
+    let refused = go_on();
+    assert_eq!((refused.status, refused.code().as_str()), (423, "busy"), "{}", refused.json());
+    pair.second.kill();
+    until("the other one takes it", SOON, || (go_on().status == 204).then_some(()));
+    let seal = api.post(&format!("{IMAGES}/disk/seal"), &json!({})).expect(202);
+    assert_eq!(operation_end(api, &seal)["state"], "succeeded");
+    let disk = pair.first.data.join("disk.raw");
+    std::fs::write(&disk, &bytes).unwrap();
+    assert_eq!(api.get(&format!("{IMAGES}/disk")).expect(200)["sha256"], sha256(&disk));
 }
