@@ -114,7 +114,8 @@ impl Pair {
     pub(crate) fn targets(&self) -> usize {
         let uids = self.first.uid_base..self.first.uid_base + 100;
         let own = processes().into_iter().filter(|one| uids.contains(&one.uid));
-        own.filter(|one| one.command.split(' ').next().unwrap_or_default().ends_with("/bmi-target")).count()
+        let program = |command: &str| command.split(' ').next()?.rsplit('/').next().map(str::to_owned);
+        own.filter(|one| program(&one.command).as_deref() == Some("bmi-target")).count()
     }
 }
 
