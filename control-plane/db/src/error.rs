@@ -78,6 +78,11 @@ impl From<diesel::result::Error> for DbError {
                 Self::Unavailable(info.message().to_owned())
             }
             Error::BrokenTransactionManager => Self::Unavailable(error.to_string()),
+            // The connection broke at the commit, and so did what was to undo it: the first says why.
+            Error::RollbackErrorOnCommit { .. } => match error {
+                Error::RollbackErrorOnCommit { commit_error, .. } => Self::from(*commit_error),
+                error => Self::Query(error),
+            },
             _ => Self::Query(error),
         }
     }

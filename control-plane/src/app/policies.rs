@@ -70,7 +70,15 @@ impl Policies {
         if version == self.version.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let policy = Policy::load(PolicyAdapter::new(self.db.clone(), self.configured.clone())).await?;
+        let loaded = Policy::load(PolicyAdapter::new(self.db.clone(), self.configured.clone())).await;
+        let policy = match loaded {
+            Ok(policy) => policy,
+            Err(error) => {
+                // What went wrong inside says nothing of a database that went away; asking it does.
+                self::version(&self.db).await?;
+                return Err(error.into());
+            }
+        };
         self.current.store(Arc::new(policy));
         self.version.store(version, Ordering::Relaxed);
         Ok(())
@@ -82,9 +90,13 @@ async fn version(db: &Db) -> Result<i64, DbError> {
 }
 
 impl App {
-    /// Puts a change of roles or bindings in force here, before the caller is told that it is made.
+    /// Puts a change of roles or bindings in force here, before the caller is told that it is made. When the database
+    /// goes away in between, the change is made and the caller is told 503: it counts as soon as the database is back.
     pub(crate) async fn policy_changed(&self) -> Result<(), AppError> {
-        self.policies.refresh().await.map_err(|error| AppError::Defect(bmi_types::chain(&error)))
+        self.policies.refresh().await.map_err(|error| match error {
+            LoadError::Db(error) => AppError::Db(error),
+            LoadError::Policy(_) => AppError::Defect(bmi_types::chain(&error)),
+        })
     }
 }
 
