@@ -135,7 +135,7 @@ fn unreadable(error: impl std::fmt::Display) -> AppError {
 fn kept(app: &App, purpose: &str, text: &str) -> Result<Outcome, AppError> {
     if !text.starts_with('{') {
         let opened = app.master_key.open(purpose, text)?;
-        return Ok(serde_json::from_str(opened.expose()).map_err(unreadable)?);
+        return Ok(Ok(serde_json::from_str(opened.expose()).map_err(unreadable)?));
     }
     Ok(match serde_json::from_str::<Kept>(text).map_err(unreadable)? {
         Kept::Answer(answer) => Ok(answer),
