@@ -3,9 +3,11 @@
 //
 //   oidc-provider.mjs HOME PORT KEYS CALLBACK…
 //
-// HOME has node_modules; KEYS is a file with a private key set, made when it is not there. Listens on loopback.
+// HOME has node_modules; KEYS is a file with a private key set, made when it is not there. Listens on loopback: by HTTPS
+// when TLS_CERTIFICATE and TLS_KEY name files.
 
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 
@@ -22,7 +24,10 @@ const audience = 'https://bmi.example.org';
 const groups = {
   ada: ['ops'], lin: ['lab'], eve: [], viewer: [], member: [], manager: [], stranger: [], auditor: [],
 };
-const issuer = `http://127.0.0.1:${port}`;
+const tls = process.env.TLS_CERTIFICATE && {
+  cert: readFileSync(process.env.TLS_CERTIFICATE), key: readFileSync(process.env.TLS_KEY),
+};
+const issuer = `${tls ? 'https' : 'http'}://127.0.0.1:${port}`;
 const client = {
   redirect_uris: callbacks,
   grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
@@ -71,7 +76,7 @@ const provider = new Provider(issuer, {
 });
 
 const serve = provider.callback();
-createServer(async (request, response) => {
+const answer = async (request, response) => {
   process.stdout.write(`${request.method} ${request.url.split('?')[0]}\n`);
   if (!request.url.startsWith('/interaction/')) {
     serve(request, response);
@@ -82,4 +87,6 @@ createServer(async (request, response) => {
     ? { login: { accountId: user } }
     : { error: 'access_denied', error_description: 'nobody' };
   await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
-}).listen(Number(port), '127.0.0.1', () => process.stdout.write('listening\n'));
+};
+const server = tls ? createTlsServer(tls, answer) : createServer(answer);
+server.listen(Number(port), '127.0.0.1', () => process.stdout.write('listening\n'));

@@ -242,11 +242,16 @@ impl Deployment {
 
     /// Configures identity providers: the control plane stays where it is, and browsers reach it there.
     pub fn sign_in_configure(&mut self, settings: &str) {
+        self.sign_in_configure_by("http", settings);
+    }
+
+    /// The same where browsers reach it by another scheme.
+    pub fn sign_in_configure_by(&mut self, scheme: &str, settings: &str) {
         let address = self.api.address();
         self.control_plane_stop();
         let path = self.config();
         let text = fs::read_to_string(&path).unwrap();
-        let listen = format!("listen = \"{address}\"\npublic_url = \"http://{address}\"");
+        let listen = format!("listen = \"{address}\"\npublic_url = \"{scheme}://{address}\"");
         let text = text.replace("listen = \"127.0.0.1:0\"", &listen);
         fs::write(path, format!("{text}{settings}\n")).unwrap();
         self.control_plane_start();

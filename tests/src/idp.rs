@@ -33,6 +33,8 @@ pub struct OidcProvider {
     pub address: SocketAddr,
     directory: PathBuf,
     callback: String,
+    /// Certificate and key, when it speaks HTTPS.
+    tls: Option<(PathBuf, PathBuf)>,
     keys: u32,
     child: Option<Child>,
 }
@@ -47,10 +49,22 @@ impl OidcProvider {
     /// Starts one for a deployment.
     #[must_use]
     pub fn start(deployment: &Deployment) -> Self {
+        Self::start_by(deployment, None)
+    }
+
+    /// Starts one that speaks HTTPS with this certificate and key, for a deployment that does.
+    #[must_use]
+    pub fn start_https(deployment: &Deployment, certificate: &Path, key: &Path) -> Self {
+        Self::start_by(deployment, Some((certificate.to_owned(), key.to_owned())))
+    }
+
+    fn start_by(deployment: &Deployment, tls: Option<(PathBuf, PathBuf)>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let mut provider = Self {
             address: free_port(),
             directory: deployment.data.clone(),
-            callback: format!("http://{}/v1/sign-in/callback", deployment.api.address()),
+            callback: format!("{scheme}://{}/v1/sign-in/callback", deployment.api.address()),
+            tls,
             keys: 0,
             child: None,
         };
@@ -68,6 +82,9 @@ impl OidcProvider {
             .arg(self.address.port().to_string())
             .arg(self.directory.join(format!("idp-keys-{}.json", self.keys)))
             .args([&self.callback, APP])
+            .envs(self.tls.iter().flat_map(|(certificate, key)| {
+                [("TLS_CERTIFICATE", certificate.clone()), ("TLS_KEY", key.clone())]
+            }))
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn();
@@ -106,7 +123,7 @@ impl OidcProvider {
     /// How it calls itself.
     #[must_use]
     pub fn issuer(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
     }
 
     /// Its part of the configuration. `ops` rules, `lab` is in the project `lab`.

@@ -138,3 +138,36 @@ fn a_server_that_stops_ends_its_streams() {
     deployment.control_plane_stop();
     ended.join().unwrap();
 }
+
+#[test]
+fn s2_a_watcher_whose_token_or_rights_have_ended_is_told_nothing_more() {
+    let mut deployment = Deployment::start(STORE_SMALL);
+    deployment.api.project("lab");
+    deployment.agent_start();
+    let api = &deployment.api;
+    api.node_of("node-1", "52:54:00:ee:00:03", "lab");
+    api.image("lab", "golden");
+    api.instance("lab", "node-1", "golden", &json!({}));
+    let accounts = "/v1/projects/lab/service-accounts";
+    let account = |name: &str| {
+        let body = json!({"name": name, "role": "project-viewer", "scopes": ["instance:read"], "expires_days": 1});
+        let made = api.post(accounts, &body).expect(201);
+        let token = made["token"].as_str().unwrap();
+        let path = "/v1/projects/lab/instances/node-1/events";
+        Watcher::new(&api.authorized(Some(&format!("Bearer {token}"))), path, &[])
+    };
+    let watchers = [account("stays"), account("revoked"), account("narrowed")];
+    api.delete(&format!("{accounts}/revoked")).expect(204);
+    api.json("PATCH", &format!("{accounts}/narrowed"), &json!({"scopes": ["image:read"]})).expect(200);
+    // The policy of a removed account counts within a second; its token, and the scopes, at once.
+    let ending = api.delete("/v1/projects/lab/instances/node-1").expect(202);
+    assert_eq!(operation_end(api, &ending)["state"], "succeeded");
+    let told = watchers.map(|mut watcher| -> Vec<Event> { std::iter::from_fn(|| watcher.next()).collect() });
+    let of_the_end = |told: &[Event]| {
+        told.iter()
+            .filter(|(name, _, data)| name == "gone" || data["operation"] == ending["id"])
+            .count()
+    };
+    assert!(of_the_end(&told[0]) > 2, "{:?}", told[0]);
+    assert_eq!((of_the_end(&told[1]), of_the_end(&told[2])), (0, 0), "{told:?}");
+}

@@ -3,6 +3,8 @@
 //! Everything comes from the database, so nothing that was written is missed, whoever wrote it. The first look tells
 //! everything so far; later ones tell what is new.
 //!
+//! Each look is made by the caller as it is then: with a token, groups and rights that still count.
+//!
 //! Deliberately absent: a queue of events per watcher. One that reads slowly sees fewer states in between, never an
 //! older one after a newer one.
 
@@ -11,12 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_api::{Instance, Operation, Stage};
-use bmi_auth::Caller;
+use bmi_auth::{Action, Caller};
+use futures::future::LocalBoxFuture;
 use tokio::sync::watch;
 
-use super::App;
+use super::access::Access;
 use super::instance::{instance_show, instance_timeline};
 use super::operation::operation_show;
+use super::{App, timeline};
 use crate::error::AppError;
 
 /// How often a watcher looks again by itself: another replica may have made the change.
@@ -43,10 +47,14 @@ enum Subject {
     Instance { project: String, id: String, told: Option<Instance>, stages: Vec<Stage> },
 }
 
+/// Finds out anew who watches; nothing when the token or session has ended since.
+pub type Identify = Box<dyn Fn() -> LocalBoxFuture<'static, Option<Caller>>>;
+
 /// Watches one thing for one caller.
 pub struct Watch {
     app: Arc<App>,
     caller: Caller,
+    identify: Identify,
     subject: Subject,
     written: watch::Receiver<()>,
     ready: VecDeque<Change>,
@@ -58,8 +66,13 @@ impl Watch {
     ///
     /// # Errors
     /// When the caller may not see it, or it does not exist.
-    pub async fn operation(app: Arc<App>, caller: Caller, operation: String) -> Result<Self, AppError> {
-        Self::begin(app, caller, Subject::Operation { id: operation, told: None }).await
+    pub async fn operation(
+        app: Arc<App>,
+        caller: Caller,
+        identify: Identify,
+        operation: String,
+    ) -> Result<Self, AppError> {
+        Self::begin(app, caller, identify, Subject::Operation { id: operation, told: None }).await
     }
 
     /// Watches an instance until it is gone.
@@ -69,18 +82,25 @@ impl Watch {
     pub async fn instance(
         app: Arc<App>,
         caller: Caller,
+        identify: Identify,
         project: String,
         instance: String,
     ) -> Result<Self, AppError> {
         let found = instance_show(&app, &caller, project, instance).await?;
         // By id from here on: another instance of the same name is another one.
         let (project, id) = (found.project.to_string(), found.id.to_string());
-        Self::begin(app, caller, Subject::Instance { project, id, told: None, stages: Vec::new() }).await
+        let subject = Subject::Instance { project, id, told: None, stages: Vec::new() };
+        Self::begin(app, caller, identify, subject).await
     }
 
-    async fn begin(app: Arc<App>, caller: Caller, subject: Subject) -> Result<Self, AppError> {
+    async fn begin(
+        app: Arc<App>,
+        caller: Caller,
+        identify: Identify,
+        subject: Subject,
+    ) -> Result<Self, AppError> {
         let written = app.db.written();
-        let mut watch = Self { app, caller, subject, written, ready: VecDeque::new(), over: false };
+        let mut watch = Self { app, caller, identify, subject, written, ready: VecDeque::new(), over: false };
         watch.look().await?;
         Ok(watch)
     }
@@ -100,6 +120,8 @@ impl Watch {
             tokio::time::timeout(LOOK_AGAIN, self.written.changed()).await.ok();
             tokio::time::sleep(REST).await;
             self.written.borrow_and_update();
+            let Some(caller) = (self.identify)().await else { return Ok(None) };
+            self.caller = caller;
             self.look().await?;
         }
     }
@@ -116,15 +138,19 @@ impl Watch {
             }
             Subject::Instance { project, id, told, stages } => {
                 let shown = instance_show(&self.app, &self.caller, project.clone(), id.clone()).await;
-                let timeline = instance_timeline(&self.app, &self.caller, project.clone(), id.clone()).await;
-                let (now, timeline) = match (shown, timeline) {
+                let told_of = instance_timeline(&self.app, &self.caller, project.clone(), id.clone()).await;
+                let (now, timeline) = match (shown, told_of) {
                     (Ok(now), Ok(timeline)) => (now, timeline),
                     (Err(error), _) | (_, Err(error)) if error.is_not_found() => {
                         // What happened since the last look, down to the end: the operations outlive the instance.
-                        if let Some(gone) = told.as_ref().map(|told| told.id) {
-                            let read = move |tx: &mut bmi_db::SystemTx<'_>| super::timeline(tx, gone);
-                            self.ready
-                                .extend(new_stages(stages, &self.app.db.system_read(read).await?.stages));
+                        // Unless it is the caller who lost the right to see it.
+                        let (place, gone) = (project.clone(), told.as_ref().map(|told| told.id));
+                        let read = move |access: &mut Access<'_, '_>| {
+                            access.enter(&place, Action::InstanceRead)?;
+                            gone.map(|gone| timeline(access, gone)).transpose()
+                        };
+                        if let Ok(Some(last)) = self.app.reading(&self.caller, read).await {
+                            self.ready.extend(new_stages(stages, &last.stages));
                         }
                         self.over = true;
                         self.ready.push_back(Change::Gone);

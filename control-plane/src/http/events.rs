@@ -1,7 +1,7 @@
 //! Server-sent events (HTML Living Standard, section 9.2): an operation to its end, an instance with its timeline.
 //!
 //! Each event has a name and one line of JSON. A comment is sent when nothing else is, so that a broken connection is
-//! noticed. A stream ends with its subject, after [`LIFE_MAX`], and when the server stops; a client connects again and
+//! noticed. A stream ends with its subject, when the caller's token or rights have ended, after [`LIFE_MAX`], and when the server stops; a client connects again and
 //! is told everything so far. One whose last event was the end of its subject gets 204, on which clients stop.
 
 use std::sync::Arc;
@@ -18,15 +18,16 @@ use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
 use super::answer::{ApiError, no_such_method};
+use super::guard::identify;
 use super::request::Request;
 use crate::app::App;
-use crate::app::changes::{Change, Watch};
+use crate::app::changes::{Change, Identify, Watch};
 
 /// Streams at once: each holds a connection and looks into the database at every change.
 const STREAMS_MAX: usize = 256;
 /// The longest a stream is silent: less than what proxies allow.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
-/// The longest a stream lives: then the client's token is looked at again.
+/// The longest a stream lives.
 const LIFE_MAX: Duration = Duration::from_secs(600);
 /// The id of an event after which nothing comes.
 const END: &str = "end";
@@ -63,7 +64,8 @@ pub(super) enum EventData {
 pub(super) async fn operation_events(request: Request) -> Result<HttpResponse, ApiError> {
     let seat = Seat::take()?;
     let app = Arc::clone(&request.app);
-    let watch = Watch::operation(app, request.caller.clone(), request.path("operation")).await?;
+    let operation = request.path("operation");
+    let watch = Watch::operation(app, request.caller.clone(), again(&request), operation).await?;
     Ok(answer(&request, watch, seat))
 }
 
@@ -75,7 +77,8 @@ pub(super) async fn operation_events(request: Request) -> Result<HttpResponse, A
 pub(super) async fn instance_events(request: Request) -> Result<HttpResponse, ApiError> {
     let seat = Seat::take()?;
     let (project, instance) = (request.path("project"), request.path("instance"));
-    let watch = Watch::instance(Arc::clone(&request.app), request.caller.clone(), project, instance).await?;
+    let app = Arc::clone(&request.app);
+    let watch = Watch::instance(app, request.caller.clone(), again(&request), project, instance).await?;
     Ok(answer(&request, watch, seat))
 }
 
@@ -97,6 +100,15 @@ impl Drop for Seat {
     fn drop(&mut self) {
         OPEN.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Asks again who sent a request.
+fn again(request: &Request) -> Identify {
+    let (app, http) = (Arc::clone(&request.app), request.http.clone());
+    Box::new(move || {
+        let (app, http) = (Arc::clone(&app), http.clone());
+        Box::pin(async move { identify(&app, &http).await.ok().map(|(caller, _)| caller) })
+    })
 }
 
 fn answer(request: &Request, watch: Watch, seat: Seat) -> HttpResponse {

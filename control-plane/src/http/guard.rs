@@ -4,7 +4,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage, web};
+use actix_web::{HttpMessage, HttpRequest, web};
 use bmi_api::Code;
 use bmi_auth::{Caller, Trace};
 use tracing::Instrument;
@@ -30,7 +30,7 @@ const HEALTH: &[&str] = &["/healthz", "/readyz"];
 
 /// Finds out who calls. A header is all that counts when there is one; a cookie comes with whatever a browser sends,
 /// so a change by it must come from a page of this server.
-async fn identify(app: &App, request: &ServiceRequest) -> Result<(Caller, Presented), ApiError> {
+pub(super) async fn identify(app: &App, request: &HttpRequest) -> Result<(Caller, Presented), ApiError> {
     let mut authorizations = request.headers().get_all(header::AUTHORIZATION);
     if let Some(value) = authorizations.next() {
         let bearer = value.to_str().ok().and_then(|value| value.split_once(' '));
@@ -40,7 +40,7 @@ async fn identify(app: &App, request: &ServiceRequest) -> Result<(Caller, Presen
             _ => Err(unproven().into()),
         };
     }
-    let token = Kind::Session.read(app, request.request()).ok_or_else(unproven)?;
+    let token = Kind::Session.read(app, request).ok_or_else(unproven)?;
     let proven = authenticate(app, Credential::Cookie(&token)).await?;
     if !request.method().is_safe() && !cookie::is_same_origin(app, request.headers()) {
         return Err(ApiError::new(Code::Forbidden, "a page of another site sent this request"));
@@ -63,7 +63,7 @@ async fn admit(request: &ServiceRequest, id: &str) -> Result<(), ApiError> {
     if route.is_some_and(|route| OPEN.contains(&route.as_str())) {
         return Ok(());
     }
-    let (mut caller, presented) = identify(app, request).await?;
+    let (mut caller, presented) = identify(app, request.request()).await?;
     app.rate_limit.caller(caller.subject.as_str()).map_err(too_many)?;
     caller.trace = Trace::of(id.to_owned());
     request.extensions_mut().insert(caller);

@@ -10,6 +10,7 @@
 mod browser;
 mod cli;
 mod device;
+mod https;
 mod service_accounts;
 mod tokens;
 mod two_providers;

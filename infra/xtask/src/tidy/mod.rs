@@ -10,6 +10,7 @@ mod licences;
 mod manifests;
 mod migrations;
 mod scripts;
+mod scopes;
 mod seccomp;
 mod sizes;
 mod sources;
@@ -40,6 +41,7 @@ pub fn run(root: &Path) -> anyhow::Result<ExitCode> {
     faults.extend(attributes::check(&tree));
     faults.extend(migrations::check(root)?);
     faults.extend(scripts::check(&tree, root)?);
+    faults.extend(scopes::check(&tree));
     faults.extend(seccomp::check(&tree));
     faults.sort();
     for fault in &faults {
