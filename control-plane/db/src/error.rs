@@ -64,6 +64,10 @@ impl From<diesel::result::Error> for DbError {
     fn from(error: diesel::result::Error) -> Self {
         use diesel::result::DatabaseErrorKind as Kind;
         use diesel::result::Error;
+        // The connection broke at the commit, and so did what was to undo it: the first says why.
+        if let Error::RollbackErrorOnCommit { commit_error, .. } = error {
+            return Self::from(*commit_error);
+        }
         match &error {
             Error::DatabaseError(Kind::UniqueViolation | Kind::ForeignKeyViolation, info) => {
                 Self::Conflict(info.message().to_owned())
@@ -78,11 +82,6 @@ impl From<diesel::result::Error> for DbError {
                 Self::Unavailable(info.message().to_owned())
             }
             Error::BrokenTransactionManager => Self::Unavailable(error.to_string()),
-            // The connection broke at the commit, and so did what was to undo it: the first says why.
-            Error::RollbackErrorOnCommit { .. } => match error {
-                Error::RollbackErrorOnCommit { commit_error, .. } => Self::from(*commit_error),
-                error => Self::Query(error),
-            },
             _ => Self::Query(error),
         }
     }
