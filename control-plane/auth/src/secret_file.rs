@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bmi_types::Secret;
+use uuid::Uuid;
 
 /// Longest secret file in bytes; anything longer is not one of ours.
 const LONGEST: u64 = 4096;
@@ -52,8 +53,8 @@ pub(crate) fn load_or_create(
         Ok(file) => read(path, file),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let secret = generate().map_err(fail("make a secret for"))?;
-            let temporary = path.with_extension("new");
-            std::fs::remove_file(&temporary).ok();
+            // Of a name of its own: replicas that start at once make the same file.
+            let temporary = path.with_extension(format!("{}.new", Uuid::new_v4().simple()));
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -92,4 +93,32 @@ fn read(path: &Path, mut file: File) -> Result<Secret, SecretFileError> {
     let mut text = String::new();
     (&mut file).take(LONGEST).read_to_string(&mut text).map_err(fail)?;
     Ok(Secret::new(text.trim_end_matches('\n').to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn all_who_make_it_at_once_have_the_same_secret_and_leave_nothing_beside_it() {
+        const MAKERS: usize = 16;
+        for _ in 0..20 {
+            let directory = tempfile::tempdir().unwrap();
+            let (path, gate) = (directory.path().join("master.key"), Barrier::new(MAKERS));
+            let secrets: Vec<String> = std::thread::scope(|scope| {
+                let make = || {
+                    gate.wait();
+                    let own = || Ok(Secret::new(Uuid::new_v4().to_string()));
+                    load_or_create(&path, own).unwrap().expose().to_owned()
+                };
+                let makers: Vec<_> = (0..MAKERS).map(|_| scope.spawn(make)).collect();
+                makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+            });
+            let kept = std::fs::read_to_string(&path).unwrap();
+            assert!(secrets.iter().all(|secret| secret == kept.trim_end()), "{kept}: {secrets:?}");
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        }
+    }
 }

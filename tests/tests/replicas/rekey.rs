@@ -13,8 +13,9 @@ use crate::world::{INSTANCES, Pair, instance, nodes_make};
 const SOON: Duration = Duration::from_secs(30);
 /// Where service accounts are made.
 const ACCOUNTS: &str = "/v1/projects/lab/service-accounts";
-/// Kills at a random moment.
-const KILLS: u64 = 6;
+/// Kills at a random moment; and how long the work takes from where the new key is made, in microseconds.
+const KILLS: u64 = 8;
+const WORK_US: u64 = 6_000;
 /// Everything that is sealed.
 const SEALED: &str = "SELECT boot_key_sealed FROM instances UNION ALL SELECT user_data_sealed FROM instances \
                       UNION ALL SELECT secrets_sealed FROM sign_ins \
@@ -185,18 +186,23 @@ fn a_rekey_killed_at_any_moment_leaves_a_database_that_opens() {
     let lasts = u64::try_from(began.elapsed().as_micros()).unwrap();
     let mut random = Random::of_the_run();
     for round in 0..KILLS {
-        let after = random.below(lasts);
         let mut rekey =
             world.pair.first.control_plane_command(&["rekey"]).stdout(Stdio::null()).spawn().unwrap();
+        // Half of them from the start on, half of them where it matters.
+        let mut within = lasts;
+        if round % 2 == 1 {
+            within = WORK_US;
+            while !world.next_key_file().exists() && rekey.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+        let after = random.below(within);
         std::thread::sleep(Duration::from_micros(after));
         rekey.kill().unwrap();
-        let ended = rekey.wait().unwrap();
-        println!(
-            "round {round}: killed after {after} of {lasts} µs: {ended}, the next key is {}",
-            world.next_key_file().exists()
-        );
+        let (ended, half) = (rekey.wait().unwrap(), world.next_key_file().exists());
+        println!("round {round}: killed after {after} of {within} µs: {ended}, its key is left: {half}");
         // Either way goes on: the next rekey, or the next start.
-        if round % 2 == 0 {
+        if round % 4 < 2 {
             world.rekey().unwrap();
         }
         world.start();

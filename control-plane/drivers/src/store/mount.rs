@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use bmi_types::ByteSize;
+use bmi_types::{ByteSize, Timestamp};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::StoreError;
@@ -39,7 +39,10 @@ pub fn prepare(directory: &Path, image: &Path, size: ByteSize) -> Result<(), Sto
 
 /// Whether two files in the directory can share blocks: tried, not guessed.
 fn has_reflink(directory: &Path) -> Result<bool, StoreError> {
-    let (from, to) = (directory.join(".reflink-from"), directory.join(".reflink-to"));
+    // Replicas that start at once try at once, and none must see another's files.
+    let own = format!("{}-{}", std::process::id(), Timestamp::now().micros());
+    let (from, to) =
+        (directory.join(format!(".reflink-from-{own}")), directory.join(format!(".reflink-to-{own}")));
     let fail = |source| io("write to", directory, source);
     fs::write(&from, [0_u8; 4096]).map_err(fail)?;
     let target = File::create(&to).map_err(fail)?;
