@@ -96,7 +96,9 @@ fn k2_a_database_that_goes_and_comes_back_loses_nothing() {
             pair.rows("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'");
         (held == ["2"]).then_some(())
     });
-    assert!(!pair.first.control_plane_command(&["rekey"]).status().unwrap().success());
+    let other = pair.first.replica("third").command(&["rekey"]).output().unwrap();
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(!other.status.success() && said.contains("stop every replica first"), "{said}");
 }
 
 /// Tells the writers to stop when it is dropped.
