@@ -150,7 +150,8 @@ fn s2_a_watcher_whose_token_or_rights_have_ended_is_told_nothing_more() {
     api.instance("lab", "node-1", "golden", &json!({}));
     let accounts = "/v1/projects/lab/service-accounts";
     let account = |name: &str| {
-        let body = json!({"name": name, "role": "project-viewer", "scopes": ["instance:read"], "expires_days": 1});
+        let body =
+            json!({"name": name, "role": "project-viewer", "scopes": ["instance:read"], "expires_days": 1});
         let made = api.post(accounts, &body).expect(201);
         let token = made["token"].as_str().unwrap();
         let path = "/v1/projects/lab/instances/node-1/events";
@@ -164,9 +165,7 @@ fn s2_a_watcher_whose_token_or_rights_have_ended_is_told_nothing_more() {
     assert_eq!(operation_end(api, &ending)["state"], "succeeded");
     let told = watchers.map(|mut watcher| -> Vec<Event> { std::iter::from_fn(|| watcher.next()).collect() });
     let of_the_end = |told: &[Event]| {
-        told.iter()
-            .filter(|(name, _, data)| name == "gone" || data["operation"] == ending["id"])
-            .count()
+        told.iter().filter(|(name, _, data)| name == "gone" || data["operation"] == ending["id"]).count()
     };
     assert!(of_the_end(&told[0]) > 2, "{:?}", told[0]);
     assert_eq!((of_the_end(&told[1]), of_the_end(&told[2])), (0, 0), "{told:?}");

@@ -56,8 +56,7 @@ fn judge(deployment: &Deployment, name: &str, rules: &str, phases: &str, header:
     let ran = output(PROGRAM, &arguments);
     let text = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success(), "{name}: {text}\n{}", String::from_utf8_lossy(&ran.stderr));
-    let tested =
-        text.lines().find_map(|line| line.trim().strip_prefix("Tested: ")?.parse::<usize>().ok());
+    let tested = text.lines().find_map(|line| line.trim().strip_prefix("Tested: ")?.parse::<usize>().ok());
     let routes = ROUTES.iter().filter(|route| !route.path.ends_with("/events")).count();
     assert_eq!(tested, Some(routes), "{name}: {text}");
     assert_eq!(run("curl", &["-s", &format!("{url}/healthz")]), "{\"status\":\"ok\"}");

@@ -37,12 +37,14 @@ fn s2_a_sign_in_by_https_sets_cookies_that_no_other_host_can_set_or_read() {
     // curl keeps the rules of `Secure` and of the prefix `__Host-` (RFC 6265bis).
     let browse = |path: &str, more: &[&str]| {
         let url = format!("https://{}{path}", deployment.api.address());
-        let arguments = ["-sS", "-b", jar_name, "-c", jar_name, "--cacert", authorities, "-H", "X-User: ada", &url];
+        let arguments =
+            ["-sS", "-b", jar_name, "-c", jar_name, "--cacert", authorities, "-H", "X-User: ada", &url];
         run("curl", &[&arguments[..], more].concat())
     };
     let signed_in = browse("/v1/sign-in/corp/start?return_to=/v1/whoami", &["-L", "-i"]);
     assert!(signed_in.contains("\"subject\":\"user:corp:ada\""), "{signed_in}");
-    let session = signed_in.lines().find(|line| line.to_lowercase().starts_with("set-cookie: __host-bmi-session="));
+    let session =
+        signed_in.lines().find(|line| line.to_lowercase().starts_with("set-cookie: __host-bmi-session="));
     let session = session.unwrap_or_else(|| panic!("no session: {signed_in}")).to_lowercase();
     for attribute in ["secure", "httponly", "samesite=lax", "path=/"] {
         assert!(session.contains(attribute), "{attribute}: {session}");
@@ -53,7 +55,8 @@ fn s2_a_sign_in_by_https_sets_cookies_that_no_other_host_can_set_or_read() {
     // A change must come from a page of the server itself, whose address is by HTTPS now.
     let changed = |origin: &str| {
         let origin = format!("Origin: {origin}");
-        let more = ["-X", "POST", "-H", &origin, "-H", "Content-Type: application/json", "-d", "{\"name\":\"lab\"}"];
+        let more =
+            ["-X", "POST", "-H", &origin, "-H", "Content-Type: application/json", "-d", "{\"name\":\"lab\"}"];
         serde_json::from_str::<Value>(&browse("/v1/projects", &more)).unwrap()
     };
     let address = deployment.api.address();
