@@ -21,7 +21,7 @@ use crate::drivers::process::{ProcessDriver, ProcessError};
 use crate::helper::client::Helper;
 use crate::helper::serve::{ServeError, run};
 use crate::ledger::{Ledger, LedgerError};
-use crate::sync::{ControlPlane, EVENTS_KEPT, SyncError};
+use crate::sync::{ControlPlane, EVENTS_KEPT, Known, SyncError};
 
 /// Where programs are looked for: `nft` is all the helper starts by name.
 const SEARCH_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -163,11 +163,12 @@ async fn unprivileged(config: Config, channel: UnixStream) -> Result<(), StartEr
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
 
-    let generation = ledger.desired.as_ref().map_or(0, |desired| desired.generation);
+    let known = ledger.desired.as_ref().map(Known::of).unwrap_or_default();
+    let generation = known.generation;
     let (to_desired, desired) = watch::channel(None);
     let (to_status, status) = watch::channel(None);
     let (to_events, events) = mpsc::channel(EVENTS_KEPT);
-    tokio::spawn(control_plane.clone().desired_follow(generation, to_desired));
+    tokio::spawn(control_plane.clone().desired_follow(known, to_desired));
     tokio::spawn(control_plane.clone().status_follow(status));
     tokio::spawn(control_plane.events_follow(events));
     tracing::info!(network = %config.network, generation, "serving");

@@ -56,6 +56,21 @@ pub enum SyncError {
     Foreign(Name),
 }
 
+/// The desired state that the agent has: which generation, of which history.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Its generation.
+    pub generation: u64,
+    mark: String,
+}
+
+impl Known {
+    /// What is known of a state.
+    pub fn of(desired: &DesiredState) -> Self {
+        Self { generation: desired.generation, mark: desired.mark.clone() }
+    }
+}
+
 /// The control plane, as this network's agent sees it.
 #[derive(Debug, Clone)]
 pub struct ControlPlane {
@@ -105,15 +120,16 @@ impl ControlPlane {
         format!("http://control-plane/agent/v1/networks/{}/{what}", self.network)
     }
 
-    /// Follows the desired state from `generation` on, for ever.
-    pub async fn desired_follow(self, mut generation: u64, to: watch::Sender<Option<DesiredState>>) {
+    /// Follows the desired state from what is known on, for ever.
+    pub async fn desired_follow(self, mut known: Known, to: watch::Sender<Option<DesiredState>>) {
         let mut pause = Pause::new();
         loop {
-            match self.desired_next(generation).await {
+            match self.desired_next(&known).await {
                 Ok(Some(desired)) => {
                     pause.reset();
-                    if desired.generation > generation {
-                        generation = desired.generation;
+                    if desired.generation > known.generation {
+                        known = Known::of(&desired);
+                        let generation = known.generation;
                         tracing::info!(generation, instances = desired.instances.len(), "desired state");
                         to.send_replace(Some(desired));
                     } else {
@@ -127,8 +143,9 @@ impl ControlPlane {
         }
     }
 
-    async fn desired_next(&self, generation: u64) -> Result<Option<DesiredState>, SyncError> {
-        let url = format!("{}?generation={generation}&wait={WAIT_SECONDS}", self.url("desired"));
+    async fn desired_next(&self, known: &Known) -> Result<Option<DesiredState>, SyncError> {
+        let Known { generation, mark } = known;
+        let url = format!("{}?generation={generation}&mark={mark}&wait={WAIT_SECONDS}", self.url("desired"));
         let answer = self.client.get(url).send().await?;
         match answer.status() {
             StatusCode::NOT_MODIFIED => return Ok(None),

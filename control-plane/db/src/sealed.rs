@@ -8,6 +8,9 @@ use crate::key::Key;
 use crate::schema::{idempotency, instances, sign_ins};
 use crate::{DbError, SystemTx};
 
+/// A sealed answer as it is read: id, answer, and caller, method, path and key of its request.
+type AnswerRow = (Key, String, (String, String, String, String));
+
 /// How a sealed text begins, and no other.
 const SEALED: &str = "v1:%";
 
@@ -64,7 +67,7 @@ pub fn list(tx: &mut SystemTx<'_>, column: Column, limit: i64) -> Result<Vec<Val
 }
 
 fn answers(tx: &mut SystemTx<'_>, limit: i64) -> Result<Vec<Value>, DbError> {
-    let rows: Vec<(Key, String, (String, String, String, String))> = idempotency::table
+    let rows: Vec<AnswerRow> = idempotency::table
         .filter(idempotency::answer.like(SEALED))
         .select((
             idempotency::id,
@@ -73,7 +76,7 @@ fn answers(tx: &mut SystemTx<'_>, limit: i64) -> Result<Vec<Value>, DbError> {
         ))
         .limit(limit)
         .load(tx.sql())?;
-    let value = |(id, sealed, (caller, method, path, key)): (Key, String, _)| Value {
+    let value = |(id, sealed, (caller, method, path, key)): AnswerRow| Value {
         column: Column::Answer,
         id: id.0,
         request: Some(Scope { caller, method, path, key }),

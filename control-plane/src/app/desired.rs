@@ -9,7 +9,8 @@ use bmi_auth::MasterKey;
 use bmi_db::DbError;
 use bmi_db::instance::Record;
 use bmi_drivers::store::{self, DataStore, Place};
-use bmi_types::{Architecture, BootKey, DhcpMode, Iqn};
+use bmi_types::{Architecture, BootKey, DhcpMode, Iqn, NetworkId};
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::instance::boot_key_purpose;
@@ -21,7 +22,8 @@ const AHEAD_MAX: i64 = 1 << 32;
 /// The longest an agent may wait for a change.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// The desired state of a network, as soon as it is newer than `known`; nothing when `wait` passes without that.
+/// The desired state of a network, as soon as it is newer than `known`, which has this mark (or none, for an agent that
+/// knows of none); nothing when `wait` passes without that.
 ///
 /// # Errors
 /// When there is no such network, or the database fails.
@@ -29,10 +31,11 @@ pub async fn desired_state(
     app: &App,
     name: &str,
     known: u64,
+    mark: &str,
     wait: Duration,
 ) -> Result<Option<DesiredState>, AppError> {
     let deadline = Instant::now() + wait.min(WAIT_MAX);
-    catch_up(app, name, known).await?;
+    catch_up(app, name, known, mark).await?;
     let mut bell = app.wake.desired.listen();
     loop {
         let found = read(app, name, known).await?;
@@ -43,17 +46,23 @@ pub async fn desired_state(
     }
 }
 
-/// An agent that knows a newer generation than there is has seen the future of a database that was restored from a
-/// backup. Its next desired state must be newer than that, or the agent would ignore it.
-async fn catch_up(app: &App, name: &str, known: u64) -> Result<(), AppError> {
-    let (asked, known) = (name.to_owned(), i64::try_from(known).unwrap_or(i64::MAX));
+/// An agent that knows a newer generation than there is, or another state under the same number, has seen the future of
+/// a database that was restored from a backup. Its next desired state must be newer than that, or the agent would ignore
+/// it.
+async fn catch_up(app: &App, name: &str, known: u64, mark: &str) -> Result<(), AppError> {
+    let (asked, mark) = (name.to_owned(), mark.to_owned());
+    let known = i64::try_from(known).unwrap_or(i64::MAX);
     let behind = app
         .db
         .system_read(move |tx| {
             let network = network::find(tx, &asked)?;
             let generation = bmi_db::network::generation(tx, network.id)?;
             let ahead = known.saturating_sub(generation);
-            Ok::<_, AppError>((ahead > 0).then_some((network.id, ahead)))
+            let another = ahead == 0 && !mark.is_empty() && {
+                let instances = bmi_db::instance::desired(tx, network.id)?;
+                mark != mark_of(network.id, &instances)
+            };
+            Ok::<_, AppError>((ahead > 0 || another).then_some((network.id, ahead)))
         })
         .await?;
     match behind {
@@ -61,7 +70,7 @@ async fn catch_up(app: &App, name: &str, known: u64) -> Result<(), AppError> {
             tracing::warn!(
                 network.name = name,
                 ahead,
-                "the agent knows a later generation; was a backup restored?"
+                "the agent knows what this database does not; was a backup restored?"
             );
             let raise =
                 move |tx: &mut bmi_db::SystemTx<'_>| bmi_db::network::generation_raise(tx, network, known);
@@ -76,6 +85,14 @@ async fn catch_up(app: &App, name: &str, known: u64) -> Result<(), AppError> {
     }
 }
 
+/// What a desired state is known by: the same for the same instances, in every release.
+fn mark_of(network: NetworkId, instances: &[(Record, Vec<String>)]) -> String {
+    let lines = instances.iter().map(|(record, macs)| format!("{} {}\n", record.instance.id, macs.join(" ")));
+    let text = format!("{network}\n{}", lines.collect::<String>());
+    let digest = Sha256::digest(text);
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
 async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>, AppError> {
     let (name, key, store) = (name.to_owned(), app.master_key.clone(), app.store.clone());
     app.db
@@ -86,8 +103,10 @@ async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>,
             if generation <= known {
                 return Ok(None);
             }
+            let found = bmi_db::instance::desired(tx, network.id)?;
+            let mark = mark_of(network.id, &found);
             let mut instances = Vec::new();
-            for (record, macs) in bmi_db::instance::desired(tx, network.id)? {
+            for (record, macs) in found {
                 let mut wanted = instance(&key, &*store, &record, &macs)?;
                 // What another server gave last is not what it gives next.
                 wanted.node_address = wanted.node_address.filter(|_| network.dhcp == DhcpMode::Authoritative);
@@ -95,6 +114,7 @@ async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>,
             }
             Ok(Some(DesiredState {
                 generation,
+                mark,
                 network: DesiredNetwork {
                     id: network.id,
                     name: network.name,

@@ -39,6 +39,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 struct Known {
     generation: u64,
     #[serde(default)]
+    mark: String,
+    #[serde(default)]
     wait: u64,
 }
 
@@ -49,7 +51,8 @@ async fn desired(
     known: web::Query<Known>,
 ) -> Result<HttpResponse, ApiError> {
     let wait = Duration::from_secs(known.wait);
-    Ok(match desired_state(&app, served.only(&network)?, known.generation, wait).await? {
+    let network = served.only(&network)?;
+    Ok(match desired_state(&app, network, known.generation, &known.mark, wait).await? {
         Some(state) => HttpResponse::Ok().json(state),
         None => HttpResponse::NotModified().finish(),
     })

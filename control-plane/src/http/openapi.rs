@@ -148,7 +148,7 @@ pub(super) struct IfMatch {
 #[expect(dead_code, reason = "it describes what `start` reads")]
 pub(super) struct StartQuery {
     /// A path of this server.
-    #[param(required = false, pattern = "^/[^/\\\\]", max_length = 2048)]
+    #[param(required = false, pattern = r"^/([!-.0-\[\]-~][!-\[\]-~]*)?$", max_length = 2048)]
     return_to: String,
 }
 
@@ -232,6 +232,7 @@ fn noun(path: &str) -> &str {
     let noun = path.split('/').rfind(plural).map_or(SERVICE, |noun| noun.strip_suffix('s').unwrap_or(noun));
     match path.rsplit('/').next() {
         Some("quota") => "quota",
+        Some("audit" | "chain") => "audit",
         // Tokens are a part of their service account.
         _ if noun == "token" => "service-account",
         _ => noun,
@@ -299,7 +300,14 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
     }
     let filtered = parameters.iter().any(|p| matches!(p, RefOr::T(p) if p.name == "project"));
     let conditional = parameters.iter().any(|p| matches!(p, RefOr::T(p) if p.name == "If-Match"));
-    let can = Can { be_absent: filtered || path.contains('{'), be_stale: conditional };
+    // A device names its provider in the body.
+    let absent = filtered || path.contains('{') || path == "/v1/sign-in/device";
+    let can = Can {
+        be_absent: absent,
+        be_stale: conditional,
+        // What is asked of the policy is judged field by field.
+        be_invalid: path == "/v1/policy/explain",
+    };
     for (status, answer) in problems(path, method, can) {
         operation.responses.responses.entry(status).or_insert_with(|| answer.into());
     }
@@ -319,6 +327,8 @@ const fn said(status: &str) -> &str {
 struct Can {
     be_absent: bool,
     be_stale: bool,
+    /// Although nothing is changed.
+    be_invalid: bool,
 }
 
 /// The problems a route may answer with: one entry per status, naming its codes.
@@ -331,6 +341,7 @@ fn problems(path: &str, method: &HttpMethod, can: Can) -> Vec<(String, Response)
         404 => can.be_absent,
         409 => changes || *method == HttpMethod::Head,
         412 => can.be_stale,
+        422 if can.be_invalid => code == Code::Invalid,
         413 | 415 | 422 | 423 | 507 => changes,
         405 => false,
         _ => true,

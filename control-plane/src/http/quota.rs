@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use bmi_api::{Quota, QuotaPatch};
-use serde::de::DeserializeOwned;
+use bmi_types::ByteSize;
 
 use super::answer::{Answer, ApiError, no_such_method};
 use super::fields::Fields;
@@ -24,9 +24,12 @@ pub(super) async fn show(request: Request) -> Result<HttpResponse, ApiError> {
 }
 
 /// A limit: `null` is something else than absent.
-fn limit<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Option<Option<T>> {
+fn limit(fields: &mut Fields, name: &str) -> Option<Option<u64>> {
     let sent = fields.has(name);
-    let value = fields.optional(name);
+    let value: Option<u64> = fields.optional(name);
+    if value.is_some_and(|value| i64::try_from(value).is_err()) {
+        fields.fault(name, format!("must be at most {}", i64::MAX));
+    }
     sent.then_some(value)
 }
 
@@ -37,8 +40,8 @@ pub(super) async fn update(request: Request) -> Result<HttpResponse, ApiError> {
     let instances = limit(&mut fields, "instances");
     let nodes = limit(&mut fields, "nodes");
     let images = limit(&mut fields, "images");
-    let virtual_bytes = limit(&mut fields, "virtual_bytes");
-    let used_bytes = limit(&mut fields, "used_bytes");
+    let virtual_bytes = limit(&mut fields, "virtual_bytes").map(|bytes| bytes.map(ByteSize::new));
+    let used_bytes = limit(&mut fields, "used_bytes").map(|bytes| bytes.map(ByteSize::new));
     let patch = fields.finish(|| Some(QuotaPatch { instances, nodes, images, virtual_bytes, used_bytes }))?;
     let project = request.path("project");
     let quota = app::quota_update(&request.app, &request.caller, project, patch, request.if_match).await?;

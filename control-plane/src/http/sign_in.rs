@@ -107,7 +107,7 @@ pub(super) async fn callback(request: OpenRequest) -> Result<HttpResponse, ApiEr
 }
 
 /// Begins a sign-in on a machine without a browser.
-#[utoipa::path(post, path = "/v1/sign-in/device", request_body = NewDeviceSignIn, responses((status = 200, body = DeviceSignIn)))]
+#[utoipa::path(post, path = "/v1/sign-in/device", request_body = Option<NewDeviceSignIn>, responses((status = 200, body = DeviceSignIn)))]
 pub(super) async fn device(request: OpenRequest) -> Result<HttpResponse, ApiError> {
     attempt(&request)?;
     let mut fields = request.fields()?;

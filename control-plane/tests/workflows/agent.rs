@@ -16,7 +16,7 @@ pub fn start(app: Arc<App>, network: Name, hardware: Arc<Hardware>) -> JoinHandl
     tokio::spawn(async move {
         let mut known = 0;
         loop {
-            let news = desired_state(&app, network.as_str(), known, Duration::from_secs(60)).await;
+            let news = desired_state(&app, network.as_str(), known, "", Duration::from_secs(60)).await;
             let Some(desired) = news.unwrap() else { continue };
             known = desired.generation;
             let wanted: BTreeSet<InstanceId> = desired.instances.iter().map(|instance| instance.id).collect();

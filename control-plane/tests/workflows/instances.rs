@@ -1,10 +1,13 @@
 //! Provision and deprovision, beside an instance that must stay as it is.
 
+use std::time::Duration;
+
 use bmi_api::{Operation, OperationKind};
+use bmi_control_plane::app::desired_state;
 use bmi_types::{InstanceId, NodeId};
 
 use crate::scenario::{Begun, proven};
-use crate::world::{Facts, World};
+use crate::world::{Facts, NETWORK, World};
 
 /// A world with an instance, and a second node for another.
 async fn world() -> (World, NodeId) {
@@ -53,4 +56,25 @@ async fn deprovision_survives_every_fault() {
         Begun { world, operation, success: before, failure: Facts::new() }
     })
     .await;
+}
+
+/// A database that was restored from a backup counts on from there: its numbers say something else than the agent knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_of_another_history_is_told_anew_and_one_of_this_is_not() {
+    let (world, _) = world().await;
+    world.agent_dies();
+    let state = |known: u64, mark: String| {
+        let app = std::sync::Arc::clone(&world.app);
+        async move { desired_state(&app, NETWORK, known, &mark, Duration::ZERO).await.unwrap() }
+    };
+    let first = state(0, String::new()).await.unwrap();
+    assert_eq!(state(first.generation, first.mark.clone()).await, None);
+    // An agent that sends no mark is an older one.
+    assert_eq!(state(first.generation, String::new()).await, None);
+    let told = state(first.generation, "0123".to_owned()).await.unwrap();
+    assert!(told.generation > first.generation);
+    assert_eq!((&told.instances, &told.mark), (&first.instances, &first.mark));
+    assert_eq!(state(told.generation, told.mark.clone()).await, None);
+    let later = state(told.generation + 5, told.mark.clone()).await.unwrap();
+    assert!(later.generation > told.generation + 5);
 }

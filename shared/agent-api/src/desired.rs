@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 pub struct DesiredState {
     /// Grows with every change. An agent ignores a lower one than it has.
     pub generation: u64,
+    /// What the control plane knows this generation by. The agent keeps it and sends it back: a database that was
+    /// restored from a backup gives a number a second time, to something else.
+    #[serde(default)]
+    pub mark: String,
     /// The network itself.
     pub network: DesiredNetwork,
     /// Every instance that should have a target, and only those. What is not listed is removed.

@@ -44,6 +44,7 @@ fn instance(number: u8, node: u8) -> DesiredInstance {
 fn desired(generation: u64, instances: Vec<DesiredInstance>) -> DesiredState {
     DesiredState {
         generation,
+        mark: String::new(),
         network: DesiredNetwork {
             id: "0190163d-8694-739b-aea5-966c26f8ad00".parse::<NetworkId>().unwrap(),
             name: "lab".parse().unwrap(),

@@ -352,6 +352,7 @@ pub fn mac(number: u8) -> MacAddr {
 pub fn desired(generation: u64, instances: Vec<DesiredInstance>) -> DesiredState {
     DesiredState {
         generation,
+        mark: String::new(),
         network: DesiredNetwork {
             id: "0190163d-8694-739b-aea5-966c26f8ad00".parse::<NetworkId>().unwrap(),
             name: "lab".parse().unwrap(),

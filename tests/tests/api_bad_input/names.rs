@@ -23,6 +23,15 @@ fn bad_input_unknown_names_are_404_everywhere() {
                 ("POST", path) if path.ends_with("instances") => {
                     json!({"name": "new", "node": "idle", "image": "golden", "network": "provisioning"})
                 }
+                ("POST", path) if path.ends_with("members") => {
+                    json!({"subject": "user:corp:ada", "role": "project-viewer"})
+                }
+                ("POST", path) if path.ends_with("service-accounts") => {
+                    json!({"name": "new", "role": "project-viewer", "scopes": ["*"], "expires_days": 1})
+                }
+                ("POST", path) if path.ends_with("tokens") => json!({"expires_days": 1}),
+                ("PATCH", path) if path.ends_with("sharing") => json!({"visibility": "private"}),
+                ("PATCH", path) if path.ends_with("{network}") => json!({"projects": null}),
                 _ => json!({}),
             };
             let headers = [("Content-Type", "application/json"), ("Upload-Offset", "0")];

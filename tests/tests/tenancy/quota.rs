@@ -54,6 +54,12 @@ fn a_refusal_names_dimension_limit_and_use_and_lowering_breaks_nothing() {
     assert!(told.contains("virtual_bytes: the limit is 3"), "{told}");
     assert!(told.contains("in use are 2") && told.contains("2.0 MiB more"), "{told}");
 
+    let beyond = api.json("PATCH", path, &json!({"virtual_bytes": 1_u64 << 63, "images": -1, "nodes": 1}));
+    assert_eq!(
+        (beyond.status, beyond.faults()),
+        (422, vec!["images".to_owned(), "virtual_bytes".to_owned()])
+    );
+    assert_eq!(api.get(path).expect(200)["version"], 0, "nothing of it was done");
     let set = api.json("PATCH", path, &json!({"images": 1, "nodes": 1, "instances": 0})).expect(200);
     assert_eq!((&set["images"], &set["version"]), (&json!({"limit": 1, "used": 2, "own": true}), &json!(1)));
     member.get("/v1/projects/lab/images/golden").expect(200);

@@ -4,12 +4,12 @@ use super::fault::Fault;
 use super::sources::{Source, Tree, code};
 
 /// How a transaction of the system itself is begun.
-const BEGINS: &[&str] = &[".system_read(", ".system_write("];
+const BEGINS: &[&str] = &[".system_read", ".system_write"];
 /// Where requests are answered: everything there is done for a caller.
 const OF_CALLERS: &[&str] = &["control-plane/src/http/", "control-plane/src/app/"];
 /// What there has no caller, and why.
 const OF_THE_SYSTEM: &[(&str, &str)] = &[
-    ("control-plane/src/app/access.rs", "it begins the scopes of callers"),
+    ("control-plane/src/app/access.rs", "it begins the scopes of callers, and writes what was refused"),
     ("control-plane/src/app/agent.rs", "an agent speaks for its network"),
     ("control-plane/src/app/audit.rs", "the chain is of everybody's lines; who reads it is decided before"),
     ("control-plane/src/app/authentication/mod.rs", "it finds out who calls"),
