@@ -75,6 +75,15 @@ impl Deployment {
     /// Starts a control plane with an empty store of a size.
     #[must_use]
     pub fn start(store: &str) -> Self {
+        match std::env::var(DATABASE) {
+            Ok(kind) if kind == "postgres" => Self::start_on(store, Some(&Postgres::shared().database())),
+            _ => Self::start_on(store, None),
+        }
+    }
+
+    /// The same on a database, or on SQLite when none is given.
+    #[must_use]
+    pub fn start_on(store: &str, database: Option<&str>) -> Self {
         assert!(
             geteuid().is_root(),
             "system tests need root: they make network namespaces and mount file systems"
@@ -103,7 +112,7 @@ impl Deployment {
         let api = Api::new(address, "");
         let mut deployment = Self { data, namespace, api, uid_base, control_plane: None, agent: None };
         deployment.namespace_make();
-        deployment.configurations_write(store);
+        deployment.configurations_write(store, database);
         deployment.control_plane_start();
         deployment
     }
@@ -116,12 +125,9 @@ impl Deployment {
         self.inside("sh", &["-c", off]);
     }
 
-    fn configurations_write(&self, store: &str) {
+    fn configurations_write(&self, store: &str, database: Option<&str>) {
         let (data, uid) = (self.data.display(), self.uid_base);
-        let database = match std::env::var(DATABASE) {
-            Ok(kind) if kind == "postgres" => format!("database = \"{}\"\n", Postgres::shared().database()),
-            _ => String::new(),
-        };
+        let database = database.map(|url| format!("database = \"{url}\"\n")).unwrap_or_default();
         let control_plane = format!(
             "listen = \"127.0.0.1:0\"\ndata_dir = \"{data}/control-plane\"\nimport_dir = \"{data}/images\"\n\
              {database}[agent]\nnetwork = \"provisioning\"\nuid = {uid}\n[store]\nkind = \"local\"\nsize = \"{store}\"\n"
