@@ -97,13 +97,16 @@ fn gift(api: &Api, place: &str) -> Figure {
         begun.elapsed().as_secs_f64() * 1e3
     });
     let what = format!("{place}: a role given, in force when answered, median");
-    Figure { what, ours: median(times), peer: None, unit: "ms" }
+    let figure = Figure { what, ours: median(times), peer: None, unit: "ms" };
+    figure.print();
+    figure
 }
 
 fn measure(servers: &[Api], place: &str, effort: &Effort, token: &str, only: Option<&str>) -> Vec<Figure> {
     let duration = Duration::from_secs(effort.seconds);
     let mut figures = Vec::new();
     let mut floor: Vec<f64> = Vec::new();
+    println!("  {place:<42}{:>8}{:>12}{:>13}{:>10}", "at once", "answers/s", "median, ms", "p99, ms");
     for case in cases(&servers[0], effort, token) {
         let is_floor = floor.is_empty();
         if only.is_some_and(|only| !is_floor && !case.name.contains(only)) {
@@ -121,6 +124,10 @@ fn measure(servers: &[Api], place: &str, effort: &Effort, token: &str, only: Opt
             let load =
                 Load { servers: &servers, paths: &case.paths, connections, warm_up: duration / 5, duration };
             let loaded = load.run();
+            println!(
+                "    {:<40}{connections:>8}{:>12.0}{:>13.2}{:>10.2}",
+                case.name, loaded.per_second, loaded.p50_ms, loaded.p99_ms
+            );
             let peer = floor.get(position).map(|&peer| ("/healthz", peer));
             if is_floor {
                 floor.push(loaded.per_second);
@@ -176,6 +183,7 @@ pub(crate) fn conditions(effort: &Effort) -> Value {
         "seconds": effort.seconds,
         "made by SQL": "nodes, NICs and bindings; all else through the API",
         "load": "kept connections in a closed loop, by a generator that shares the cores with servers and database",
+        "PostgreSQL": "15, on the same machine, its files in memory (tmpfs)",
         "log": "one line for each request (level info) to a file, as by default",
         "rate limits": "raised",
     })

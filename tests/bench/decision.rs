@@ -135,7 +135,7 @@ fn worst() -> World {
         roles,
         bindings,
         questions: vec![
-            ("allowed by a custom role", of(&spread, Action::DatastoreRead, project(0), true)),
+            ("allowed by a custom role", of(&spread, Action::ServiceAccountWrite, project(0), true)),
             ("refused, no binding there", of(&spread, Action::InstanceWrite, project(1), false)),
             ("refused, the role has it not", of(&spread, Action::MetricsRead, project(0), false)),
             (

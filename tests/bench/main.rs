@@ -96,6 +96,8 @@ fn main() {
     let only = std::env::var("BMI_BENCH_ONLY").ok();
     let only = only.as_deref();
     let mut conditions = Value::Null;
+    // Figures that were shown when they were there.
+    let mut shown = 0;
     let figures = match name.as_str() {
         "provision" => provision::run(),
         "boot" => boot::run(),
@@ -113,13 +115,15 @@ fn main() {
             };
             conditions = api::conditions(&effort);
             let mut figures = decision::run(only);
+            figures.iter().for_each(Figure::print);
             figures.extend(api::run(&effort, only));
+            shown = figures.len();
             figures
         }
         other => panic!("there is no measurement `{other}`"),
     };
     println!("{name}");
-    figures.iter().for_each(Figure::print);
+    figures.iter().skip(shown).for_each(Figure::print);
     let machine = json!({
         "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),

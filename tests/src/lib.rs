@@ -11,6 +11,7 @@
 //! node.rs        a QEMU node and its console
 //! wiretap.rs     the iSCSI logins on its cable
 //! postgres.rs    a PostgreSQL server, and tests on both databases
+//! statements.rs  the SQL that a test's own process executes
 //! dnsmasq.rs     another DHCP server on the network
 //! client.rs      a machine that does what firmware does, and no more
 //! golden.rs      the Debian image that nodes boot
@@ -47,6 +48,7 @@ mod node;
 mod postgres;
 mod routes;
 mod setup;
+mod statements;
 mod sweep;
 mod wiretap;
 
@@ -65,4 +67,5 @@ pub use node::{Firmware, Node};
 pub use postgres::{Durability, Postgres, TestDatabase};
 pub use routes::{ROUTES, Route};
 pub use setup::{SMALL_IMAGE, operation_end};
+pub use statements::{statements_record, statements_take};
 pub use wiretap::{Login, Wiretap};

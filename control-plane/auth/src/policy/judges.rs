@@ -3,7 +3,7 @@
 //! Casbin looks at every rule of its policy for every question, and through everybody in a domain for a subject that
 //! it does not find there. So each role has an enforcer of its own, with the rules of that role only, and is asked
 //! only about bindings that exist, in the domain where they hold. All of them share one set of bindings and one model:
-//! what is decided is what one enforcer with all rules decides.
+//! a test compares what is decided with what one enforcer with all rules decides.
 //!
 //! Deliberately absent: which bindings there are to ask about; that is the snapshot's.
 

@@ -196,18 +196,16 @@ impl Policy {
         allowing.map_or(Decision::Refused(Refusal::NoRole), Decision::Allowed)
     }
 
-    /// The rule by which something is allowed: of the first of the subject's roles, here before everywhere, whose
-    /// judge allows it.
+    /// The rule by which something is allowed: of the first of the subject's roles, here before everywhere, with a
+    /// permission for the action, and whose judge allows it.
     fn rule(&self, subject: &Subject, action: Action, domain: Domain) -> Option<Rule> {
         let bound = self.bound.get(subject)?;
         let place = |domain: Domain| bound.get(&domain).into_iter().flatten().map(move |role| (role, domain));
         let everywhere = place(Domain::Everywhere).filter(|_| domain != Domain::Everywhere);
         place(domain).chain(everywhere).find_map(|(role, domain)| {
-            if !self.judges.allow(subject, role, domain, action) {
-                return None;
-            }
+            // Roles without such a permission need no judge: of a caller's many, few have it.
             let permission = self.roles.get(role)?.iter().find(|permission| permission.allows(action))?;
-            Some(Rule {
+            self.judges.allow(subject, role, domain, action).then(|| Rule {
                 subject: subject.clone(),
                 role: role.clone(),
                 permission: permission.clone(),
