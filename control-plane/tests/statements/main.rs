@@ -9,7 +9,6 @@
     reason = "a test ends by panicking; clippy knows only functions marked as tests"
 )]
 
-#[expect(dead_code, reason = "the world of the workflows can do more than is needed here")]
 #[path = "../workflows/agent.rs"]
 mod agent;
 mod callers;
@@ -60,7 +59,7 @@ fn effect(api: &Api, request: &Request) -> Effect {
     let answer = api.send(request.method, &request.path, &headers, sent.as_deref().map(str::as_bytes));
     let mut statements = statements_take();
     statements.retain(|statement| !is_aside(statement));
-    let text = String::from_utf8(answer.body).unwrap().replace(&request.named, "NAMED");
+    let text = String::from_utf8(answer.body).unwrap().replace(&format!("`{}`", request.named), "`…`");
     let mut body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
     if let Some(problem) = body.as_object_mut() {
         problem.remove("request_id");
