@@ -52,7 +52,7 @@ fn body(route: &Route) -> Option<Value> {
 }
 
 fn instance() -> Value {
-    json!({"name": "mine", "node": NO_NAME, "image": NO_NAME, "network": NO_NAME})
+    json!({"name": "mine", "node": "n", "image": "i", "network": "w"})
 }
 
 fn parameters(path: &str) -> Vec<&str> {
