@@ -101,7 +101,7 @@ fn of_route(route: &'static Route, things: &Things) -> Vec<Pair> {
 
 /// Lists and questions that take a project in their query, as the OpenAPI document says.
 fn of_queries(things: &Things) -> Vec<Pair> {
-    let document: Value = serde_json::from_str(&openapi_document()).unwrap();
+    let document: Value = serde_json::from_str(openapi_document()).unwrap();
     let mut pairs = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
         let parameters = operations["get"]["parameters"].as_array().into_iter().flatten();
