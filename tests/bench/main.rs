@@ -6,6 +6,10 @@
 //! target.rs      the iSCSI target beside tgt on the same file, in turns: speed, processor, memory
 //! initiator.rs   the load: several commands open, every block that is read is checked
 //! tgt.rs         the peer: a stock tgtd
+//! decision.rs    what the policy takes with 10 000 bindings, beside Casbin asked about all rules
+//! api.rs         the API over HTTP with 100 000 nodes, on both databases and with two replicas
+//! load.rs        the load: kept connections, each answer timed
+//! fill.rs        many nodes and bindings, by SQL
 //! ```
 //!
 //! Deliberately absent: a verdict. Numbers of a shared machine are for people to judge.
@@ -19,8 +23,12 @@
     reason = "a measurement that cannot be made ends the run, and its results go to standard output"
 )]
 
+mod api;
 mod boot;
+mod decision;
+mod fill;
 mod initiator;
+mod load;
 mod provision;
 mod target;
 mod tgt;
@@ -48,7 +56,7 @@ impl Figure {
     }
 
     fn print(&self) {
-        print!("  {:<46}{:>12.3} {}", self.what, self.ours, self.unit);
+        print!("  {:<64}{:>12.3} {}", self.what, self.ours, self.unit);
         match self.peer {
             Some((name, peer)) => {
                 println!("   {name} {peer:.3} {}   ratio {:.2}", self.unit, self.ours / peer);
@@ -65,40 +73,70 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// The value that a share of all, in percent, does not exceed.
+pub(crate) fn percentile(values: &[f64], share: usize) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values[(values.len() * share / 100).min(values.len() - 1)]
+}
+
+/// A number of the environment, where it says one.
+fn number(name: &str) -> Option<u32> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(name), Some(out)) = (arguments.next(), arguments.next().map(PathBuf::from)) else {
-        println!("usage: bmi-bench provision|boot|target FILE.json (infra/bench calls it)");
+        println!("usage: bmi-bench provision|boot|target|api FILE.json (infra/bench calls it)");
         std::process::exit(2);
     };
+    let only = std::env::var("BMI_BENCH_ONLY").ok();
+    let only = only.as_deref();
+    let mut conditions = Value::Null;
+    // Figures that were shown when they were there.
+    let mut shown = 0;
     let figures = match name.as_str() {
         "provision" => provision::run(),
         "boot" => boot::run(),
         "target" => {
-            let number =
-                |name: &str| std::env::var(name).map_or(target::EFFORT, |text| text.parse().unwrap());
             let effort = target::Effort {
-                seconds: number("BMI_BENCH_SECONDS").into(),
-                repetitions: number("BMI_BENCH_REPETITIONS"),
+                seconds: number("BMI_BENCH_SECONDS").unwrap_or(target::EFFORT).into(),
+                repetitions: number("BMI_BENCH_REPETITIONS").unwrap_or(target::EFFORT),
             };
-            target::run_all(effort, std::env::var("BMI_BENCH_ONLY").ok().as_deref())
+            target::run_all(effort, only)
+        }
+        "api" => {
+            let effort = api::Effort {
+                seconds: number("BMI_BENCH_SECONDS").map_or(api::EFFORT.seconds, u64::from),
+                nodes: number("BMI_BENCH_NODES").map_or(api::EFFORT.nodes, |nodes| nodes as usize),
+            };
+            conditions = api::conditions(&effort);
+            let mut figures = decision::run(only);
+            figures.iter().for_each(Figure::print);
+            figures.extend(api::run(&effort, only));
+            shown = figures.len();
+            figures
         }
         other => panic!("there is no measurement `{other}`"),
     };
     println!("{name}");
-    figures.iter().for_each(Figure::print);
+    figures.iter().skip(shown).for_each(Figure::print);
     let machine = json!({
         "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
         "load": std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
     });
-    let kept = json!({
+    let mut kept = json!({
         "name": name,
         "at": bmi_types::Timestamp::now(),
         "profile": std::env::var("BMI_PROFILE").unwrap_or_else(|_| "debug".to_owned()),
         "machine": machine,
         "figures": figures.iter().map(Figure::json).collect::<Vec<_>>(),
     });
+    if !conditions.is_null() {
+        kept["conditions"] = conditions;
+    }
     std::fs::write(&out, serde_json::to_string_pretty(&kept).unwrap() + "\n").unwrap();
     println!("  kept in {}", out.display());
 }

@@ -36,8 +36,8 @@ const PROGRAMS: [&str; 5] = ["bmi", "bmi-control-plane", "bmi-agent", "bmi-targe
 const DATABASE: &str = "BMI_TEST_DATABASE";
 
 /// Tests ask more than callers do: what is refused for being too much is the matter of one test alone.
-const UNLIMITED: &str = "[rate_limit]\ncaller_per_second = 100000\ncaller_burst = 1000000\n\
-                         address_per_second = 100000\naddress_burst = 1000000\n";
+const UNLIMITED: &str = "[rate_limit]\ncaller_per_second = 10000000\ncaller_burst = 10000000\n\
+                         address_per_second = 10000000\naddress_burst = 10000000\n";
 
 /// Deployments made by this process.
 static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -13,6 +13,7 @@
 //! wiretap.rs     the iSCSI logins on its cable
 //! replica.rs     more control planes on the same database
 //! postgres.rs    a PostgreSQL server, and tests on both databases
+//! statements.rs  the SQL that a test's own process executes
 //! dnsmasq.rs     another DHCP server on the network
 //! client.rs      a machine that does what firmware does, and no more
 //! random.rs      moments and choices
@@ -53,6 +54,7 @@ mod random;
 mod replica;
 mod routes;
 mod setup;
+mod statements;
 mod sweep;
 mod wiretap;
 
@@ -73,4 +75,5 @@ pub use random::Random;
 pub use replica::Replica;
 pub use routes::{ROUTES, Route};
 pub use setup::{SMALL_IMAGE, operation_end};
+pub use statements::{statements_record, statements_take};
 pub use wiretap::{Login, Wiretap};

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bmi_auth::policy::built_in_roles;
 use bmi_auth::{Action, Binding, Caller, Decision, Domain, Limits, Permission, Policy, Scope, Subject};
 use bmi_types::ProjectId;
-use casbin::{Adapter, MemoryAdapter};
+use casbin::{Adapter, CoreApi, DefaultModel, Enforcer, MemoryAdapter};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -26,20 +26,33 @@ fn caller(name: &str, groups: &[String]) -> Caller {
     }
 }
 
+async fn adapter(roles: &Roles, bindings: &[Binding]) -> MemoryAdapter {
+    let mut adapter = MemoryAdapter::default();
+    for (role, permissions) in roles {
+        for one in permissions {
+            let rule = vec![role.clone(), one.object().to_owned(), one.act().to_owned()];
+            adapter.add_policy("p", "p", rule).await.unwrap();
+        }
+    }
+    for binding in bindings {
+        adapter.add_policy("g", "g", binding.rule()).await.unwrap();
+    }
+    adapter
+}
+
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
 fn load(roles: &Roles, bindings: &[Binding]) -> Policy {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let mut adapter = MemoryAdapter::default();
-        for (role, permissions) in roles {
-            for one in permissions {
-                let rule = vec![role.clone(), one.object().to_owned(), one.act().to_owned()];
-                adapter.add_policy("p", "p", rule).await.unwrap();
-            }
-        }
-        for binding in bindings {
-            adapter.add_policy("g", "g", binding.rule()).await.unwrap();
-        }
-        Policy::load(adapter).await.unwrap()
+    wait(async { Policy::load(adapter(roles, bindings).await).await.unwrap() })
+}
+
+/// Casbin with all rules in one policy.
+fn casbin(roles: &Roles, bindings: &[Binding]) -> Enforcer {
+    wait(async {
+        let model = DefaultModel::from_str(include_str!("../../../policies/model.conf")).await.unwrap();
+        Enforcer::new(model, adapter(roles, bindings).await).await.unwrap()
     })
 }
 
@@ -102,6 +115,21 @@ proptest! {
                     prop_assert!(bindings.contains(&told) && rule.permission.allows(action));
                     prop_assert!(roles[&rule.role].contains(&rule.permission));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_decided_is_what_casbin_decides_with_all_rules((roles, bindings) in world(), groups in prop::collection::vec("[x-z]", 0..3)) {
+        let (policy, casbin) = (load(&roles, &bindings), casbin(&roles, &bindings));
+        let caller = caller("a", &groups);
+        for domain in domains() {
+            for &action in Action::ALL {
+                let place = domain.word();
+                let allowed = caller.subjects().any(|subject| {
+                    casbin.enforce((subject.as_str(), place.as_str(), action.object(), action.act())).unwrap()
+                });
+                prop_assert_eq!(policy.allows(&caller, action, domain), allowed, "{} {:?}", action, domain);
             }
         }
     }

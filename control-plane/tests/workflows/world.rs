@@ -32,6 +32,8 @@ use crate::simulated::{Hardware, Switches, Wires};
 
 pub const PROJECT: &str = "research";
 pub const NETWORK: &str = "lab";
+/// Where people sign in; nobody does here.
+const PROVIDER: &str = "name = 'corp'\nissuer = 'https://id.example.org'\nclient_id = 'bmi'";
 /// Rounds of [`World::settle`]: a bound on an operation that does not end.
 const ROUNDS_MAX: usize = 200;
 
@@ -115,7 +117,7 @@ impl World {
             master_key: MasterKey::load_or_create(&path("master.key")).unwrap(),
             authentication: Authentication {
                 local_admin: None,
-                providers: Providers::default(),
+                providers: Providers::new(vec![toml::from_str(PROVIDER).unwrap()]).unwrap(),
                 public_url: None,
                 sessions: SessionLimits::default(),
                 service_token_max_days: 365,

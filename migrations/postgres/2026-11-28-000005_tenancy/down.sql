@@ -13,6 +13,8 @@ DROP TABLE service_accounts;
 DROP TABLE policy_version;
 DROP TABLE bindings;
 DROP TABLE roles;
+DROP INDEX nodes_by_project;
+CREATE INDEX nodes_by_project ON nodes (project_id);
 DROP INDEX instances_by_project;
 DROP INDEX operations_by_project;
 DROP INDEX images_public;

@@ -102,6 +102,9 @@ ALTER TABLE images ADD COLUMN upload_holder TEXT;
 ALTER TABLE images ADD COLUMN upload_until INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE instances ADD COLUMN used_bytes INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX instances_by_project ON instances (project_id, id);
+-- A page of a project's nodes is read in its order, however many the project has.
+DROP INDEX nodes_by_project;
+CREATE INDEX nodes_by_project ON nodes (project_id, id);
 CREATE INDEX operations_by_project ON operations (project_id, id);
 
 -- The projects that may use a network, unless all may.

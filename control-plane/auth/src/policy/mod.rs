@@ -1,13 +1,20 @@
 //! Who may do what: Casbin, with role templates from `policies/` and bindings from wherever its adapter reads them.
 //!
+//! ```text
+//! action.rs  everything that can be allowed
+//! judges.rs  Casbin, once for each role
+//! ```
+//!
 //! A [`Policy`] is a snapshot that never changes; a new one replaces it. Decisions take no lock and ask nobody.
 //!
 //! Deliberately absent: what belongs to whom. The policy knows roles and domains; that an image is in a project is
 //! the data layer's, which finds nothing outside of the caller's scope.
 //!
-//! Invariants: the policy rules do not grow with projects; whoever has no binding in a domain is refused there.
+//! Invariants: the policy rules do not grow with projects; whoever has no binding in a domain is refused there; nothing
+//! is allowed that Casbin does not allow; a decision takes as long with 10 000 bindings as with ten.
 
 mod action;
+mod judges;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,6 +22,7 @@ use bmi_types::ProjectId;
 use casbin::{Adapter, CoreApi, DefaultModel, Enforcer, MgmtApi};
 
 use crate::{Caller, Subject};
+use judges::Judges;
 
 pub use action::{Action, Permission, PermissionError};
 
@@ -127,9 +135,10 @@ pub fn built_in_roles() -> BTreeMap<String, BTreeSet<Permission>> {
 
 /// A snapshot of the policy.
 pub struct Policy {
-    enforcer: Enforcer,
+    judges: Judges,
     roles: BTreeMap<String, BTreeSet<Permission>>,
-    bound: HashMap<Subject, Vec<(String, Domain)>>,
+    /// Every subject's roles, by where they hold.
+    bound: HashMap<Subject, BTreeMap<Domain, Vec<String>>>,
 }
 
 impl std::fmt::Debug for Policy {
@@ -152,17 +161,20 @@ impl Policy {
                 roles.entry(role.clone()).or_default().insert(Permission::of(object, act));
             }
         }
-        let mut bound: HashMap<Subject, Vec<(String, Domain)>> = HashMap::new();
+        let mut bound: HashMap<Subject, BTreeMap<Domain, Vec<String>>> = HashMap::new();
         for rule in enforcer.get_grouping_policy() {
             if let [subject, role, domain] = rule.as_slice() {
                 let domain = match domain.parse() {
                     Ok(id) => Domain::Project(id),
-                    Err(_) => Domain::Everywhere,
+                    Err(_) if domain == EVERYWHERE => Domain::Everywhere,
+                    // No request is ever about such a place.
+                    Err(_) => continue,
                 };
-                bound.entry(Subject::known(subject.clone())).or_default().push((role.clone(), domain));
+                let of_subject = bound.entry(Subject::known(subject.clone())).or_default();
+                of_subject.entry(domain).or_default().push(role.clone());
             }
         }
-        Ok(Self { enforcer, roles, bound })
+        Ok(Self { judges: Judges::of(&enforcer).await?, roles, bound })
     }
 
     /// Decides whether a caller may do something somewhere.
@@ -180,35 +192,24 @@ impl Policy {
                 return Decision::Refused(Refusal::OutOfScope);
             }
         }
-        let place = domain.word();
-        // Most groups of a caller are bound to nothing here, and each question costs.
-        for subject in caller.subjects().filter(|subject| self.bound.contains_key(*subject)) {
-            let request = (subject.as_str(), place.as_str(), action.object(), action.act());
-            match self.enforcer.enforce(request) {
-                Ok(true) => {
-                    if let Some(rule) = self.rule(subject, action, domain) {
-                        return Decision::Allowed(rule);
-                    }
-                }
-                Ok(false) => {}
-                Err(error) => tracing::error!(%error, "the policy could not decide"),
-            }
-        }
-        Decision::Refused(Refusal::NoRole)
+        let allowing = caller.subjects().find_map(|subject| self.rule(subject, action, domain));
+        allowing.map_or(Decision::Refused(Refusal::NoRole), Decision::Allowed)
     }
 
-    /// The rule behind a decision that was made: the first of the subject's roles, here before everywhere, with a
-    /// permission for the action.
+    /// The rule by which something is allowed: of the first of the subject's roles, here before everywhere, with a
+    /// permission for the action, and whose judge allows it.
     fn rule(&self, subject: &Subject, action: Action, domain: Domain) -> Option<Rule> {
         let bound = self.bound.get(subject)?;
-        let in_domain = |wanted: Domain| bound.iter().filter(move |(_, domain)| *domain == wanted);
-        in_domain(domain).chain(in_domain(Domain::Everywhere)).find_map(|(role, domain)| {
+        let place = |domain: Domain| bound.get(&domain).into_iter().flatten().map(move |role| (role, domain));
+        let everywhere = place(Domain::Everywhere).filter(|_| domain != Domain::Everywhere);
+        place(domain).chain(everywhere).find_map(|(role, domain)| {
+            // Roles without such a permission need no judge: of a caller's many, few have it.
             let permission = self.roles.get(role)?.iter().find(|permission| permission.allows(action))?;
-            Some(Rule {
+            self.judges.allow(subject, role, domain, action).then(|| Rule {
                 subject: subject.clone(),
                 role: role.clone(),
                 permission: permission.clone(),
-                domain: *domain,
+                domain,
             })
         })
     }
@@ -226,7 +227,8 @@ impl Policy {
             return Scope::Projects(vec![limits.project]);
         }
         let mut projects = BTreeSet::new();
-        for (_, domain) in caller.subjects().filter_map(|subject| self.bound.get(subject)).flatten() {
+        let bound = caller.subjects().filter_map(|subject| self.bound.get(subject));
+        for domain in bound.flat_map(BTreeMap::keys) {
             match domain {
                 Domain::Everywhere => return Scope::Everything,
                 Domain::Project(id) => {
@@ -241,7 +243,7 @@ impl Policy {
     #[must_use]
     pub fn roles_of(&self, caller: &Caller) -> BTreeSet<(Domain, String)> {
         let bound = caller.subjects().filter_map(|subject| self.bound.get(subject)).flatten();
-        bound.map(|(role, domain)| (*domain, role.clone())).collect()
+        bound.flat_map(|(domain, roles)| roles.iter().map(|role| (*domain, role.clone()))).collect()
     }
 
     /// Every role and what it permits.

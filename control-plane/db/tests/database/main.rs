@@ -10,6 +10,7 @@ mod hold;
 mod journal;
 mod leases;
 mod migrations;
+mod plans;
 mod sql;
 mod stages;
 mod transactions;

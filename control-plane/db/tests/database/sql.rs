@@ -42,6 +42,20 @@ pub fn lines(url: &str, query: &str) -> Vec<String> {
     rows.into_iter().map(|row| row.line).collect()
 }
 
+#[derive(QueryableByName)]
+struct Step {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+/// How SQLite would answer a query, step by step.
+pub fn plan(file: &str, query: &str) -> Vec<String> {
+    let mut connection = diesel::SqliteConnection::establish(file).unwrap();
+    let steps: Vec<Step> =
+        diesel::sql_query(format!("EXPLAIN QUERY PLAN {query}")).load(&mut connection).unwrap();
+    steps.into_iter().map(|step| step.detail).collect()
+}
+
 /// What a transaction of a test answered.
 pub fn good<T>(result: Result<T, DbError>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
