@@ -70,6 +70,10 @@ pub fn all(tx: &mut Tx<'_>) -> Result<Vec<CustomRole>, DbError> {
 
 /// Finds a custom role.
 pub fn find(tx: &mut Tx<'_>, name: &str) -> Result<Option<CustomRole>, DbError> {
+    // Nothing is called so, and PostgreSQL cannot be asked for it.
+    if name.contains('\0') {
+        return Ok(None);
+    }
     let row: Option<Row> = roles::table.filter(roles::name.eq(name)).first(tx.sql()).optional()?;
     row.map(Row::read).transpose()
 }

@@ -35,6 +35,9 @@ impl Query {
         if let Some(unknown) = filters.keys().find(|name| !known.contains(&name.as_str())) {
             return Err(wrong(format!("`{unknown}` is not a query parameter of this list")));
         }
+        if let Some((name, _)) = filters.iter().find(|(_, value)| value.contains('\0')) {
+            return Err(wrong(format!("`{name}` has a NUL character")));
+        }
         let limit = match limit {
             None => LIMIT,
             Some(text) => match text.parse() {

@@ -90,6 +90,11 @@ impl Fields {
     }
 
     fn parse<T: DeserializeOwned>(&mut self, name: &str, value: Value) -> Option<T> {
+        // JSON can say it, and PostgreSQL cannot keep it.
+        if value.as_str().is_some_and(|text| text.contains('\0')) {
+            self.fault(name, "has a NUL character");
+            return None;
+        }
         match serde_json::from_value(value) {
             Ok(parsed) => Some(parsed),
             Err(error) => {

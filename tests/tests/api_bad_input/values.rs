@@ -52,6 +52,16 @@ fn bad_input_values_are_refused_with_every_fault() {
         );
         table.invalid("POST", "/v1/networks", &json!({"name": name, "cidr": "10.99.0.0/24"}), &["name"]);
     }
+    // What one database would take, and another not.
+    let nul = "a\0b";
+    table.invalid("POST", "/v1/projects", &json!({"name": "new", "description": nul}), &["description"]);
+    table.invalid("PATCH", "/v1/projects/lab", &json!({"description": nul}), &["description"]);
+    let role = json!({"name": "new", "description": nul, "permissions": ["image:read"]});
+    table.invalid("POST", "/v1/roles", &role, &["description"]);
+    for field in ["actor", "action"] {
+        let answer = deployment.api.get(&format!("/v1/audit?{field}=a%00b"));
+        assert_eq!((answer.status, answer.code().as_str()), (400, "bad-request"), "{field}");
+    }
     let nets = "/v1/networks";
     for cidr in [
         "",
