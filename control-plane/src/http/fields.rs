@@ -19,6 +19,16 @@ pub(super) struct Fields {
     faults: Vec<Fault>,
 }
 
+/// Whether a text anywhere in a value has a NUL character.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        _ => false,
+    }
+}
+
 impl Fields {
     /// Reads a body; an empty one has no fields.
     pub(super) fn read(body: &[u8]) -> Result<Self, ApiError> {
@@ -91,7 +101,7 @@ impl Fields {
 
     fn parse<T: DeserializeOwned>(&mut self, name: &str, value: Value) -> Option<T> {
         // JSON can say it, and PostgreSQL cannot keep it.
-        if value.as_str().is_some_and(|text| text.contains('\0')) {
+        if has_nul(&value) {
             self.fault(name, "has a NUL character");
             return None;
         }

@@ -58,6 +58,8 @@ fn bad_input_values_are_refused_with_every_fault() {
     table.invalid("PATCH", "/v1/projects/lab", &json!({"description": nul}), &["description"]);
     let role = json!({"name": "new", "description": nul, "permissions": ["image:read"]});
     table.invalid("POST", "/v1/roles", &role, &["description"]);
+    let role = json!({"name": "new", "description": "", "permissions": ["image:read", nul]});
+    table.invalid("POST", "/v1/roles", &role, &["permissions"]);
     for field in ["actor", "action"] {
         let answer = deployment.api.get(&format!("/v1/audit?{field}=a%00b"));
         assert_eq!((answer.status, answer.code().as_str()), (400, "bad-request"), "{field}");

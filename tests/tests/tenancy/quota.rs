@@ -1,10 +1,16 @@
 //! Quotas.
 
+use std::io::Write;
 use std::thread;
+use std::time::Duration;
 
+use bmi_tests::until;
 use serde_json::{Value, json};
 
 use crate::world::{World, open_image};
+
+/// How long a change of the store may take to be seen.
+const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn k3_a_hundred_parallel_creates_never_exceed_a_quota() {
@@ -81,4 +87,34 @@ fn a_refusal_names_dimension_limit_and_use_and_lowering_breaks_nothing() {
     for bad in [json!({"nodes": -1}), json!({"nodes": "many"}), json!({"cores": 1}), json!({"nodes": 1.5})] {
         assert_eq!(api.json("PATCH", path, &bad).status, 422, "{bad}");
     }
+}
+
+#[test]
+fn bytes_used_are_measured_in_the_store_and_limited() {
+    let world = World::new("[reconcile]\nevery_s = 1\n");
+    world.fill();
+    let (api, member) = (&world.deployment.api, world.user("member"));
+    let path = "/v1/projects/lab/quota";
+    let used = || member.get(path).expect(200)["used_bytes"]["used"].as_u64().unwrap();
+    let before = until("the sealed image is measured", SOON, || Some(used()).filter(|used| *used > 0));
+    // No agent: the boot volume is there, and waits for its target.
+    let instance = json!({"name": "web", "node": "node-1", "image": "golden", "network": "provisioning"});
+    member.post("/v1/projects/lab/instances", &instance).expect(202);
+    let project = api.get("/v1/projects/lab").expect(200)["id"].as_str().unwrap().to_owned();
+    let volumes = world.deployment.store().join("volumes").join(project);
+    let size = member.get("/v1/projects/lab/images/golden").expect(200)["virtual_size"].as_u64().unwrap();
+    let volume = until("the clone is there", SOON, || {
+        let files = std::fs::read_dir(&volumes).ok()?.map(|file| file.unwrap().path());
+        let mut whole = files.filter(|file| file.metadata().is_ok_and(|found| found.len() == size));
+        whole.find(|file| file.extension().is_some_and(|extension| extension == "raw"))
+    });
+    // A clone takes what differs; then its node writes all of it.
+    let written = vec![0x5a; usize::try_from(size).unwrap()];
+    std::fs::OpenOptions::new().write(true).open(volume).unwrap().write_all(&written).unwrap();
+    until("what was written is measured", SOON, || (used() >= before + size).then_some(()));
+    api.json("PATCH", path, &json!({"used_bytes": before})).expect(200);
+    let refused = member.post("/v1/projects/lab/images", &open_image("more"));
+    assert_eq!((refused.status, refused.code().as_str()), (409, "quota-exceeded"));
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.starts_with("used_bytes: the limit is"), "{detail}");
 }
