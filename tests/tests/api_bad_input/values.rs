@@ -59,7 +59,7 @@ fn bad_input_values_are_refused_with_every_fault() {
     let role = json!({"name": "new", "description": nul, "permissions": ["image:read"]});
     table.invalid("POST", "/v1/roles", &role, &["description"]);
     let role = json!({"name": "new", "description": "", "permissions": ["image:read", nul]});
-    table.invalid("POST", "/v1/roles", &role, &["permissions"]);
+    table.invalid("POST", "/v1/roles", &role, &["permissions[1]"]);
     for field in ["actor", "action"] {
         let answer = deployment.api.get(&format!("/v1/audit?{field}=a%00b"));
         assert_eq!((answer.status, answer.code().as_str()), (400, "bad-request"), "{field}");
