@@ -37,7 +37,8 @@ const DATABASE: &str = "BMI_TEST_DATABASE";
 
 /// Tests ask more than callers do: what is refused for being too much is the matter of one test alone.
 const UNLIMITED: &str = "[rate_limit]\ncaller_per_second = 10000000\ncaller_burst = 10000000\n\
-                         address_per_second = 10000000\naddress_burst = 10000000\n";
+                         address_per_second = 10000000\naddress_burst = 10000000\n\
+                         denied_per_minute = 10000000\ndenied_burst = 10000000\n";
 
 /// Deployments made by this process.
 static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bmi_tests::{Deployment, STORE_SMALL, output, until};
+use serde_json::json;
 
 #[test]
 fn too_many_requests_are_told_when_to_come_again_and_others_go_on() {
@@ -30,6 +31,27 @@ fn too_many_requests_are_told_when_to_come_again_and_others_go_on() {
     }
     std::thread::sleep(Duration::from_secs(wait + 1));
     api.get("/v1/whoami").expect(200);
+}
+
+#[test]
+fn who_is_refused_all_the_time_does_not_fill_the_audit_log() {
+    let mut deployment = Deployment::start(STORE_SMALL);
+    deployment.api.project("lab");
+    let account =
+        json!({"name": "ci", "role": "project-viewer", "scopes": ["image:read"], "expires_days": 1});
+    let made = deployment.api.post("/v1/projects/lab/service-accounts", &account).expect(201);
+    deployment.rate_limit_configure("[rate_limit]\ndenied_per_minute = 1\ndenied_burst = 3\n");
+    let api = &deployment.api;
+    let robot = api.authorized(Some(&format!("Bearer {}", made["token"].as_str().unwrap())));
+    let images = json!({"name": "new", "virtual_size": 1 << 20});
+    let asked: Vec<_> = (0..5).map(|_| robot.post("/v1/projects/lab/images", &images)).collect();
+    let statuses: Vec<u16> = asked.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [403, 403, 403, 429, 429]);
+    assert!(asked[4].header("retry-after").is_some());
+    let denied = api.get("/v1/audit?outcome=denied").expect(200)["items"].clone();
+    assert_eq!(denied.as_array().unwrap().len(), 3, "{denied}");
+    // What it may, it still may.
+    robot.get("/v1/projects/lab/images").expect(200);
 }
 
 #[test]

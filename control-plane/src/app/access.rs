@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bmi_api::{Code, Project};
 use bmi_auth::audit::{Object, Outcome, Record};
 use bmi_auth::policy::Refusal;
-use bmi_auth::{Action, Caller, Decision, Domain, Policy, Scope};
+use bmi_auth::{Action, Caller, Decision, Domain, Policy, Scope, Subject};
 use bmi_db::{DbError, InProject, Tx};
 use bmi_types::{ProjectId, Timestamp};
 use uuid::Uuid;
@@ -219,10 +219,10 @@ impl App {
         caller: &Caller,
         work: impl FnOnce(&mut Access<'_, '_>) -> Result<T, AppError> + Send + 'static,
     ) -> Result<T, AppError> {
-        let (caller, policy) = (caller.clone(), self.policies.current());
+        let (subject, caller, policy) = (&caller.subject, caller.clone(), self.policies.current());
         let scope = policy.scope(&caller);
         let result = self.db.read(scope, move |tx| run(tx, caller, policy, Kind::Reading, work)).await;
-        self.settle(result).await
+        self.settle(subject, result).await
     }
 
     /// Runs a transaction of a caller that changes something, and says so in the audit log.
@@ -234,19 +234,25 @@ impl App {
         caller: &Caller,
         work: impl FnOnce(&mut Access<'_, '_>) -> Result<T, AppError> + Send + 'static,
     ) -> Result<T, AppError> {
-        let (caller, policy) = (caller.clone(), self.policies.current());
+        let (subject, caller, policy) = (&caller.subject, caller.clone(), self.policies.current());
         let scope = policy.scope(&caller);
         let result = self.db.write(scope, move |tx| run(tx, caller, policy, Kind::Changing, work)).await;
-        self.settle(result).await
+        self.settle(subject, result).await
     }
 
-    /// Writes what was refused, and gives what the caller is told.
-    async fn settle<T>(&self, result: Result<T, Failed>) -> Result<T, AppError> {
+    /// Writes what was refused, and gives what the caller is told. Whoever is refused all the time is told to stop, and
+    /// does not fill the log.
+    async fn settle<T>(&self, subject: &Subject, result: Result<T, Failed>) -> Result<T, AppError> {
         let Failed { error, denied } = match result {
             Ok(value) => return Ok(value),
             Err(failed) => failed,
         };
         if !denied.is_empty() {
+            if self.rate_limit.denied(subject.as_str()).is_err() {
+                tracing::warn!(%subject, %error, "refused too often; it is not written to the audit log");
+                let detail = "too many of your requests were refused; try again later";
+                return Err(AppError::refused(Code::TooManyRequests, detail));
+            }
             let write = move |tx: &mut bmi_db::SystemTx<'_>| {
                 denied.iter().try_for_each(|record| bmi_db::audit::insert(tx, record))
             };

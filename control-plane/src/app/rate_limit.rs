@@ -1,4 +1,5 @@
-//! How many requests somebody may make: each caller, and each address before it is known who calls.
+//! How many requests somebody may make: each caller, and each address before it is known who calls. And how often a
+//! caller may be refused, since each refusal is a line of the audit log that is kept.
 //!
 //! Deliberately absent: fairness between replicas. Each counts for itself.
 //!
@@ -29,6 +30,10 @@ pub struct RateLimits {
     pub address_per_second: NonZeroU32,
     /// At once from one address.
     pub address_burst: NonZeroU32,
+    /// In a minute of one caller that are refused, on average.
+    pub denied_per_minute: NonZeroU32,
+    /// At once of one caller that are refused.
+    pub denied_burst: NonZeroU32,
 }
 
 impl Default for RateLimits {
@@ -39,6 +44,8 @@ impl Default for RateLimits {
             caller_burst: number(2000),
             address_per_second: number(1000),
             address_burst: number(10_000),
+            denied_per_minute: number(60),
+            denied_burst: number(600),
         }
     }
 }
@@ -47,6 +54,7 @@ impl Default for RateLimits {
 pub struct RateLimit {
     callers: DefaultKeyedRateLimiter<String>,
     addresses: DefaultKeyedRateLimiter<IpAddr>,
+    denied: DefaultKeyedRateLimiter<String>,
 }
 
 impl RateLimit {
@@ -57,6 +65,9 @@ impl RateLimit {
         Self {
             callers: RateLimiter::keyed(quota(limits.caller_per_second, limits.caller_burst)),
             addresses: RateLimiter::keyed(quota(limits.address_per_second, limits.address_burst)),
+            denied: RateLimiter::keyed(
+                Quota::per_minute(limits.denied_per_minute).allow_burst(limits.denied_burst),
+            ),
         }
     }
 
@@ -77,12 +88,24 @@ impl RateLimit {
     /// # Errors
     /// When it is one too many, with how long to wait.
     pub fn caller(&self, subject: &str) -> Result<(), Duration> {
-        if self.callers.len() > KEYS_MAX {
-            self.callers.retain_recent();
-        }
-        let now = DefaultClock::default().now();
-        self.callers.check_key(&subject.to_owned()).map_err(|until| until.wait_time_from(now))
+        count(&self.callers, subject)
     }
+
+    /// Counts a request of a caller that is refused.
+    ///
+    /// # Errors
+    /// When it is one too many, with how long to wait.
+    pub fn denied(&self, subject: &str) -> Result<(), Duration> {
+        count(&self.denied, subject)
+    }
+}
+
+fn count(limiter: &DefaultKeyedRateLimiter<String>, subject: &str) -> Result<(), Duration> {
+    if limiter.len() > KEYS_MAX {
+        limiter.retain_recent();
+    }
+    let now = DefaultClock::default().now();
+    limiter.check_key(&subject.to_owned()).map_err(|until| until.wait_time_from(now))
 }
 
 #[cfg(test)]
@@ -97,6 +120,8 @@ mod tests {
             caller_burst: number(3),
             address_per_second: number(1),
             address_burst: number(2),
+            denied_per_minute: number(1),
+            denied_burst: number(1),
         };
         let limit = RateLimit::new(limits);
         for _ in 0..3 {
@@ -110,5 +135,8 @@ mod tests {
         limit.address(address).unwrap();
         limit.address(address).unwrap_err();
         limit.address("192.0.2.2".parse().unwrap()).unwrap();
+        limit.denied("a").unwrap();
+        assert!(limit.denied("a").unwrap_err() > Duration::from_secs(1));
+        limit.denied("b").unwrap();
     }
 }

@@ -14,6 +14,9 @@ use crate::error::AppError;
 /// Media type of errors (RFC 9457).
 pub(super) const PROBLEM: &str = "application/problem+json";
 
+/// How long somebody is to wait who was refused too often, in seconds.
+const REFUSED_WAIT_S: u16 = 60;
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Answer {
@@ -131,7 +134,11 @@ impl From<Problem> for ApiError {
 
 impl From<AppError> for ApiError {
     fn from(error: AppError) -> Self {
-        error.into_problem().into()
+        let problem = error.into_problem();
+        if problem.code == Code::TooManyRequests {
+            return Self::from(problem).with_header(header::RETRY_AFTER, HeaderValue::from(REFUSED_WAIT_S));
+        }
+        problem.into()
     }
 }
 

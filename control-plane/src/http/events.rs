@@ -4,13 +4,14 @@
 //! noticed. A stream ends with its subject, when the caller's token or rights have ended, after [`LIFE_MAX`], and when the server stops; a client connects again and
 //! is told everything so far. One whose last event was the end of its subject gets 204, on which clients stop.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::header::HeaderName;
 use actix_web::{HttpResponse, web};
 use bmi_api::{Code, Instance, Operation, Stage};
+use bmi_auth::Caller;
 use bytes::Bytes;
 use futures::stream;
 use serde::Serialize;
@@ -25,6 +26,8 @@ use crate::app::changes::{Change, Identify, Watch};
 
 /// Streams at once: each holds a connection and looks into the database at every change.
 const STREAMS_MAX: usize = 256;
+/// Of them, those of one caller: others want to watch too.
+const STREAMS_OF_CALLER_MAX: usize = 32;
 /// The longest a stream is silent: less than what proxies allow.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// The longest a stream lives.
@@ -33,7 +36,8 @@ const LIFE_MAX: Duration = Duration::from_secs(600);
 const END: &str = "end";
 
 static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-static OPEN: AtomicUsize = AtomicUsize::new(0);
+/// How many are open, by who watches.
+static OPEN: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     let operation = web::resource("/v1/operations/{operation}/events").get(operation_events);
@@ -62,7 +66,7 @@ pub(super) enum EventData {
     (status = 204, description = "It has ended, as `Last-Event-ID` says."),
 ))]
 pub(super) async fn operation_events(request: Request) -> Result<HttpResponse, ApiError> {
-    let seat = Seat::take()?;
+    let seat = Seat::take(&request.caller)?;
     let app = Arc::clone(&request.app);
     let operation = request.path("operation");
     let watch = Watch::operation(app, request.caller.clone(), again(&request), operation).await?;
@@ -75,7 +79,7 @@ pub(super) async fn operation_events(request: Request) -> Result<HttpResponse, A
     (status = 204, description = "It is gone, as `Last-Event-ID` says."),
 ))]
 pub(super) async fn instance_events(request: Request) -> Result<HttpResponse, ApiError> {
-    let seat = Seat::take()?;
+    let seat = Seat::take(&request.caller)?;
     let (project, instance) = (request.path("project"), request.path("instance"));
     let app = Arc::clone(&request.app);
     let watch = Watch::instance(app, request.caller.clone(), again(&request), project, instance).await?;
@@ -83,22 +87,33 @@ pub(super) async fn instance_events(request: Request) -> Result<HttpResponse, Ap
 }
 
 /// One of the streams there may be.
-struct Seat;
+struct Seat {
+    subject: String,
+}
 
 impl Seat {
-    fn take() -> Result<Self, ApiError> {
-        let taken = OPEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-            (open < STREAMS_MAX).then_some(open + 1)
-        });
-        taken.map(|_| Self).map_err(|_| {
-            ApiError::new(Code::Unavailable, format!("{STREAMS_MAX} streams are open already; poll instead"))
-        })
+    fn take(caller: &Caller) -> Result<Self, ApiError> {
+        let subject = caller.subject.to_string();
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, own) = (open.values().sum::<usize>(), open.get(&subject).copied().unwrap_or(0));
+        for (taken, most, whose) in [(own, STREAMS_OF_CALLER_MAX, " of yours"), (all, STREAMS_MAX, "")] {
+            if taken >= most {
+                let detail = format!("{most} streams{whose} are open already; poll instead");
+                return Err(ApiError::new(Code::Unavailable, detail));
+            }
+        }
+        open.insert(subject.clone(), own + 1);
+        Ok(Self { subject })
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = open.get_mut(&self.subject) {
+            *own -= 1;
+        }
+        open.retain(|_, own| *own > 0);
     }
 }
 
@@ -187,11 +202,18 @@ mod tests {
     }
 
     #[test]
-    fn a_seat_is_given_back() {
-        let before = OPEN.load(Ordering::Relaxed);
-        let seats: Vec<_> = std::iter::from_fn(|| Seat::take().ok()).collect();
-        assert_eq!(before + seats.len(), STREAMS_MAX);
-        drop(seats);
-        assert_eq!(OPEN.load(Ordering::Relaxed), before);
+    fn seats_are_bounded_for_each_caller_and_for_all_and_are_given_back() {
+        let of = |name: usize| {
+            let mut caller = Caller::local_admin();
+            caller.subject = bmi_auth::Subject::known(format!("user:corp:{name}"));
+            let seats: Vec<_> = std::iter::from_fn(|| Seat::take(&caller).ok()).collect();
+            seats
+        };
+        let all: Vec<Vec<Seat>> = (0..10).map(of).collect();
+        let taken: Vec<usize> = all.iter().map(Vec::len).collect();
+        assert_eq!(taken, [32, 32, 32, 32, 32, 32, 32, 32, 0, 0]);
+        drop(all);
+        assert_eq!(of(9).len(), STREAMS_OF_CALLER_MAX);
+        assert!(OPEN.lock().unwrap().is_empty());
     }
 }
