@@ -45,6 +45,27 @@ fn k6_a_repeat_has_one_effect_and_one_answer() {
 }
 
 #[test]
+fn k6_the_keys_of_one_caller_are_bounded() {
+    let deployment = Deployment::start(STORE_SMALL);
+    let api = &deployment.api;
+    let project = |name: &str| json!({"name": name});
+    api.post_with_key("/v1/projects", "key-1", &project("one")).expect(201);
+    let id = if deployment.database.is_some() { "gen_random_uuid()" } else { "lower(hex(randomblob(16)))" };
+    let more = format!(
+        "INSERT INTO idempotency (id, caller, method, path, key, body_sha256, answer, created_at, running_until, decisions) \
+         WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) \
+         SELECT {id}, caller, method, path, 'key-' || i, body_sha256, answer, created_at, running_until, decisions \
+         FROM idempotency, n"
+    );
+    let _ = deployment.sql(&more);
+    let refused = api.post_with_key("/v1/projects", "new", &project("two"));
+    assert_eq!((refused.status, refused.code().as_str()), (429, "too-many-requests"));
+    assert!(refused.header("retry-after").is_some());
+    api.post_with_key("/v1/projects", "key-1", &project("one")).expect(201);
+    api.post("/v1/projects", &project("two")).expect(201);
+}
+
+#[test]
 fn k6_a_repeated_provision_is_one_operation() {
     let deployment = Deployment::start(STORE_SMALL);
     let api = &deployment.api;

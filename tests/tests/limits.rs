@@ -55,6 +55,22 @@ fn who_is_refused_all_the_time_does_not_fill_the_audit_log() {
 }
 
 #[test]
+fn a_body_that_does_not_come_ends_and_nobodys_is_small() {
+    let deployment = Deployment::start(STORE_SMALL);
+    let api = &deployment.api;
+    let begin = "POST /v1/sign-in/device HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let large = api.open(format!("{begin}Content-Length: 5000\r\n\r\n").as_bytes());
+    let slow = api.open(format!("{begin}Content-Length: 100\r\n\r\n{{").as_bytes());
+    let answered = |stream: &std::net::TcpStream| {
+        let mut said = [0; 12];
+        std::io::Read::read_exact(&mut &*stream, &mut said).unwrap();
+        String::from_utf8(said.to_vec()).unwrap()
+    };
+    assert_eq!(answered(&large), "HTTP/1.1 413");
+    assert_eq!(answered(&slow), "HTTP/1.1 400");
+}
+
+#[test]
 fn every_answer_has_the_headers_that_browsers_obey() {
     let deployment = Deployment::start(STORE_SMALL);
     let api = &deployment.api;
@@ -73,6 +89,11 @@ fn every_answer_has_the_headers_that_browsers_obey() {
         }
         assert_eq!(answer.header("strict-transport-security"), None, "by HTTP it means nothing");
     }
+    // Every route is compared with the path: one beyond any is refused before.
+    let path = format!("/v1/projects/{}/images", "x".repeat(1024));
+    let answer = api.authorized(None).get(&path);
+    assert_eq!((answer.status, answer.code().as_str()), (400, "bad-request"));
+    assert!(!deployment.control_plane_log().contains(&"x".repeat(1024)));
     // A head without end is cut off, and the server goes on.
     let long = "x".repeat(300 << 10);
     let stream = api.open(format!("GET /v1/whoami HTTP/1.1\r\nHost: x\r\nX-Long: {long}").as_bytes());

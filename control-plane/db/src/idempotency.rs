@@ -37,6 +37,8 @@ pub enum Seen {
         /// What was decided for it, as its writer wrote it.
         decisions: String,
     },
+    /// Nothing, and the caller has [`KEPT_MAX`] others already: it may not be done.
+    TooMany,
     /// It is being done, with this body.
     Running {
         /// SHA-256 of the body.
@@ -47,6 +49,9 @@ pub enum Seen {
 /// How long a request may run before its server counts as dead and a repeat does it again: longer than any takes, since
 /// what takes time is an operation and not a request.
 pub const RUNNING_MAX: Duration = Duration::from_secs(300);
+
+/// How many requests of one caller are kept.
+pub const KEPT_MAX: i64 = 10_000;
 
 /// Claims a request, or says what is known of it. Entries older than `forget` are removed first, and so is this one
 /// when it has been running for [`RUNNING_MAX`]: its server was killed.
@@ -84,6 +89,11 @@ pub fn begin(
             diesel::delete(idempotency::table.filter(idempotency::id.eq(lost))).execute(tx.sql())?;
         }
         None => {}
+    }
+    let kept: i64 =
+        idempotency::table.filter(idempotency::caller.eq(&scope.caller)).count().get_result(tx.sql())?;
+    if kept >= KEPT_MAX {
+        return Ok(Seen::TooMany);
     }
     let id = Uuid::now_v7();
     diesel::insert_into(idempotency::table)

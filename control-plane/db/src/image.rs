@@ -148,16 +148,13 @@ macro_rules! usable {
     };
 }
 
-/// The images that a project may clone by a reference: its own one of that name, or all that others share under it.
-pub fn usable(tx: &mut Tx<'_>, project: InProject, reference: &Reference) -> Result<Vec<Image>, DbError> {
-    let query = images::table.filter(usable!(project)).order(images::id.asc()).limit(100);
-    let rows: Vec<Row> = match reference {
-        Reference::Id(id) => query.filter(images::id.eq(Key(*id))).load(tx.sql())?,
-        Reference::Name(name) => query.filter(images::name.eq(name.as_str())).load(tx.sql())?,
-    };
-    let found = rows.into_iter().map(Row::read).collect::<Result<Vec<Image>, DbError>>()?;
-    let own = found.iter().find(|image| image.project == project.id()).cloned();
-    Ok(own.map_or(found, |own| vec![own]))
+/// The image that a project may clone by a reference: its own by name, and others' by id alone, since whoever shares one
+/// chooses its name.
+pub fn usable(tx: &mut Tx<'_>, project: InProject, reference: &Reference) -> Result<Option<Image>, DbError> {
+    let Reference::Id(id) = reference else { return find(tx, project, reference) };
+    let query = images::table.filter(usable!(project)).filter(images::id.eq(Key(*id)));
+    let row: Option<Row> = query.first(tx.sql()).optional()?;
+    row.map(Row::read).transpose()
 }
 
 /// One page of the images that a project may clone.

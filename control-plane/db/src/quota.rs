@@ -1,5 +1,6 @@
 //! Quotas: what a project may have at most, and what it has.
 
+use bmi_api::ImageState;
 use bmi_types::{ImageId, InstanceId, ProjectId};
 use diesel::prelude::*;
 
@@ -107,8 +108,15 @@ pub fn used(tx: &mut Tx<'_>, project: ProjectId) -> Result<Amounts<u64>, DbError
     let instances: i64 = own_instances.count().get_result(tx.sql())?;
     let nodes: i64 = nodes::table.filter(nodes::project_id.eq(key)).count().get_result(tx.sql())?;
     let image_count: i64 = own_images.count().get_result(tx.sql())?;
-    let sizes: Vec<(i64, i64)> =
+    let mut sizes: Vec<(i64, i64)> =
         own_images.select((images::virtual_size, images::used_bytes)).load(tx.sql())?;
+    // What an upload may still send counts from its beginning, whatever was measured of it.
+    let uploads: Vec<(i64, i64)> = own_images
+        .filter(images::state.eq(ImageState::Open.as_str()))
+        .filter(images::file_size.gt(images::used_bytes))
+        .select((images::file_size, images::used_bytes))
+        .load(tx.sql())?;
+    sizes.extend(uploads.into_iter().map(|(whole, measured)| (0, whole - measured)));
     let clones: Vec<(i64, i64)> = own_instances
         .inner_join(images::table.on(images::id.eq(instances::image_id)))
         .select((images::virtual_size, instances::used_bytes))

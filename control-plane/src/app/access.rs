@@ -100,6 +100,29 @@ impl Access<'_, '_> {
         }
     }
 
+    /// Refuses something for another reason than that no role has it, which is in the audit log as well.
+    pub(crate) fn refuse(&mut self, action: Action, domain: Domain, detail: String) -> AppError {
+        let mut denied = self.record(action, domain, None, Outcome::Denied);
+        denied.detail = detail.chars().take(DETAIL_MAX).collect();
+        self.records.push(denied);
+        AppError::refused(Code::Forbidden, detail)
+    }
+
+    /// Narrows the transaction to the projects in which the caller may do something, for what follows. It may be none.
+    pub(crate) fn narrow_to(&mut self, action: Action) {
+        let policy = Arc::clone(&self.policy);
+        if policy.allows(&self.caller, action, Domain::Everywhere) {
+            return;
+        }
+        let bound = policy.roles_of(&self.caller).into_iter().filter_map(|(domain, _)| match domain {
+            Domain::Project(id) => Some(id),
+            Domain::Everywhere => None,
+        });
+        let allowed: Vec<ProjectId> =
+            bound.filter(|id| policy.allows(&self.caller, action, Domain::Project(*id))).collect();
+        self.tx.narrow(&allowed);
+    }
+
     /// Asks for a right at the provider.
     pub(crate) fn permit_everywhere(&mut self, action: Action) -> Result<(), AppError> {
         self.permit(action, Domain::Everywhere)
@@ -248,7 +271,10 @@ impl App {
             Err(failed) => failed,
         };
         if !denied.is_empty() {
-            if self.rate_limit.denied(subject.as_str()).is_err() {
+            // Each action has a count of its own: a flood of one hides no attempt at another.
+            let actions = denied.iter().map(|record| record.action.as_str());
+            let too_often = |action| self.rate_limit.denied(&format!("{subject} {action}")).is_err();
+            if actions.last().is_some_and(too_often) {
                 tracing::warn!(%subject, %error, "refused too often; it is not written to the audit log");
                 let detail = "too many of your requests were refused; try again later";
                 return Err(AppError::refused(Code::TooManyRequests, detail));

@@ -71,12 +71,12 @@ fn conversion_ready(app: &App, format: ImageFormat) -> Result<(), AppError> {
 async fn fits(app: &App, size: ByteSize, content: ByteSize) -> Result<(), AppError> {
     let usage = app.store.usage().await?;
     if size > usage.capacity {
-        let detail = format!("the image has {size}, the whole store only {}", usage.capacity);
+        let detail = format!("the image has {size}, more than the whole store");
         return Err(AppError::refused(Code::StoreFull, detail));
     }
     let free = ByteSize::new(usage.capacity.bytes().saturating_sub(usage.used.bytes()));
     if content > free {
-        let detail = format!("the image needs {content}, the store has {free} left");
+        let detail = format!("the image needs {content}, more than the store has left");
         return Err(AppError::refused(Code::StoreFull, detail));
     }
     Ok(())
@@ -207,21 +207,6 @@ fn begin(
     Ok(present(stored))
 }
 
-/// The one image that a project may use by a reference: its own, or one that others share with it.
-pub(crate) fn usable(
-    tx: &mut Tx<'_>,
-    place: InProject,
-    reference: &Reference,
-) -> Result<Option<Image>, AppError> {
-    let mut found = bmi_db::image::usable(tx, place, reference)?;
-    if found.len() > 1 {
-        let detail =
-            format!("{} images of that name are shared with the project; use the id of one", found.len());
-        return Err(AppError::refused(Code::Ambiguous, detail));
-    }
-    Ok(found.pop())
-}
-
 /// Shows an image.
 pub async fn image_show(
     app: &App,
@@ -231,7 +216,7 @@ pub async fn image_show(
 ) -> Result<Image, AppError> {
     app.reading(caller, move |access| {
         let place = access.enter(&project, Action::ImageRead)?;
-        usable(access, place, &reference(&image)?)?.ok_or_else(AppError::not_found)
+        bmi_db::image::usable(access, place, &reference(&image)?)?.ok_or_else(AppError::not_found)
     })
     .await
 }
@@ -335,6 +320,7 @@ pub async fn image_delete(
         let (found, place) = find(access, &project, &image, Action::ImageWrite)?;
         if_match(version, found.version)?;
         not_busy(access, found.id.uuid())?;
+        access.narrow_to(Action::InstanceRead);
         let clones = bmi_db::instance::using(access, Using::Image(found.id))?;
         if clones.any() {
             return Err(blocked(format!("boot volumes were cloned from image `{}`", found.name), &clones));

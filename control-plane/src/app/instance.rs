@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::Access;
 use super::operation::present;
-use super::{App, if_match, image, quota, reference, timeline};
+use super::{App, if_match, quota, reference, timeline};
 use crate::error::AppError;
 
 /// The most SSH keys of an instance.
@@ -131,7 +131,7 @@ fn parts(access: &mut Access<'_, '_>, project: &str, draft: &Draft) -> Result<Pa
         Ok(bmi_db::node::find(access, reference)?)
     })?;
     let image = lookup("image", draft.image.as_ref(), &mut faults, |reference| {
-        image::usable(access, project, reference)
+        Ok(bmi_db::image::usable(access, project, reference)?)
     })?;
     let network = lookup("network", draft.network.as_ref(), &mut faults, |reference| {
         Ok(bmi_db::network::usable(access, project, reference)?)

@@ -18,6 +18,12 @@ const MEMBERS_MAX: i64 = 1000;
 /// The longest subject, in characters: `sub` has at most 255 (OpenID Connect Core section 2).
 const SUBJECT_MAX: usize = 512;
 
+/// Letters that nobody sees, or that turn the order of others round.
+const INVISIBLE: [char; 12] = [
+    '\u{200b}', '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}',
+    '\u{202d}', '\u{202e}', '\u{2060}', '\u{feff}',
+];
+
 fn shown(stored: Stored) -> Member {
     Member {
         id: stored.id,
@@ -34,10 +40,13 @@ pub fn subject_faults(subject: &str) -> Vec<Fault> {
     let parts: Vec<&str> = subject.splitn(3, ':').collect();
     let known = match parts.as_slice() {
         ["user" | "group", provider, rest] => !provider.is_empty() && !rest.is_empty(),
-        ["service-account", id] => Uuid::try_parse(id).is_ok(),
+        ["service-account", id] => Uuid::try_parse(id).is_ok_and(|uuid| uuid.to_string() == *id),
         _ => false,
     };
-    let plain = subject.chars().count() <= SUBJECT_MAX && !subject.chars().any(char::is_control);
+    // Such a subject would look like another's and be nobody's.
+    let plain = subject.chars().count() <= SUBJECT_MAX
+        && subject.trim() == subject
+        && !subject.chars().any(|letter| letter.is_control() || INVISIBLE.contains(&letter));
     if known && plain {
         return Vec::new();
     }
@@ -74,7 +83,7 @@ pub(crate) fn may_give(access: &mut Access<'_, '_>, role: &str, place: Place) ->
         None => Ok(()),
         Some(action) => {
             let detail = format!("role `{role}` permits {action}, which you may not do yourself here");
-            Err(AppError::refused(Code::Forbidden, detail))
+            Err(access.refuse(Action::MemberWrite, domain(place), detail))
         }
     }
 }
@@ -165,9 +174,18 @@ mod tests {
             assert_eq!(subject_faults(good), vec![], "{good}");
         }
         let long = format!("user:corp:{}", "x".repeat(600));
-        for bad in
-            ["", "local-admin", "platform-admin", "user:corp", "user::x", "group:corp:", "user:a:b\n", &long]
-        {
+        for bad in [
+            "",
+            "local-admin",
+            "platform-admin",
+            "user:corp",
+            "user::x",
+            "group:corp:",
+            "user:a:b\n",
+            &long,
+            "user:corp:ada ",
+            "user:corp:a\u{202e}b",
+        ] {
             assert_eq!(subject_faults(bad).len(), 1, "{bad}");
         }
     }

@@ -244,7 +244,7 @@ pub async fn network_delete(
     .await
 }
 
-/// Refuses because of instances: those that the caller may see are named, the others counted.
+/// Refuses because of instances: those that the caller may see are named; of others only that there are some.
 pub(crate) fn blocked(detail: String, users: &Users) -> AppError {
     let blockers = users.seen.iter().map(|instance| Blocker {
         kind: "instance".to_owned(),
@@ -253,7 +253,7 @@ pub(crate) fn blocked(detail: String, users: &Users) -> AppError {
     });
     let detail = match users.others {
         0 => detail,
-        others => format!("{detail}; {others} of them in projects that you do not see"),
+        _ => format!("{detail}, some in projects that you do not see"),
     };
     AppError::blocked(detail, blockers.collect())
 }

@@ -30,9 +30,9 @@ pub struct RateLimits {
     pub address_per_second: NonZeroU32,
     /// At once from one address.
     pub address_burst: NonZeroU32,
-    /// In a minute of one caller that are refused, on average.
+    /// In a minute of one caller that are refused, on average, for each action.
     pub denied_per_minute: NonZeroU32,
-    /// At once of one caller that are refused.
+    /// At once of one caller that are refused, for each action.
     pub denied_burst: NonZeroU32,
 }
 
@@ -44,8 +44,8 @@ impl Default for RateLimits {
             caller_burst: number(2000),
             address_per_second: number(1000),
             address_burst: number(10_000),
-            denied_per_minute: number(60),
-            denied_burst: number(600),
+            denied_per_minute: number(20),
+            denied_burst: number(200),
         }
     }
 }
@@ -91,12 +91,12 @@ impl RateLimit {
         count(&self.callers, subject)
     }
 
-    /// Counts a request of a caller that is refused.
+    /// Counts a request for one action of one caller that is refused.
     ///
     /// # Errors
     /// When it is one too many, with how long to wait.
-    pub fn denied(&self, subject: &str) -> Result<(), Duration> {
-        count(&self.denied, subject)
+    pub fn denied(&self, attempt: &str) -> Result<(), Duration> {
+        count(&self.denied, attempt)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Service accounts: programs that call, each in one project and limited to its scopes.
 //!
-//! Invariants: a token is shown once and kept by its hash; nobody gives an account a role that it has not itself; a
-//! token ends, at the latest after what the configuration allows.
+//! Invariants: a token is shown once and kept by its hash; nobody gives an account a role, or takes a token or wider scopes
+//! of one, with a role that permits what he may not do himself; a token ends, at the latest after what the configuration allows.
 
 use std::time::Duration;
 
@@ -67,6 +67,14 @@ pub fn overlap_faults(seconds: u32) -> Vec<Fault> {
 
 fn find(access: &mut Access<'_, '_>, project: InProject, text: &str) -> Result<ServiceAccount, AppError> {
     db::find(access, project, &reference(text)?, Timestamp::now())?.ok_or_else(AppError::not_found)
+}
+
+/// Refuses to put what an account may do into the hands of a caller who may not do it: wider scopes and new tokens do
+/// that, as giving its role does.
+fn may_have(access: &mut Access<'_, '_>, place: InProject, account: &ServiceAccount) -> Result<(), AppError> {
+    let itself = Caller { subject: Subject::service_account(account.id.uuid()), ..Caller::local_admin() };
+    let roles = access.policy().roles_of(&itself);
+    roles.iter().try_for_each(|(_, role)| may_give(access, role, Place::Project(place)))
 }
 
 fn new_token() -> Result<Secret, AppError> {
@@ -165,6 +173,9 @@ pub async fn service_account_update(
         let place = access.enter(&path.0, Action::ServiceAccountWrite)?;
         let mut account = find(access, place, &path.1)?;
         if_match(version, account.version)?;
+        if patch.scopes.is_some() {
+            may_have(access, place, &account)?;
+        }
         if let Some(description) = patch.description {
             account.description = description;
         }
@@ -218,6 +229,7 @@ pub async fn service_account_rotate(
         .changing(caller, move |access| {
             let place = access.enter(&project, Action::ServiceAccountWrite)?;
             let account = find(access, place, &account)?;
+            may_have(access, place, &account)?;
             let now = Timestamp::now();
             if new.overlap_s > 0 && account.tokens.len() >= TOKENS_MAX {
                 let detail = format!("the account has {TOKENS_MAX} tokens that have not ended; revoke one");

@@ -177,6 +177,15 @@ impl Uploading {
         self.offset
     }
 
+    /// Asks again for the right to write to it: a long upload outlives what its caller may do.
+    ///
+    /// # Errors
+    /// When the caller may not any more.
+    pub async fn permitted(&self, app: &App, caller: &Caller) -> Result<(), AppError> {
+        let (project, image) = (self.image.project.to_string(), self.image.id.to_string());
+        app.reading(caller, move |access| find(access, &project, &image, Action::ImageWrite).map(drop)).await
+    }
+
     /// Refuses more bytes than are missing, before one of them is written.
     ///
     /// # Errors

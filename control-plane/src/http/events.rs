@@ -93,7 +93,9 @@ struct Seat {
 
 impl Seat {
     fn take(caller: &Caller) -> Result<Self, ApiError> {
-        let subject = caller.subject.to_string();
+        // A project may have many service accounts, and they count as one.
+        let of_project = caller.limits.as_ref().map(|limits| limits.project.to_string());
+        let subject = of_project.unwrap_or_else(|| caller.subject.to_string());
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, own) = (open.values().sum::<usize>(), open.get(&subject).copied().unwrap_or(0));
         for (taken, most, whose) in [(own, STREAMS_OF_CALLER_MAX, " of yours"), (all, STREAMS_MAX, "")] {

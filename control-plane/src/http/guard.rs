@@ -1,5 +1,7 @@
 //! What every request of the REST API goes through: a request id, a log line, and the question who is calling.
 
+use std::time::Duration;
+
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
@@ -7,6 +9,7 @@ use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, web};
 use bmi_api::Code;
 use bmi_auth::{Caller, Trace};
+use futures::StreamExt;
 use tracing::Instrument;
 
 use super::answer::ApiError;
@@ -27,6 +30,14 @@ pub(super) const OPEN: &[&str] = &[
 
 /// Routes that are not counted.
 const HEALTH: &[&str] = &["/healthz", "/readyz"];
+
+/// The longest path, in bytes: the longest name thrice, every byte of it encoded, and some words. Every route is compared
+/// with the path, also for callers whom nobody knows.
+const PATH_MAX: usize = 1024;
+
+/// How much of the body of a refused request is read, and how long.
+const DRAINED_MAX: usize = 64 << 10;
+const DRAINED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Finds out who calls. A header is all that counts when there is one; a cookie comes with whatever a browser sends,
 /// so a change by it must come from a page of this server.
@@ -71,6 +82,22 @@ async fn admit(request: &ServiceRequest, id: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Reads what is left of a small body: a client that is answered before it has sent all takes HTTP/2's end of the stream
+/// for a failure, and never sees why it was refused.
+async fn drain(request: &mut ServiceRequest) {
+    let mut payload = request.take_payload();
+    let mut left = DRAINED_MAX;
+    let rest = async {
+        while let Some(Ok(chunk)) = payload.next().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(DRAINED_WITHIN, rest).await.ok();
+}
+
 /// What browsers are told of every answer: nothing of it is a page, and no other site has it.
 const SECURITY_HEADERS: &[(&str, &str)] = &[
     ("cache-control", "no-store"),
@@ -85,7 +112,7 @@ const STRICT: &str = "max-age=31536000";
 
 /// The middleware.
 pub(super) async fn guard(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let id = uuid::Uuid::now_v7().to_string();
@@ -95,10 +122,18 @@ pub(super) async fn guard(
     let span = tracing::info_span!("request", request.id = %id);
     async move {
         request.extensions_mut().insert(Trace::of(id.clone()));
+        let long = path.len() > PATH_MAX;
         let secure = request.app_config().secure();
-        let response = match admit(&request, &id).await {
+        let admitted = match long {
+            true => Err(ApiError::new(Code::BadRequest, format!("a path has at most {PATH_MAX} bytes"))),
+            false => admit(&request, &id).await,
+        };
+        let response = match admitted {
             Ok(()) => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
-            Err(error) => Ok(request.error_response(error)),
+            Err(error) => {
+                drain(&mut request).await;
+                Ok(request.error_response(error))
+            }
         };
         let mut response = match response {
             Ok(response) => response,
@@ -112,7 +147,7 @@ pub(super) async fn guard(
             response = response.map_body(|_, _| BoxBody::new(body));
         }
         let taken = begun.elapsed();
-        let route = response.request().match_pattern();
+        let route = if long { None } else { response.request().match_pattern() };
         if let Some(app) = response.request().app_data::<web::Data<App>>() {
             app.metrics.request(method.as_str(), route, response.status().as_u16(), taken);
         }
@@ -128,7 +163,7 @@ pub(super) async fn guard(
         }
         tracing::info!(
             http.method = %method,
-            http.path = path,
+            http.path = path.chars().take(PATH_MAX).collect::<String>(),
             http.status = response.status().as_u16(),
             duration_us = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX),
             "request"

@@ -6,7 +6,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header::HeaderName;
 use bmi_api::Code;
 use bmi_auth::{Action, Caller, Domain};
-use bmi_db::idempotency::{self, Scope, Seen};
+use bmi_db::idempotency::{self, KEPT_MAX, Scope, Seen};
 use bmi_types::{ProjectId, Secret, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -72,6 +72,10 @@ where
         || ApiError::new(Code::IdempotencyKeyReused, "this Idempotency-Key came with another body before");
     let id = match seen {
         Seen::First(id) => id,
+        Seen::TooMany => {
+            let detail = format!("{KEPT_MAX} of your requests with an Idempotency-Key are kept already");
+            return Err(ApiError::too_many(Duration::from_secs(3600), &detail));
+        }
         Seen::Done { body_sha256, .. } | Seen::Running { body_sha256 } if body_sha256 != hash => {
             return Err(other_body());
         }

@@ -3,7 +3,7 @@
 //! An upload is a series of `PATCH …/content` with `Upload-Offset: N` and a body of any length. Each answer has the
 //! new offset. After a break, `HEAD …/content` tells where to go on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -16,6 +16,7 @@ use futures::{Stream, StreamExt};
 
 use super::answer::{Answer, ApiError, no_such_method};
 use super::cursor::Query;
+use super::guard::identify;
 use super::idempotency::once;
 use super::openapi::{IfMatch, PageQuery, UploadAt, UploadBytes};
 use super::request::{Request, principal};
@@ -26,6 +27,9 @@ use crate::app::{App, image as app};
 const CHUNK: usize = 4 << 20;
 /// How long an upload may be silent: a client that lost its network must not keep its image to itself.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// How often the caller of a long upload is asked again who it is, and whether it may.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 static UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 
@@ -200,7 +204,7 @@ pub(super) async fn upload(http: HttpRequest, mut payload: web::Payload) -> Resu
     };
     let announced =
         http.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let received = receive(&app, &mut uploading, announced.unwrap_or(0), &mut payload).await;
+    let received = receive((&app, &http), &mut uploading, announced.unwrap_or(0), &mut payload).await;
     let offset = uploading.offset();
     uploading.end().await?;
     received?;
@@ -209,16 +213,22 @@ pub(super) async fn upload(http: HttpRequest, mut payload: web::Payload) -> Resu
 
 /// Writes a body as it comes. What was received before a break is kept; the client asks where to go on.
 async fn receive(
-    app: &App,
+    (app, http): (&App, &HttpRequest),
     uploading: &mut Uploading,
     announced: u64,
     payload: &mut web::Payload,
 ) -> Result<(), ApiError> {
     uploading.fits(announced)?;
     let mut buffer = BytesMut::with_capacity(CHUNK);
+    let mut asked = Instant::now();
     while let Some(bytes) = next_within(payload, SILENCE_MAX).await {
         buffer.extend_from_slice(&bytes);
         while buffer.len() >= CHUNK {
+            if asked.elapsed() > ASK_AGAIN {
+                let (caller, _) = identify(app, http).await?;
+                uploading.permitted(app, &caller).await?;
+                asked = Instant::now();
+            }
             let chunk: Bytes = buffer.split_to(CHUNK).freeze();
             uploading.write(app, chunk).await?;
         }

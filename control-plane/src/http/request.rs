@@ -1,6 +1,7 @@
 //! A request, as handlers see it: the application, the caller, the headers that matter, and a bounded body.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderName};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev, web};
@@ -9,6 +10,7 @@ use bmi_auth::{Caller, Trace};
 use bytes::BytesMut;
 use futures::StreamExt;
 use futures::future::LocalBoxFuture;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::ApiError;
 use super::fields::Fields;
@@ -16,6 +18,10 @@ use crate::app::App;
 
 /// The largest body, uploads apart.
 const BODY_MAX: usize = 1024 * 1024;
+/// The largest body of whoever has not proved who it is.
+const OPEN_BODY_MAX: usize = 4096;
+/// How long a body may take: who sends one byte a minute must not hold a connection for ever.
+const BODY_TIME_MAX: Duration = Duration::from_secs(15);
 /// The most digits of a version in `If-Match`: what fits into 64 bits with a sign.
 const VERSION_DIGITS_MAX: usize = 18;
 
@@ -89,7 +95,7 @@ impl FromRequest for OpenRequest {
             let app = http.app_data::<web::Data<App>>().map(|data| Arc::clone(data));
             let app = app.ok_or_else(|| ApiError::new(Code::Internal, "the server failed"))?;
             let payload = payload.map_err(|_| ApiError::new(Code::BadRequest, "the body cannot be read"))?;
-            let body = read_body(&http, payload).await?;
+            let body = read_body(&http, payload, OPEN_BODY_MAX).await?;
             Ok(Self { app, http, body })
         })
     }
@@ -109,18 +115,24 @@ fn if_match(http: &HttpRequest) -> Result<Option<i64>, ApiError> {
     version.map(Some).ok_or_else(wrong)
 }
 
-/// Reads a body of at most [`BODY_MAX`].
-async fn read_body(http: &HttpRequest, mut payload: web::Payload) -> Result<bytes::Bytes, ApiError> {
-    let too_large = || ApiError::new(Code::TooLarge, format!("a body has at most {BODY_MAX} bytes"));
+/// Reads a body of at most `most` bytes.
+async fn read_body(
+    http: &HttpRequest,
+    mut payload: web::Payload,
+    most: usize,
+) -> Result<bytes::Bytes, ApiError> {
+    let too_large = || ApiError::new(Code::TooLarge, format!("a body has at most {most} bytes"));
     let announced =
         http.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > BODY_MAX) {
+    if announced.is_some_and(|length: usize| length > most) {
         return Err(too_large());
     }
     let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
+    let until = Instant::now() + BODY_TIME_MAX;
+    let late = |_| ApiError::new(Code::BadRequest, "the body took too long");
+    while let Some(chunk) = timeout_at(until, payload.next()).await.map_err(late)? {
         let chunk = chunk.map_err(|_| ApiError::new(Code::BadRequest, "the body ended early"))?;
-        if body.len() + chunk.len() > BODY_MAX {
+        if body.len() + chunk.len() > most {
             return Err(too_large());
         }
         body.extend_from_slice(&chunk);
@@ -153,7 +165,7 @@ impl FromRequest for Request {
         Box::pin(async move {
             let (app, caller) = principal(&http)?;
             let payload = payload.map_err(|_| ApiError::new(Code::BadRequest, "the body cannot be read"))?;
-            let body = read_body(&http, payload).await?;
+            let body = read_body(&http, payload, BODY_MAX).await?;
             let if_match = if_match(&http)?;
             Ok(Self { app, caller, http, body, if_match })
         })

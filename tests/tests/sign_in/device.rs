@@ -54,7 +54,7 @@ fn s2_a_terminals_sign_in_that_is_refused_or_made_up_gives_nothing() {
     decide(&provider, &begun, "abort");
     let refused = stranger.post(TOKEN, &json!({"device": begun["device"]}));
     assert_eq!((refused.status, refused.code().as_str()), (403, "sign-in-refused"));
-    for device in ["", "x", "bmi-sign-in-", &"x".repeat(100_000)] {
+    for device in ["", "x", "bmi-sign-in-", &"x".repeat(4_000)] {
         let refused = stranger.post(TOKEN, &json!({"device": device}));
         assert_eq!((refused.status, refused.code().as_str()), (403, "sign-in-refused"), "{}", device.len());
     }

@@ -88,8 +88,11 @@ fn an_owner_shares_an_image_and_takes_it_back() {
     let shared = json!({"visibility": "shared", "projects": [other, of_nobody]});
     assert_eq!(manager.json("PATCH", sharing, &shared).expect(200)["projects"].as_array().unwrap().len(), 2);
     assert_eq!(world.user("member").json("PATCH", sharing, &shared).status, 403);
-    assert_eq!((usable("golden"), usable(golden_id)), (200, 200));
-    let cloned = json!({"name": "web", "node": "node-2", "image": "golden", "network": "provisioning"});
+    // By its id: whoever shares something chooses its name, and must not choose what others mean by it.
+    assert_eq!((usable("golden"), usable(golden_id)), (404, 200));
+    let named = json!({"name": "web", "node": "node-2", "image": "golden", "network": "provisioning"});
+    assert_eq!(stranger.post("/v1/projects/other/instances", &named).faults(), ["image"]);
+    let cloned = json!({"name": "web", "node": "node-2", "image": golden_id, "network": "provisioning"});
     let operation = stranger.post("/v1/projects/other/instances", &cloned).expect(202);
     assert_eq!(operation_end(&stranger, &operation)["state"], "succeeded");
 
@@ -103,15 +106,16 @@ fn an_owner_shares_an_image_and_takes_it_back() {
         (blocked.code().as_str(), blocked.json()["blockers"].clone()),
         ("in-use", serde_json::Value::Null)
     );
-    assert!(!String::from_utf8_lossy(&blocked.body).contains("web"));
+    let told = String::from_utf8_lossy(&blocked.body).replace("409", "");
+    assert!(!told.contains("web") && !told.contains(" 1 "), "neither who nor how many: {told}");
 
     manager.json("PATCH", sharing, &json!({"visibility": "private"})).expect(200);
-    assert_eq!(usable("golden"), 404);
+    assert_eq!(usable(golden_id), 404);
     stranger.get("/v1/projects/other/instances/web").expect(200);
     let again = json!({"name": "db", "node": "node-2", "image": golden_id, "network": "provisioning"});
     assert_eq!(stranger.post("/v1/projects/other/instances", &again).faults(), ["image"]);
     manager.json("PATCH", sharing, &json!({"visibility": "public"})).expect(200);
-    assert_eq!(usable("golden"), 200);
+    assert_eq!((usable("golden"), usable(golden_id)), (404, 200));
     assert!(stranger.list("/v1/projects/other/images").iter().any(|image| image["name"] == "golden"));
     let removed = stranger.delete("/v1/projects/other/instances/web").expect(202);
     assert_eq!(operation_end(&stranger, &removed)["state"], "succeeded");

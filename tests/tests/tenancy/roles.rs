@@ -5,6 +5,37 @@ use serde_json::{Value, json};
 use crate::world::{World, subject};
 
 #[test]
+fn nobody_gets_by_a_service_account_what_it_may_not_do() {
+    let world = World::new("");
+    let (api, manager) = (&world.deployment.api, world.user("manager"));
+    let accounts = "/v1/projects/lab/service-accounts";
+    let account = |name: &str, role: &str, scopes: Value| {
+        let new = json!({"name": name, "role": role, "scopes": scopes, "expires_days": 1});
+        world.bearer(api.post(accounts, &new).expect(201)["token"].as_str().unwrap())
+    };
+    // The provider's own: the project's admin neither takes a token of it nor widens it.
+    let importer = json!({"name": "importer", "permissions": ["image:import", "image:read"]});
+    api.post("/v1/roles", &importer).expect(201);
+    account("importer", "importer", json!(["image:read"]));
+    let tokens = |name: &str| format!("{accounts}/{name}/tokens");
+    let (wider, day) = (json!({"scopes": ["*"]}), json!({"expires_days": 1}));
+    assert_eq!(manager.post(&tokens("importer"), &day).status, 403);
+    assert_eq!(manager.json("PATCH", &format!("{accounts}/importer"), &wider).status, 403);
+    manager.json("PATCH", &format!("{accounts}/importer"), &json!({"description": "x"})).expect(200);
+    // One that may write accounts widens nobody, itself least of all.
+    let scopes = json!(["service-account:write", "service-account:read"]);
+    let robot = account("robot", "project-admin", scopes);
+    assert_eq!(robot.json("PATCH", &format!("{accounts}/robot"), &wider).status, 403);
+    assert_eq!(robot.post(&tokens("robot"), &day).status, 403);
+    assert_eq!(robot.get("/v1/projects/lab/members").status, 403);
+    // Of its own kind, the project's admin does both; and each refusal is in the log.
+    manager.json("PATCH", &format!("{accounts}/robot"), &wider).expect(200);
+    manager.post(&tokens("robot"), &day).expect(201);
+    let denied = api.get("/v1/audit?outcome=denied&action=member:write").expect(200)["items"].clone();
+    assert_eq!(denied.as_array().unwrap().len(), 4, "{denied}");
+}
+
+#[test]
 fn nobody_gives_more_than_it_has() {
     let world = World::new("");
     let manager = world.user("manager");
