@@ -34,8 +34,6 @@ words! {
         NotAssigned = "not-assigned",
         /// 409: it would be more than the project's quota allows; `detail` names each dimension that is full.
         QuotaExceeded = "quota-exceeded",
-        /// 409: the name is that of several things; an id is needed.
-        Ambiguous = "ambiguous",
         /// 409: the network's ranges have no free address.
         AddressesExhausted = "addresses-exhausted",
         /// 409: the upload must go on at another offset, named in `Upload-Offset`.
@@ -82,7 +80,6 @@ impl Code {
             | Self::WrongState
             | Self::NotAssigned
             | Self::QuotaExceeded
-            | Self::Ambiguous
             | Self::AddressesExhausted
             | Self::WrongOffset
             | Self::RequestInProgress => 409,
@@ -115,7 +112,6 @@ impl Code {
             Self::WrongState => "Its state does not allow this",
             Self::NotAssigned => "The node is not assigned to the project",
             Self::QuotaExceeded => "The project's quota is used up",
-            Self::Ambiguous => "The name is not unique",
             Self::AddressesExhausted => "The network has no free address",
             Self::WrongOffset => "The upload goes on at another offset",
             Self::RequestInProgress => "The same request is still running",

@@ -33,7 +33,7 @@ pub(crate) enum Verb {
         /// The node's name or id; it must be assigned to the project.
         #[arg(long)]
         node: String,
-        /// The golden image's name or id.
+        /// The golden image's name; its id when another project shares it.
         #[arg(long)]
         image: String,
         /// The network's name or id.
