@@ -272,9 +272,8 @@ impl App {
         };
         if !denied.is_empty() {
             // Each action has a count of its own: a flood of one hides no attempt at another.
-            let actions = denied.iter().map(|record| record.action.as_str());
-            let too_often = |action| self.rate_limit.denied(&format!("{subject} {action}")).is_err();
-            if actions.last().is_some_and(too_often) {
+            let attempt = denied.last().map(|record| format!("{subject} {}", record.action));
+            if attempt.is_some_and(|attempt| self.rate_limit.denied(&attempt).is_err()) {
                 tracing::warn!(%subject, %error, "refused too often; it is not written to the audit log");
                 let detail = "too many of your requests were refused; try again later";
                 return Err(AppError::refused(Code::TooManyRequests, detail));
