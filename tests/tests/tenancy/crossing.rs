@@ -100,7 +100,11 @@ fn an_owner_shares_an_image_and_takes_it_back() {
     let image = format!("/v1/projects/other/images/{golden_id}");
     assert_eq!(stranger.delete(&image).status, 404);
     assert_eq!(stranger.get(&format!("{image}/sharing")).status, 404);
-    // Who owns it learns that it is in use, and not by whom.
+    // Who owns it learns that it is in use, and not by whom: also who may see something else of the other project.
+    api.post("/v1/roles", &json!({"name": "meter", "permissions": ["quota:read"]})).expect(201);
+    let meter = json!({"subject": crate::world::subject("manager"), "role": "meter"});
+    api.post("/v1/projects/other/members", &meter).expect(201);
+    manager.get("/v1/projects/other/quota").expect(200);
     let blocked = manager.delete("/v1/projects/lab/images/golden");
     assert_eq!(
         (blocked.code().as_str(), blocked.json()["blockers"].clone()),
