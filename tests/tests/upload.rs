@@ -137,3 +137,31 @@ fn two_uploads_at_once_never_mix() {
     std::fs::write(&path, &bodies[winner]).unwrap();
     assert_eq!(image["sha256"], sha256(&path), "what the winner sent is what is stored");
 }
+
+#[test]
+fn s2_an_upload_ends_when_its_caller_may_not_any_more() {
+    let deployment = Deployment::start(STORE_SMALL);
+    let api = &deployment.api;
+    api.project("lab");
+    let accounts = "/v1/projects/lab/service-accounts";
+    let account = json!({"name": "ci", "role": "project-member", "scopes": ["image:*"], "expires_days": 1});
+    let made = api.post(accounts, &account).expect(201);
+    let robot = api.authorized(Some(&format!("Bearer {}", made["token"].as_str().unwrap())));
+    let images = "/v1/projects/lab/images";
+    robot.post(images, &json!({"name": "disk", "virtual_size": 64 * MIB})).expect(201);
+    let content = format!("{images}/disk/content");
+    let head = robot.head("PATCH", &content, &[("Upload-Offset", "0")]);
+    let mut stream = robot.open(format!("{head}Content-Length: {}\r\n\r\n", 64 * MIB).as_bytes());
+    stream.write_all(&vec![1; 5 * MIB]).unwrap();
+    until("the first piece is kept", Duration::from_secs(20), || {
+        (offset(&deployment, &content) == 4 * MIB).then_some(())
+    });
+    api.delete(&format!("{accounts}/ci")).expect(204);
+    // It is asked again every five seconds.
+    std::thread::sleep(Duration::from_secs(6));
+    stream.write_all(&vec![2; 8 * MIB]).ok();
+    let mut said = [0; 12];
+    std::io::Read::read_exact(&mut stream, &mut said).unwrap();
+    assert_eq!(String::from_utf8_lossy(&said), "HTTP/1.1 401");
+    assert!(offset(&deployment, &content) <= 8 * MIB);
+}

@@ -118,3 +118,15 @@ fn bytes_used_are_measured_in_the_store_and_limited() {
     let detail = refused.json()["detail"].as_str().unwrap().to_owned();
     assert!(detail.starts_with("used_bytes: the limit is"), "{detail}");
 }
+
+#[test]
+fn an_upload_counts_from_its_beginning() {
+    let world = World::new("[quota]\nused_bytes = \"3M\"\n");
+    let member = world.user("member");
+    let image = |name: &str| json!({"name": name, "virtual_size": 2 << 20});
+    member.post("/v1/projects/lab/images", &image("one")).expect(201);
+    let used = member.get("/v1/projects/lab/quota").expect(200)["used_bytes"]["used"].clone();
+    assert_eq!(used, 2 << 20);
+    let refused = member.post("/v1/projects/lab/images", &image("two"));
+    assert_eq!((refused.status, refused.code().as_str()), (409, "quota-exceeded"));
+}
