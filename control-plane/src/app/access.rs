@@ -108,19 +108,30 @@ impl Access<'_, '_> {
         AppError::refused(Code::Forbidden, detail)
     }
 
+    /// The projects in which the caller may do something that it may not do everywhere.
+    fn projects_where(&self, action: Action) -> Vec<ProjectId> {
+        let bound: Vec<ProjectId> = match self.policy.scope(&self.caller) {
+            Scope::Projects(projects) => projects,
+            Scope::Everything => self
+                .policy
+                .roles_of(&self.caller)
+                .into_iter()
+                .filter_map(|(domain, _)| match domain {
+                    Domain::Project(id) => Some(id),
+                    Domain::Everywhere => None,
+                })
+                .collect(),
+        };
+        let allows = |id: &ProjectId| self.policy.allows(&self.caller, action, Domain::Project(*id));
+        bound.into_iter().filter(allows).collect()
+    }
+
     /// Narrows the transaction to the projects in which the caller may do something, for what follows. It may be none.
     pub(crate) fn narrow_to(&mut self, action: Action) {
-        let policy = Arc::clone(&self.policy);
-        if policy.allows(&self.caller, action, Domain::Everywhere) {
-            return;
+        if !self.policy.allows(&self.caller, action, Domain::Everywhere) {
+            let allowed = self.projects_where(action);
+            self.tx.narrow(&allowed);
         }
-        let bound = policy.roles_of(&self.caller).into_iter().filter_map(|(domain, _)| match domain {
-            Domain::Project(id) => Some(id),
-            Domain::Everywhere => None,
-        });
-        let allowed: Vec<ProjectId> =
-            bound.filter(|id| policy.allows(&self.caller, action, Domain::Project(*id))).collect();
-        self.tx.narrow(&allowed);
     }
 
     /// Asks for a right at the provider.
@@ -146,22 +157,7 @@ impl Access<'_, '_> {
         if self.policy.allows(&self.caller, action, Domain::Everywhere) {
             return self.permit_everywhere(action);
         }
-        let bound: Vec<ProjectId> = match self.policy.scope(&self.caller) {
-            Scope::Projects(projects) => projects,
-            Scope::Everything => self
-                .policy
-                .roles_of(&self.caller)
-                .into_iter()
-                .filter_map(|(domain, _)| match domain {
-                    Domain::Project(id) => Some(id),
-                    Domain::Everywhere => None,
-                })
-                .collect(),
-        };
-        let allowed: Vec<ProjectId> = bound
-            .into_iter()
-            .filter(|id| self.policy.allows(&self.caller, action, Domain::Project(*id)))
-            .collect();
+        let allowed = self.projects_where(action);
         let Some(first) = allowed.first() else { return self.permit_everywhere(action) };
         self.permit(action, Domain::Project(*first))?;
         self.tx.narrow(&allowed);

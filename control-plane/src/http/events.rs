@@ -88,31 +88,31 @@ pub(super) async fn instance_events(request: Request) -> Result<HttpResponse, Ap
 
 /// One of the streams there may be.
 struct Seat {
-    subject: String,
+    holder: String,
 }
 
 impl Seat {
     fn take(caller: &Caller) -> Result<Self, ApiError> {
         // A project may have many service accounts, and they count as one.
         let of_project = caller.limits.as_ref().map(|limits| limits.project.to_string());
-        let subject = of_project.unwrap_or_else(|| caller.subject.to_string());
+        let holder = of_project.unwrap_or_else(|| caller.subject.to_string());
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, own) = (open.values().sum::<usize>(), open.get(&subject).copied().unwrap_or(0));
+        let (all, own) = (open.values().sum::<usize>(), open.get(&holder).copied().unwrap_or(0));
         for (taken, most, whose) in [(own, STREAMS_OF_CALLER_MAX, " of yours"), (all, STREAMS_MAX, "")] {
             if taken >= most {
                 let detail = format!("{most} streams{whose} are open already; poll instead");
                 return Err(ApiError::new(Code::Unavailable, detail));
             }
         }
-        open.insert(subject.clone(), own + 1);
-        Ok(Self { subject })
+        open.insert(holder.clone(), own + 1);
+        Ok(Self { holder })
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = open.get_mut(&self.subject) {
+        if let Some(own) = open.get_mut(&self.holder) {
             *own -= 1;
         }
         open.retain(|_, own| *own > 0);

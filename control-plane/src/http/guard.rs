@@ -124,9 +124,10 @@ pub(super) async fn guard(
         request.extensions_mut().insert(Trace::of(id.clone()));
         let long = path.len() > PATH_MAX;
         let secure = request.app_config().secure();
-        let admitted = match long {
-            true => Err(ApiError::new(Code::BadRequest, format!("a path has at most {PATH_MAX} bytes"))),
-            false => admit(&request, &id).await,
+        let admitted = if long {
+            Err(ApiError::new(Code::BadRequest, format!("a path has at most {PATH_MAX} bytes")))
+        } else {
+            admit(&request, &id).await
         };
         let response = match admitted {
             Ok(()) => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
