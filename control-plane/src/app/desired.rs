@@ -162,5 +162,6 @@ fn instance(
             luns: vec![lun(0, record.boot_volume, false), lun(1, record.config_volume, true)],
         },
         boot_key,
+        ceph: None,
     })
 }

@@ -86,15 +86,16 @@ pub(super) async fn delete(request: Request) -> Result<HttpResponse, ApiError> {
 #[expect(dead_code, reason = "it describes what `explain` reads")]
 pub(super) struct ExplainQuery {
     /// What: `image:write`.
+    #[param(pattern = r"^[^\x00]*$")]
     action: String,
     /// In which project (name or id); everywhere when absent.
-    #[param(required = false)]
+    #[param(required = false, pattern = r"^[^\x00]*$")]
     project: String,
     /// Of whom; the caller when absent.
-    #[param(required = false)]
+    #[param(required = false, pattern = r"^[^\x00]*$")]
     subject: String,
     /// Groups that the subject is in, with commas between them.
-    #[param(required = false)]
+    #[param(required = false, pattern = r"^[^\x00]*$")]
     groups: String,
 }
 

@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use bmi_types::{BootKey, BootNumber, DhcpMode, InstanceId, Iqn, MacAddr, Name, NetworkPlan};
+use bmi_types::{BootKey, BootNumber, CephKey, DhcpMode, InstanceId, Iqn, MacAddr, Name, NetworkPlan};
 use serde::{Deserialize, Serialize};
 
 /// File name of a [`NetbootConfig`] in the boot services' directory.
@@ -80,4 +80,39 @@ pub struct BootGate {
     /// The highest boot number that has logged in so far. Lower ones are refused. The target raises its own copy;
     /// the agent writes it here so that a restarted target still knows.
     pub floor: BootNumber,
+}
+
+/// File name of a [`BrokerConfig`] in a broker's directory.
+pub const BROKER_FILE: &str = "broker.json";
+
+/// What `bmi-broker --config FILE` reads, once, at its start: the file may be removed then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerConfig {
+    /// The unix socket on which it serves NBD. It is made anew.
+    pub socket: PathBuf,
+    /// Where the monitors are, as Ceph's `mon_host` has it.
+    pub mon_host: String,
+    /// The pool.
+    pub pool: String,
+    /// The user, without `client.`.
+    pub user: String,
+    /// Its key.
+    pub key: CephKey,
+    /// What is served: a boot volume, and perhaps its config volume.
+    pub exports: Vec<BrokerExport>,
+}
+
+/// One NBD export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerExport {
+    /// The export's name: the number of the LUN.
+    pub name: String,
+    /// The image's namespace.
+    pub namespace: String,
+    /// The image's name.
+    pub image: String,
+    /// Whether writes are refused.
+    pub read_only: bool,
 }

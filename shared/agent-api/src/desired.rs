@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use bmi_types::{
-    Architecture, BootKey, DhcpMode, InstanceId, Iqn, MacAddr, Name, NetworkId, NetworkPlan, Segment,
+    Architecture, BootKey, CephKey, DhcpMode, InstanceId, Iqn, MacAddr, Name, NetworkId, NetworkPlan, Segment,
 };
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,23 @@ pub struct DesiredInstance {
     pub target: DesiredTarget,
     /// From which boot secrets are derived.
     pub boot_key: BootKey,
+    /// How a broker reaches the instance's volumes, when they are in Ceph.
+    #[serde(default)]
+    pub ceph: Option<CephAccess>,
+}
+
+/// A cephx user that reaches the volumes of one instance and the golden image they were cloned from, and no others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CephAccess {
+    /// Where the monitors are, as Ceph's `mon_host` has it.
+    pub mon_host: String,
+    /// The pool.
+    pub pool: String,
+    /// The user, without `client.`.
+    pub user: String,
+    /// Its key. A user whose key was replaced is another one: whoever held the old key is fenced.
+    pub key: CephKey,
 }
 
 /// One instance's iSCSI target.
@@ -96,5 +113,12 @@ pub enum Backing {
     File {
         /// Absolute path, below the volume directory the agent is configured with.
         path: PathBuf,
+    },
+    /// An image in Ceph, which a broker on the agent's host serves with the instance's [`CephAccess`].
+    Rbd {
+        /// The namespace in the pool.
+        namespace: String,
+        /// The image's name.
+        image: String,
     },
 }

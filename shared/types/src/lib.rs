@@ -6,6 +6,7 @@
 //! Invariant: a value of one of these types is valid. Text is parsed once, at the edge, and never checked again.
 
 mod boot;
+mod ceph;
 mod chain;
 mod id;
 mod image;
@@ -20,6 +21,7 @@ mod size;
 mod time;
 
 pub use boot::{BootKey, BootNumber, BootUser, boot_secret};
+pub use ceph::CephKey;
 pub use chain::chain;
 pub use id::{
     AgentId, ImageId, InstanceId, NetworkId, NodeId, OperationId, ParseIdError, ProjectId, ServiceAccountId,

@@ -286,9 +286,11 @@ impl Wanted {
 }
 
 fn target(instance: &DesiredInstance, network: &DesiredNetwork, kept: &Kept) -> Option<TargetSpec> {
-    let luns = instance.target.luns.iter().map(|lun| {
-        let Backing::File { path } = &lun.backing;
-        LunSpec { lun: lun.lun, path: path.clone(), read_only: lun.read_only }
+    let luns = instance.target.luns.iter().map(|lun| match &lun.backing {
+        Backing::File { path } => {
+            Some(LunSpec { lun: lun.lun, path: path.clone(), read_only: lun.read_only })
+        }
+        Backing::Rbd { .. } => None,
     });
     Some(TargetSpec {
         instance: instance.id,
@@ -300,7 +302,7 @@ fn target(instance: &DesiredInstance, network: &DesiredNetwork, kept: &Kept) -> 
         macs: instance.macs.clone(),
         node_address: instance.node_address,
         relays: network.relays.clone(),
-        luns: luns.collect(),
+        luns: luns.collect::<Option<_>>()?,
     })
 }
 

@@ -38,6 +38,7 @@ fn instance(number: u8, node: u8) -> DesiredInstance {
             }],
         },
         boot_key: BootKey::from_hex(&"07".repeat(32)).unwrap(),
+        ceph: None,
     }
 }
 

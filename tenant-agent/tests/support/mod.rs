@@ -340,6 +340,7 @@ pub fn instance(number: u8, volume: &Path) -> DesiredInstance {
             }],
         },
         boot_key: BootKey::from_hex(&"07".repeat(32)).unwrap(),
+        ceph: None,
     }
 }
 
