@@ -28,7 +28,7 @@ const OURS: &[(&str, &[&str], &str)] = &[
         &["bmi-types", "bmi-agent-api", "bmi-block", "bmi-iscsi"],
         "it hears tenants: it holds nothing else",
     ),
-    ("bmi-broker", &["bmi-types", "bmi-block", "bmi-rbd"], "it holds one key and serves one volume"),
+    ("bmi-broker", &["bmi-types", "bmi-agent-api", "bmi-rbd"], "it holds one key and serves one volume"),
     ("bmi-agent", &["bmi-types", "bmi-agent-api", "bmi-sandbox"], "it trusts only the messages"),
     (
         "bmi-db",
@@ -61,7 +61,6 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("diesel", &["bmi-db"], "SQL is there only"),
     ("libsqlite3-sys", &["bmi-db"], "SQL is there only"),
     ("pq-sys", &["bmi-db"], "SQL is there only"),
-    ("ceph", &["bmi-rbd", "bmi-drivers"], "Ceph is there only"),
     ("rtnetlink", &["bmi-agent"], "wiring is the agent's"),
     ("netlink-", &["bmi-agent"], "wiring is the agent's"),
     ("nftables", &["bmi-agent"], "wiring is the agent's"),
@@ -71,6 +70,10 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
 
 /// Crates that nothing may pull in, directly or not, and why.
 const BANNED: &[(&str, &str)] = &[
+    (
+        "ceph",
+        "its monitor commands read what they have freed when they are refused (3.2.5); there is `bmi-rbd`",
+    ),
     ("actix-governor", "its licence is the GPL; limits are in our own middleware"),
     ("rustables", "its licence is the GPL; `nftables` speaks the same language through the program `nft`"),
     ("diesel-adapter", "a second schema; policies are read by our own adapter"),
