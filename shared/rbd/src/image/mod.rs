@@ -7,8 +7,10 @@ mod snapshots;
 
 use std::os::raw::c_char;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use crate::Progress;
 use crate::cluster::check;
@@ -45,6 +47,8 @@ pub(crate) struct Handle {
     raw: sys::rbd_image_t,
     pool: Pool,
     place: String,
+    /// Who waits for the end.
+    closed: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 // SAFETY: librbd says of `rbd_image_t` that its calls may come from any thread and several at a time; it is closed by
@@ -57,8 +61,13 @@ impl Drop for Handle {
     fn drop(&mut self) {
         // Closing flushes and waits, and the last owner may be on a thread of the library itself.
         let (raw, pool) = (Closing(self.raw), self.pool.clone());
+        let closed = self.closed.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let_go(move || {
             raw.close();
+            if let Some(closed) = closed {
+                // Nobody may wait any more.
+                let _ = closed.send(());
+            }
             drop(pool);
         });
     }
@@ -93,7 +102,7 @@ impl Image {
             // SAFETY: the pool's handle lives, the name ends with a NUL, and the pointer is where the handle is put; no
             // snapshot is named.
             check(unsafe { open(pool.0.raw, name.as_ptr(), &raw mut raw, ptr::null()) })?;
-            Ok(Handle { raw, pool, place })
+            Ok(Handle { raw, pool, place, closed: Mutex::default() })
         });
         Ok(Self(Arc::new(handle.await?)))
     }
@@ -228,13 +237,20 @@ impl Image {
         .await
     }
 
-    /// Ends this opening and waits for it, when nobody else has it: what is not flushed is.
+    /// Ends this opening, and waits until the last owner is gone, what was written is safe, and the lock is given back.
     ///
     /// # Errors
-    /// When what was written is not safe.
+    /// When what was written is not safe, or somebody else still has the image after the client's limit.
     pub async fn close(self) -> Result<(), RbdError> {
-        self.flush().await?;
+        let flushed = self.flush().await;
+        let (sender, closed) = oneshot::channel();
+        *self.0.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        let (place, limit) = (self.0.place.clone(), self.0.pool.0.cluster.0.limit);
         drop(self);
-        Ok(())
+        let ended = match limit {
+            None => closed.await.is_ok(),
+            Some(limit) => tokio::time::timeout(limit, closed).await.is_ok(),
+        };
+        if ended { flushed } else { Err(RbdError::timed_out("close", place)) }
     }
 }
