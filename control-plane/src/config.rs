@@ -183,6 +183,24 @@ pub enum Store {
         #[serde(default = "image_size")]
         size: String,
     },
+    /// RBD images in Ceph, a namespace per project.
+    Ceph {
+        /// Ceph's configuration file, which says where the monitors are.
+        #[serde(default = "ceph_conf")]
+        conf: PathBuf,
+        /// The user, without `client.`.
+        #[serde(default = "ceph_user")]
+        user: String,
+        /// Its keyring. Default: where the configuration file says.
+        keyring: Option<PathBuf>,
+        /// The pool.
+        #[serde(default = "ceph_pool")]
+        pool: String,
+        /// Where the monitors are for the agents' hosts, when they reach them elsewhere.
+        broker_mon_host: Option<String>,
+        /// A directory with room for the largest image that is converted. Default: `staging` in `data_dir`.
+        staging: Option<PathBuf>,
+    },
 }
 
 /// What converts images that are not raw.
@@ -216,8 +234,47 @@ fn listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 8440))
 }
 
+fn ceph_conf() -> PathBuf {
+    "/etc/ceph/ceph.conf".into()
+}
+
+fn ceph_user() -> String {
+    "bmi".to_owned()
+}
+
+fn ceph_pool() -> String {
+    "bmi".to_owned()
+}
+
 fn image_size() -> String {
     "20G".to_owned()
+}
+
+/// What a pool or a user of Ceph may be called here: what needs no quotes in a cap.
+fn plain(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+impl Store {
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Local { size, .. } => {
+                size.parse::<ByteSize>().map(drop).map_err(|error| format!("store.size: {error}"))
+            }
+            Self::Ceph { .. } if !cfg!(feature = "ceph") => {
+                Err("store.kind is \"ceph\", and this program was built without it".to_owned())
+            }
+            Self::Ceph { user, pool, .. } => {
+                match [("user", user), ("pool", pool)].iter().find(|(_, text)| !plain(text)) {
+                    Some((key, text)) => {
+                        Err(format!("store.{key} must be letters, digits, `-`, `_` and `.`, not `{text}`"))
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
 }
 
 /// Why a configuration cannot be used.
@@ -284,8 +341,7 @@ impl Config {
             }
         }
         config.sign_in_check().map_err(wrong)?;
-        let Store::Local { size, .. } = &config.store;
-        size.parse::<ByteSize>().map_err(|error| wrong(format!("store.size: {error}")))?;
+        config.store.check().map_err(wrong)?;
         Ok(config)
     }
 

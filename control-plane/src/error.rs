@@ -90,6 +90,10 @@ impl AppError {
                 tracing::error!(action, "the store is full");
                 Problem::new(Code::StoreFull, "the data store has no space left")
             }
+            Self::Store(error @ StoreError::Unreachable { .. }) => {
+                tracing::error!(error = bmi_types::chain(&error), "the data store does not answer");
+                Problem::new(Code::Unavailable, "the data store does not answer")
+            }
             error => {
                 tracing::error!(error = bmi_types::chain(&error), "a request failed");
                 Problem::new(Code::Internal, "the server failed; its log has the request id")

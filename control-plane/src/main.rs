@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use bmi_auth::oidc::Providers;
-use bmi_auth::{AuditKey, LocalAdmin, Subject};
+use bmi_auth::{AuditKey, LocalAdmin, MasterKey, Subject};
 use bmi_control_plane::app::authentication::{Authentication, PublicUrl, Throttle};
 use bmi_control_plane::app::metrics::Metrics;
 use bmi_control_plane::app::policies::Policies;
@@ -25,6 +25,8 @@ use bmi_db::{ConfiguredBinding, Db, DbError, Held, Purpose};
 use bmi_drivers::image::{Converter, launcher};
 use bmi_drivers::isolation::Unisolated;
 use bmi_drivers::power::Manual;
+#[cfg(feature = "ceph")]
+use bmi_drivers::store::ceph::{CephSettings, CephStore};
 use bmi_drivers::store::{DataStore, ImportDir, LocalStore, prepare_local_directory};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -200,17 +202,14 @@ fn agent_serve(
 
 /// Puts the configured drivers together.
 async fn assemble(config: &Config) -> Result<App, StartError> {
-    let Store::Local { directory, size } = &config.store;
     let converter = Converter {
         program: config.convert.program.clone(),
         user: config.convert.uid,
         launcher: "/proc/self/exe".into(),
     };
-    let directory = config.path(directory.as_ref(), "store");
-    prepare_local_directory(&directory, &config.data_dir.join("store.xfs"), size.parse()?)?;
-    let store: Arc<dyn DataStore> = Arc::new(LocalStore::open(directory, converter)?);
     let db = Db::open(&config.database_url())?;
     let master_key = sealed::master_key(&db, &config.master_key_path()).await?;
+    let store = data_store(config, converter, &db, &master_key).await?;
     let mut bindings = config.group_bindings();
     bindings.push(ConfiguredBinding {
         subject: Subject::local_admin(),
@@ -238,6 +237,38 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
         metrics: Metrics::default(),
         wake: Wake::default(),
     })
+}
+
+/// The configured data store.
+async fn data_store(
+    config: &Config,
+    converter: Converter,
+    db: &Db,
+    master_key: &MasterKey,
+) -> Result<Arc<dyn DataStore>, StartError> {
+    match &config.store {
+        Store::Local { directory, size } => {
+            let directory = config.path(directory.as_ref(), "store");
+            prepare_local_directory(&directory, &config.data_dir.join("store.xfs"), size.parse()?)?;
+            Ok(Arc::new(LocalStore::open(directory, converter)?))
+        }
+        #[cfg(feature = "ceph")]
+        Store::Ceph { conf, user, keyring, pool, broker_mon_host, staging } => {
+            let settings = CephSettings {
+                conf: conf.clone(),
+                user: user.clone(),
+                keyring: keyring.clone(),
+                pool: pool.clone(),
+                broker_mon_host: broker_mon_host.clone(),
+                staging: config.path(staging.as_ref(), "staging"),
+            };
+            let records = Arc::new(bmi_db::CephTables::new(db.clone(), master_key.clone()));
+            let store = CephStore::open(settings, converter, records).await;
+            Ok(Arc::new(store.map_err(|error| bmi_types::chain(&error))?))
+        }
+        #[cfg(not(feature = "ceph"))]
+        Store::Ceph { .. } => Err("this program was built without the ceph store".into()),
+    }
 }
 
 /// How callers may prove who they are.

@@ -10,6 +10,8 @@
 //! Invariants: times and ids come from the caller, never from SQL; a list is read by key, never by offset; no query
 //! without a scope ([`Tx`]).
 
+#[cfg(feature = "ceph")]
+mod ceph;
 mod connection;
 mod database;
 mod error;
@@ -47,6 +49,8 @@ pub mod stage;
 pub mod transfer;
 pub mod upload;
 
+#[cfg(feature = "ceph")]
+pub use ceph::CephTables;
 pub use connection::Db;
 pub use database::Kind;
 pub use error::DbError;

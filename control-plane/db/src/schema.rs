@@ -164,6 +164,18 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
     use crate::key::UuidSql;
+    ceph_keys (volume_id) { volume_id -> UuidSql, user_name -> Text, key_sealed -> Text, }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    ceph_fences (address) { address -> Text, volume_id -> UuidSql, fenced_at -> BigInt, }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
     idempotency (id) {
         id -> UuidSql,
         caller -> Text,

@@ -1,11 +1,12 @@
 //! Every sealed value of the database, for those who seal it again or look whether a key opens it.
 
+use bmi_types::VolumeId;
 use diesel::prelude::*;
 use uuid::Uuid;
 
 use crate::idempotency::Scope;
 use crate::key::Key;
-use crate::schema::{idempotency, instances, sign_ins};
+use crate::schema::{ceph_keys, idempotency, instances, sign_ins};
 use crate::{DbError, SystemTx};
 
 /// A sealed answer as it is read: id, answer, and caller, method, path and key of its request.
@@ -25,11 +26,13 @@ pub enum Column {
     SignIn,
     /// `idempotency.answer`, of those that hold a secret.
     Answer,
+    /// `ceph_keys.key_sealed`, by the volume.
+    CephKey,
 }
 
 impl Column {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::BootKey, Self::UserData, Self::SignIn, Self::Answer];
+    pub const ALL: [Self; 5] = [Self::BootKey, Self::UserData, Self::SignIn, Self::Answer, Self::CephKey];
 }
 
 /// A sealed value.
@@ -44,6 +47,12 @@ pub struct Value {
     pub request: Option<Scope>,
     /// As it is sealed.
     pub sealed: String,
+}
+
+/// What the key of a volume's cephx user is sealed for.
+#[must_use]
+pub fn ceph_key_purpose(volume: VolumeId) -> String {
+    format!("ceph.key:{volume}")
 }
 
 /// At most so many sealed values of a column.
@@ -61,6 +70,10 @@ pub fn list(tx: &mut SystemTx<'_>, column: Column, limit: i64) -> Result<Vec<Val
             sign_ins::table.select((sign_ins::id, sign_ins::secrets_sealed)).limit(limit).load(tx.sql())?
         }
         Column::Answer => return answers(tx, limit),
+        Column::CephKey => ceph_keys::table
+            .select((ceph_keys::volume_id, ceph_keys::key_sealed))
+            .limit(limit)
+            .load(tx.sql())?,
     };
     let value = |(id, sealed): (Key, String)| Value { column, id: id.0, request: None, sealed };
     Ok(rows.into_iter().map(value).collect())
@@ -100,6 +113,9 @@ pub fn update(tx: &mut SystemTx<'_>, value: &Value) -> Result<(), DbError> {
             .execute(tx.sql())?,
         Column::Answer => diesel::update(idempotency::table.filter(idempotency::id.eq(id)))
             .set(idempotency::answer.eq(Some(sealed)))
+            .execute(tx.sql())?,
+        Column::CephKey => diesel::update(ceph_keys::table.filter(ceph_keys::volume_id.eq(id)))
+            .set(ceph_keys::key_sealed.eq(sealed))
             .execute(tx.sql())?,
     };
     Ok(())

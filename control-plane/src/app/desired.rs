@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bmi_agent_api::desired::{
-    Backing, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget,
+    Backing, CephAccess, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget,
 };
 use bmi_auth::MasterKey;
 use bmi_db::DbError;
@@ -95,7 +95,8 @@ fn mark_of(network: NetworkId, instances: &[(Record, Vec<String>)]) -> String {
 
 async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>, AppError> {
     let (name, key, store) = (name.to_owned(), app.master_key.clone(), app.store.clone());
-    app.db
+    let read = app
+        .db
         .system_read(move |tx| {
             let network = network::find(tx, &name)?;
             let generation = bmi_db::network::generation(tx, network.id)?;
@@ -105,14 +106,15 @@ async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>,
             }
             let found = bmi_db::instance::desired(tx, network.id)?;
             let mark = mark_of(network.id, &found);
-            let mut instances = Vec::new();
+            let (mut instances, mut boots) = (Vec::new(), Vec::new());
             for (record, macs) in found {
                 let mut wanted = instance(&key, &*store, &record, &macs)?;
+                boots.push(Place { project: record.instance.project, volume: record.boot_volume });
                 // What another server gave last is not what it gives next.
                 wanted.node_address = wanted.node_address.filter(|_| network.dhcp == DhcpMode::Authoritative);
                 instances.push(wanted);
             }
-            Ok(Some(DesiredState {
+            let state = DesiredState {
                 generation,
                 mark,
                 network: DesiredNetwork {
@@ -124,9 +126,22 @@ async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>,
                     segment: network.segment,
                 },
                 instances,
-            }))
+            };
+            Ok::<_, AppError>(Some((state, boots)))
         })
-        .await
+        .await?;
+    let Some((mut state, boots)) = read else { return Ok(None) };
+    // What is read after the state is as new as the state, or newer: then a newer state follows.
+    let access = app.store.access(&boots).await?;
+    for (instance, boot) in state.instances.iter_mut().zip(&boots) {
+        instance.ceph = access.get(&boot.volume).map(|access| CephAccess {
+            mon_host: access.mon_host.clone(),
+            pool: access.pool.clone(),
+            user: access.user.clone(),
+            key: access.key.clone(),
+        });
+    }
+    Ok(Some(state))
 }
 
 fn instance(
@@ -146,8 +161,11 @@ fn instance(
         .map(|mac| mac.parse().map_err(|_| unreadable("mac", mac).into()))
         .collect::<Result<_, AppError>>()?;
     let lun = |lun, volume, read_only| {
-        let store::Backing::File(path) = store.backing(Place { project: instance.project, volume });
-        DesiredLun { lun, backing: Backing::File { path }, read_only }
+        let backing = match store.backing(Place { project: instance.project, volume }) {
+            store::Backing::File(path) => Backing::File { path },
+            store::Backing::Rbd { namespace, image } => Backing::Rbd { namespace, image },
+        };
+        DesiredLun { lun, backing, read_only }
     };
     Ok(DesiredInstance {
         id: instance.id,

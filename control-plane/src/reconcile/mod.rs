@@ -135,6 +135,10 @@ pub async fn look(app: &App, keep: Duration, told: &mut Told) -> Result<Found, A
         found.set_aside += 1;
     }
     found.expired = app.store.aside_expire(keep).await?;
+    let reclaimed = app.store.reclaim().await?;
+    if reclaimed > 0 {
+        tracing::info!(reclaimed, "what was removed has given back its room");
+    }
 
     let before = expected(&before);
     let missing: Vec<(Option<InstanceId>, Place)> = expected(&after)

@@ -116,11 +116,15 @@ pub(super) fn store_error(error: &StoreError) -> StepError {
             | ConverterError::GivenUp,
         ) => StepError::later(message),
         StoreError::Refused(_) | StoreError::Conversion(_) => StepError::never(message),
-        StoreError::Absent(_) | StoreError::WrongState { .. } | StoreError::OutOfRange { .. } => {
-            StepError::never(message)
-        }
-        StoreError::Full { .. } | StoreError::Io { .. } | StoreError::Unusable(_) => {
-            StepError::later(message)
-        }
+        StoreError::Absent(_)
+        | StoreError::WrongState { .. }
+        | StoreError::OutOfRange { .. }
+        | StoreError::Foreign(_) => StepError::never(message),
+        StoreError::Full { .. }
+        | StoreError::Io { .. }
+        | StoreError::Denied { .. }
+        | StoreError::Unreachable { .. }
+        | StoreError::Records(_)
+        | StoreError::Unusable(_) => StepError::later(message),
     }
 }

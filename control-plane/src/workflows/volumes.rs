@@ -15,14 +15,16 @@ fn places(record: &Record) -> [Place; 2] {
     [record.boot_volume, record.config_volume].map(|volume| Place { project, volume })
 }
 
-/// Whether both volumes are there, whole.
+/// Whether both volumes are there, whole, and can be reached.
 pub(super) async fn both_exist(context: &Context, record: &Record) -> Result<Observed, StepError> {
     for place in places(record) {
         if !context.app.store.volume_exists(place).await.map_err(|error| store_error(&error))? {
             return Ok(Observed::NotDone);
         }
     }
-    Ok(Observed::Done)
+    let [boot, _] = places(record);
+    let reached = context.app.store.access_exists(boot).await.map_err(|error| store_error(&error))?;
+    Ok(if reached { Observed::Done } else { Observed::NotDone })
 }
 
 /// Whether neither volume is there.
@@ -35,7 +37,7 @@ pub(super) async fn none_exists(context: &Context, record: &Record) -> Result<Ob
     Ok(Observed::Done)
 }
 
-/// Clones the image and writes the config volume.
+/// Clones the image, writes the config volume, and makes what their server needs to reach them.
 pub(super) async fn make(context: &Context, record: &Record) -> Result<(), StepError> {
     let (store, instance) = (&context.app.store, &record.instance);
     let [boot, config] = places(record);
@@ -60,7 +62,8 @@ pub(super) async fn make(context: &Context, record: &Record) -> Result<(), StepE
     }
     .build()
     .map_err(|error| StepError::never(format!("the config volume cannot be made: {error}")))?;
-    store.volume_put(config, content.into()).await.map_err(|error| store_error(&error))
+    store.volume_put(config, content.into()).await.map_err(|error| store_error(&error))?;
+    store.access_ensure(boot, config).await.map_err(|error| store_error(&error))
 }
 
 /// Removes both volumes.

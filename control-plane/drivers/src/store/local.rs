@@ -13,6 +13,7 @@
 
 mod items;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
@@ -21,20 +22,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_types::{ByteSize, ImageFormat, Timestamp};
+use bmi_types::{ByteSize, ImageFormat, Timestamp, VolumeId};
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate};
 use sha2::{Digest, Sha256};
 
 use crate::image::{Conversion, Converter, ConverterError, Inspected, inspect};
 
+use super::sparse::{CHUNK, Stretch, each_stretch, part};
 use super::{
-    Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage,
+    Access, Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage,
     source_size, within,
 };
 
-/// Bytes read or written at once by copies and checksums.
-const CHUNK: usize = 1 << 20;
 /// What a file is called while it is filled, and an upload among its siblings.
 const TEMPORARY: &str = "tmp";
 const UPLOAD: &str = "upload";
@@ -255,51 +255,6 @@ fn size_of(path: &Path) -> Result<Option<u64>, StoreError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io("look at", path, error)),
     }
-}
-
-/// A stretch of a sparse file.
-enum Stretch {
-    /// Bytes that are there.
-    Data(u64),
-    /// Zeroes that are not.
-    Hole(u64),
-}
-
-/// Walks a sparse file in pieces of at most [`CHUNK`], without reading its holes.
-fn each_stretch(
-    file: &File,
-    size: u64,
-    mut each: impl FnMut(u64, Stretch) -> std::io::Result<()>,
-) -> std::io::Result<()> {
-    use rustix::fs::SeekFrom as Sparse;
-    let mut at = 0;
-    while at < size {
-        let data = match rustix::fs::seek(file, Sparse::Data(at)) {
-            Ok(data) => data.min(size),
-            Err(rustix::io::Errno::NXIO) => size,
-            Err(errno) => return Err(errno.into()),
-        };
-        while at < data {
-            let length = (data - at).min(CHUNK as u64);
-            each(at, Stretch::Hole(length))?;
-            at += length;
-        }
-        if at == size {
-            break;
-        }
-        let hole = rustix::fs::seek(file, Sparse::Hole(at))?.min(size);
-        while at < hole {
-            let length = (hole - at).min(CHUNK as u64);
-            each(at, Stretch::Data(length))?;
-            at += length;
-        }
-    }
-    Ok(())
-}
-
-fn part(buffer: &mut [u8], length: u64) -> &mut [u8] {
-    let length = usize::try_from(length).unwrap_or(CHUNK);
-    buffer.get_mut(..length).unwrap_or_default()
 }
 
 /// Copies the data of a sparse file and leaves its holes.
@@ -587,6 +542,27 @@ impl DataStore for LocalStore {
         .await
     }
 
+    async fn reclaim(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn access_ensure(&self, _boot: Place, _config: Place) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn access_exists(&self, _boot: Place) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn access(&self, _boots: &[Place]) -> Result<BTreeMap<VolumeId, Access>, StoreError> {
+        Ok(BTreeMap::new())
+    }
+
+    // Its volumes are on one host, whose agent ends a server before it starts another.
+    async fn fence(&self, _boot: Place, _config: Place) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn backing(&self, volume: Place) -> Backing {
         Backing::File(self.volume(volume))
     }
@@ -598,7 +574,7 @@ impl DataStore for LocalStore {
 
 #[cfg(test)]
 mod tests {
-    use bmi_types::{ProjectId, VolumeId};
+    use bmi_types::ProjectId;
 
     use super::*;
 

@@ -5,16 +5,20 @@
 //! - A name is either whole or absent: what was cut off leaves nothing that looks finished.
 //! - All verbs are idempotent; names are derived from ids.
 
+#[cfg(feature = "ceph")]
+pub mod ceph;
 mod import_source;
 mod local;
 mod mount;
 mod simulated;
+mod sparse;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_types::{ByteSize, ImageFormat, ProjectId, VolumeId};
+use bmi_types::{ByteSize, CephKey, ImageFormat, ProjectId, VolumeId};
 use bytes::Bytes;
 
 use crate::image::{ConverterError, Inspected, Refusal};
@@ -97,6 +101,27 @@ pub struct Usage {
 pub enum Backing {
     /// A raw file on this host.
     File(PathBuf),
+    /// An image in Ceph, for a broker with the [`Access`] of the boot volume.
+    Rbd {
+        /// The namespace.
+        namespace: String,
+        /// The image's name.
+        image: String,
+    },
+}
+
+/// What a broker proves itself with: it reaches one boot volume, its config volume, and what the boot volume was cloned
+/// from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Where Ceph's monitors are, as `mon_host` has it.
+    pub mon_host: String,
+    /// The pool.
+    pub pool: String,
+    /// The cephx user, without `client.`.
+    pub user: String,
+    /// Its key.
+    pub key: CephKey,
 }
 
 /// Why a store did not do what was asked.
@@ -146,6 +171,30 @@ pub enum StoreError {
     /// An image file was not converted.
     #[error("the image was not converted")]
     Conversion(#[from] ConverterError),
+    /// The store's user has no right to it.
+    #[error("the store's user may not {action}")]
+    Denied {
+        /// What was being done, to what.
+        action: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store does not answer. What was asked may be done all the same.
+    #[error("the store does not answer: cannot {action}")]
+    Unreachable {
+        /// What was being done, to what.
+        action: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something is there that is not BMI's, or not what it should be.
+    #[error("{0}")]
+    Foreign(String),
+    /// What the store keeps in the database.
+    #[error("the store's records cannot be read or written")]
+    Records(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store cannot be used as it is configured.
     #[error("{0}")]
     Unusable(String),
@@ -270,6 +319,24 @@ pub trait DataStore: Send + Sync {
 
     /// How full it is.
     async fn usage(&self) -> Result<Usage, StoreError>;
+
+    /// Gives back the room of what was removed, as far as that can be done now, and says how many things that were. What
+    /// is removed is not there any more before this; it is called again and again.
+    async fn reclaim(&self) -> Result<u64, StoreError>;
+
+    /// Makes what a boot volume's server needs to reach it and its config volume. Idempotent; [`DataStore::volume_remove`]
+    /// takes it away again.
+    async fn access_ensure(&self, boot: Place, config: Place) -> Result<(), StoreError>;
+
+    /// Whether [`DataStore::access_ensure`] has done its work.
+    async fn access_exists(&self, boot: Place) -> Result<bool, StoreError>;
+
+    /// What servers of these boot volumes prove themselves with; none where none is needed.
+    async fn access(&self, boots: &[Place]) -> Result<BTreeMap<VolumeId, Access>, StoreError>;
+
+    /// Makes sure that nobody who had a boot volume can write to it from now on, wherever that is and whatever it does; and
+    /// that a new server can, with what [`DataStore::access`] gives then.
+    async fn fence(&self, boot: Place, config: Place) -> Result<(), StoreError>;
 
     /// Where the blocks of a volume are.
     fn backing(&self, volume: Place) -> Backing;

@@ -7,13 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_types::{ByteSize, ImageFormat};
+use bmi_types::{ByteSize, ImageFormat, VolumeId};
 use bytes::Bytes;
 
 use crate::image::{ConverterError, Inspected};
 
 use super::{
-    Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage,
+    Access, Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage,
     source_size, within,
 };
 
@@ -238,6 +238,27 @@ impl DataStore for SimulatedStore {
         let state = self.lock();
         let used = state.golden.values().chain(state.volumes.values()).map(|size| size.bytes()).sum();
         Ok(Usage { capacity: ByteSize::new(1 << 50), used: ByteSize::new(used) })
+    }
+
+    async fn reclaim(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn access_ensure(&self, _boot: Place, _config: Place) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn access_exists(&self, _boot: Place) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn access(&self, _boots: &[Place]) -> Result<BTreeMap<VolumeId, Access>, StoreError> {
+        Ok(BTreeMap::new())
+    }
+
+    // Its volumes are on one host, whose agent ends a server before it starts another.
+    async fn fence(&self, _boot: Place, _config: Place) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn backing(&self, volume: Place) -> Backing {

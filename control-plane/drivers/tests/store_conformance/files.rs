@@ -51,7 +51,7 @@ async fn what_is_uploaded_is_what_is_sealed_and_cloned() {
     let sealed = store.image_seal(image, &quiet).await.unwrap();
     assert_eq!(sealed.sha256, sha256(&content));
     store.volume_clone(image, volume).await.unwrap();
-    let Backing::File(path) = store.backing(volume);
+    let Backing::File(path) = store.backing(volume) else { panic!("the local store has files") };
     assert_eq!(path, mounted.volume_file(volume, "raw"));
     assert!(path.starts_with(store.volume_dir()));
     assert!(fs::read(&path).unwrap() == content, "the clone has other bytes than the image");

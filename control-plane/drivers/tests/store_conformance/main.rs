@@ -42,7 +42,7 @@ async fn a_clone_takes_what_it_differs_by() {
     let used = async |kind, place| store.item_used(Item { kind, place }).await.unwrap().bytes();
     assert!(used(ItemKind::Image, image).await >= 8 << 20);
     assert_eq!(used(ItemKind::Volume, volume).await, 0, "a fresh clone");
-    let Backing::File(path) = store.backing(volume);
+    let Backing::File(path) = store.backing(volume) else { panic!("the local store has files") };
     let file = std::fs::File::options().write(true).open(path).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &[1; 1 << 20], 2 << 20).unwrap();
     file.sync_all().unwrap();

@@ -1,0 +1,104 @@
+//! What things in the store are called. Names come from ids, and are read back only to find what nobody knows.
+
+use bmi_types::{ProjectId, Timestamp, VolumeId};
+
+use crate::store::{Item, ItemKind, Place};
+
+/// The snapshot of a golden image.
+pub(super) const GOLDEN: &str = "golden";
+
+/// What begins the name of something that is not whole.
+const NEW: &str = "new-";
+const IMAGE: &str = "image-";
+const UPLOAD: &str = "upload-";
+const VOLUME: &str = "volume-";
+const RETIRED: &str = "retired-";
+const ASIDE: &str = "aside-";
+
+pub(super) fn namespace(project: ProjectId) -> String {
+    project.to_string()
+}
+
+pub(super) fn image(id: VolumeId) -> String {
+    format!("{IMAGE}{id}")
+}
+
+pub(super) fn upload(id: VolumeId) -> String {
+    format!("{UPLOAD}{id}")
+}
+
+pub(super) fn volume(id: VolumeId) -> String {
+    format!("{VOLUME}{id}")
+}
+
+pub(super) fn retired(id: VolumeId) -> String {
+    format!("{RETIRED}{id}")
+}
+
+/// What a thing is called until it is whole.
+pub(super) fn unfinished(name: &str) -> String {
+    format!("{NEW}{name}")
+}
+
+pub(super) fn aside(now: Timestamp, name: &str) -> String {
+    format!("{ASIDE}{}-{name}", now.micros() / 1_000_000)
+}
+
+/// What a name of ours says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// An image, an upload or a volume, whole or not.
+    Item(ItemKind, VolumeId),
+    /// A golden image that waits for its clones to go.
+    Retired(VolumeId),
+    /// Set aside at that time.
+    Aside(Timestamp),
+}
+
+/// What a name says; nothing when it is none of ours.
+pub(super) fn parse(name: &str) -> Option<Meaning> {
+    if let Some(rest) = name.strip_prefix(ASIDE) {
+        let (seconds, _) = rest.split_once('-')?;
+        let seconds: i64 = seconds.parse().ok()?;
+        return Some(Meaning::Aside(Timestamp::from_micros(seconds.checked_mul(1_000_000)?)));
+    }
+    if let Some(id) = name.strip_prefix(RETIRED) {
+        return Some(Meaning::Retired(id.parse().ok()?));
+    }
+    let name = name.strip_prefix(NEW).unwrap_or(name);
+    let kinds = [(IMAGE, ItemKind::Image), (UPLOAD, ItemKind::Image), (VOLUME, ItemKind::Volume)];
+    let (id, kind) = kinds.iter().find_map(|(prefix, kind)| Some((name.strip_prefix(prefix)?, *kind)))?;
+    Some(Meaning::Item(kind, id.parse().ok()?))
+}
+
+/// The item a name belongs to.
+pub(super) fn item(project: ProjectId, name: &str) -> Option<Item> {
+    match parse(name)? {
+        Meaning::Item(kind, volume) => Some(Item { kind, place: Place { project, volume } }),
+        Meaning::Retired(_) | Meaning::Aside(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_strangers_are_not() {
+        let id = VolumeId::generate();
+        let whole =
+            [(image(id), ItemKind::Image), (upload(id), ItemKind::Image), (volume(id), ItemKind::Volume)];
+        for (name, kind) in whole {
+            assert_eq!(parse(&name), Some(Meaning::Item(kind, id)));
+            assert_eq!(parse(&unfinished(&name)), Some(Meaning::Item(kind, id)));
+            let at = Timestamp::from_micros(1_700_000_000_000_000);
+            assert_eq!(parse(&aside(at, &name)), Some(Meaning::Aside(at)));
+        }
+        assert_eq!(parse(&retired(id)), Some(Meaning::Retired(id)));
+        for stranger in
+            ["", "vm-disk", "image-", "image-7", "volume-x", "aside-", "aside-x-y", "new-", "retired-"]
+        {
+            assert_eq!(parse(stranger), None, "{stranger}");
+        }
+    }
+}

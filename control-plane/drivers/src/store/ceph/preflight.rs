@@ -1,0 +1,215 @@
+//! Whether the store can do its work, found out by doing it once at the start.
+
+use std::path::PathBuf;
+
+use bmi_rbd::{Access, Cluster, CommandError, Pool, RbdError};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// What is missing. Each says the command that mends it.
+#[derive(Debug, thiserror::Error)]
+pub enum PreflightError {
+    /// No monitor answers, or the key is wrong.
+    #[error("cannot connect to Ceph as client.{user}: {hint}")]
+    Connect {
+        /// As whom.
+        user: String,
+        /// What to look at.
+        hint: &'static str,
+        /// Why.
+        #[source]
+        source: RbdError,
+    },
+    /// There is no such pool.
+    #[error(
+        "there is no pool `{pool}`; make it: ceph osd pool create {pool} && ceph osd pool application enable {pool} rbd"
+    )]
+    NoPool {
+        /// Which.
+        pool: String,
+    },
+    /// The pool is not meant for RBD.
+    #[error("the pool `{pool}` is not for RBD; allow it: ceph osd pool application enable {pool} rbd")]
+    NotForRbd {
+        /// Which.
+        pool: String,
+    },
+    /// A right is missing.
+    #[error(
+        "client.{user} may not {action}: it needs {cap} (`ceph auth caps client.{user} …`; infra/ceph lists all of them)"
+    )]
+    Cap {
+        /// Who.
+        user: String,
+        /// What was tried.
+        action: String,
+        /// Which right it needs.
+        cap: String,
+    },
+    /// Something else went wrong.
+    #[error("{action}: {reason}")]
+    Failed {
+        /// What was tried.
+        action: String,
+        /// Why it was not done.
+        reason: String,
+    },
+    /// The directory for conversions.
+    #[error("cannot make {path}")]
+    Staging {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl PreflightError {
+    pub(super) fn connect(source: RbdError) -> Self {
+        let user = source.place.trim_start_matches("client.").to_owned();
+        let hint = if source.is_timeout() {
+            "no monitor answers; look at `mon_host` in the configuration file and at the monitors"
+        } else if source.is_refused() {
+            "the monitors do not know this user by this key; look at `ceph auth get` and the keyring"
+        } else if source.is_absent() {
+            "the configuration file, the keyring or the monitors' addresses are not there"
+        } else {
+            "see the reason"
+        };
+        Self::Connect { user, hint, source }
+    }
+}
+
+/// `EPERM` and `EACCES`.
+const REFUSED: [i32; 2] = [1, 13];
+/// `ENOENT`.
+const ENOENT: i32 = 2;
+
+/// Tries everything once, leaves nothing, and gives the pool's default namespace.
+pub(super) async fn check(cluster: &Cluster, pool: &str) -> Result<Pool, PreflightError> {
+    let tries = Tries { cluster, pool };
+    tries.monitors().await?;
+    let root = cluster.pool(pool, "").await.map_err(|error| {
+        if error.is_absent() {
+            PreflightError::NoPool { pool: pool.to_owned() }
+        } else {
+            tries.of_rbd(&error)
+        }
+    })?;
+    let name = format!("bmi-preflight-{}", Uuid::new_v4());
+    let tried = tries.images(&root, &name).await;
+    // Whatever came of it, nothing is left; what cannot be removed was told above.
+    let space = cluster.pool(pool, &name).await.map_err(|error| tries.of_rbd(&error))?;
+    for image in ["clone", "image"] {
+        let _ = super::removal::remove_by_name(&space, image).await;
+    }
+    for trashed in space.trash().await.unwrap_or_default() {
+        let _ = space.trash_remove(&trashed.id, Box::new(|_, _| true)).await;
+    }
+    // The parent could not go before its clone.
+    for trashed in space.trash().await.unwrap_or_default() {
+        let _ = space.trash_remove(&trashed.id, Box::new(|_, _| true)).await;
+    }
+    let removed = root.namespace_remove(&name).await;
+    tried?;
+    removed.map_err(|error| tries.of_rbd(&error))?;
+    Ok(root)
+}
+
+struct Tries<'a> {
+    cluster: &'a Cluster,
+    pool: &'a str,
+}
+
+impl Tries<'_> {
+    fn cap(&self, action: String, cap: String) -> PreflightError {
+        PreflightError::Cap { user: self.cluster.user().to_owned(), action, cap }
+    }
+
+    fn of_rbd(&self, error: &RbdError) -> PreflightError {
+        if error.is_refused() {
+            return self.cap(error.to_string(), format!("osd 'profile rbd pool={}'", self.pool));
+        }
+        PreflightError::Failed { action: error.to_string(), reason: error.source.to_string() }
+    }
+
+    async fn command(&self, command: Value) -> Result<Value, PreflightError> {
+        let prefix = command.get("prefix").and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.cluster.command(command).await.map_err(|error| match error {
+            refused if REFUSED.contains(&refused.errno()) => {
+                self.cap(format!("give the command `{prefix}`"), format!("mon 'allow command \"{prefix}\"'"))
+            }
+            CommandError::Refused { reason, .. } => {
+                PreflightError::Failed { action: format!("the command `{prefix}`"), reason }
+            }
+            other => PreflightError::Failed {
+                action: format!("the command `{prefix}`"),
+                reason: bmi_types::chain(&other),
+            },
+        })
+    }
+
+    async fn monitors(&self) -> Result<(), PreflightError> {
+        self.command(json!({"prefix": "df"})).await?;
+        let pools = self.command(json!({"prefix": "osd pool ls", "detail": "detail"})).await?;
+        let pools = pools.as_array().cloned().unwrap_or_default();
+        let named = |pool: &&Value| pool.get("pool_name").and_then(Value::as_str) == Some(self.pool);
+        let Some(pool) = pools.iter().find(named) else {
+            return Err(PreflightError::NoPool { pool: self.pool.to_owned() });
+        };
+        let for_rbd = pool.get("application_metadata").and_then(|uses| uses.get("rbd")).is_some();
+        if !for_rbd {
+            return Err(PreflightError::NotForRbd { pool: self.pool.to_owned() });
+        }
+        // A user that may do nothing, and an address that nobody has: 192.0.2.0/24 is for documentation (RFC 5737).
+        let entity = format!("client.bmi-preflight-{}", Uuid::new_v4());
+        let caps = json!(["mon", "allow r"]);
+        self.command(json!({"prefix": "auth get-or-create", "entity": entity, "caps": caps})).await?;
+        let tried = async {
+            self.command(json!({"prefix": "auth get", "entity": entity})).await?;
+            self.command(json!({"prefix": "auth caps", "entity": entity, "caps": caps})).await?;
+            Ok(())
+        };
+        let tried: Result<(), PreflightError> = tried.await;
+        let removed = self.command(json!({"prefix": "auth rm", "entity": entity})).await;
+        tried?;
+        removed?;
+        let address = "192.0.2.1:0/1";
+        let list =
+            |op: &str| json!({"prefix": "osd blocklist", "blocklistop": op, "addr": address, "expire": 60.0});
+        self.command(list("add")).await?;
+        match self
+            .cluster
+            .command(json!({"prefix": "osd blocklist", "blocklistop": "rm", "addr": address}))
+            .await
+        {
+            Err(error) if error.errno() != ENOENT => {
+                let refused = REFUSED.contains(&error.errno());
+                let (action, cap) =
+                    ("take a client off the blocklist", "mon 'allow command \"osd blocklist\"'");
+                Err(if refused {
+                    self.cap(action.to_owned(), cap.to_owned())
+                } else {
+                    PreflightError::Failed { action: action.to_owned(), reason: error.to_string() }
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is done with images, in a namespace of its own.
+    async fn images(&self, root: &Pool, name: &str) -> Result<(), PreflightError> {
+        let fault = |error: RbdError| self.of_rbd(&error);
+        root.namespace_create(name).await.map_err(fault)?;
+        let space = self.cluster.pool(self.pool, name).await.map_err(fault)?;
+        space.image_create("image", 1 << 20).await.map_err(fault)?;
+        let image = space.image_open("image", Access::ReadWrite).await.map_err(fault)?;
+        image.write(0, vec![1; 512].into()).await.map_err(fault)?;
+        image.snapshot_create("golden").await.map_err(fault)?;
+        image.watchers().await.map_err(fault)?;
+        image.lock_owners().await.map_err(fault)?;
+        image.close().await.map_err(fault)?;
+        space.image_clone(&space, "image", "golden", "clone").await.map_err(fault)
+    }
+}

@@ -1,0 +1,215 @@
+//! What is removed: out of its name at once, out of the cluster in the background.
+//!
+//! A golden image with clones is retired: it gets another name, since its clones read from it, and goes with the last of
+//! them. RBD's own trash is no place for it: who opens a clone looks up its parent's name, and a boot volume's user has no
+//! right to look into the trash.
+
+use std::time::Duration;
+
+use bmi_rbd::{Access, Pool, RbdError};
+use bmi_types::{ProjectId, Timestamp};
+
+use super::CephStore;
+use super::fault::of_ceph;
+use super::ids::{self, Origin};
+use super::names::{self, Meaning};
+use crate::store::{Item, Place, StoreError};
+
+/// Things taken out of the trash in one go: the rest is for the next.
+const RECLAIM_MAX: usize = 256;
+
+/// Takes an image out of its name, with its snapshots; what is not there is gone already.
+pub(super) async fn remove_by_name(pool: &Pool, name: &str) -> Result<(), StoreError> {
+    match remove(pool, name).await {
+        Err(error) if error.is_absent() => Ok(()),
+        other => other.map_err(of_ceph),
+    }
+}
+
+async fn remove(pool: &Pool, name: &str) -> Result<(), RbdError> {
+    let image = pool.image_open(name, Access::ReadWrite).await?;
+    for snapshot in image.snapshots().await? {
+        match image.snapshot_remove(&snapshot).await {
+            Err(error) if !error.is_absent() => return Err(error),
+            _ => {}
+        }
+    }
+    image.close().await?;
+    pool.trash_move(name).await
+}
+
+/// Whether anything was cloned from an image, what is in the trash included; nothing when it is not there.
+async fn has_clones(pool: &Pool, name: &str) -> Result<Option<bool>, StoreError> {
+    let image = match pool.image_open(name, Access::ReadOnly).await {
+        Ok(image) => image,
+        Err(error) if error.is_absent() => return Ok(None),
+        Err(error) => return Err(of_ceph(error)),
+    };
+    Ok(Some(!image.children().await.map_err(of_ceph)?.is_empty()))
+}
+
+/// Takes everything out of a namespace's trash that can go, and says how much that was.
+async fn purge(pool: &Pool, limit: usize) -> Result<u64, StoreError> {
+    let mut purged = 0;
+    for trashed in pool.trash().await.map_err(of_ceph)?.into_iter().take(limit) {
+        match pool.trash_remove(&trashed.id, Box::new(|_, _| true)).await {
+            Ok(()) => purged += 1,
+            // Another replica was quicker, or something still reads it: later.
+            Err(error) if error.is_absent() || error.is_busy() => {}
+            Err(error) => return Err(of_ceph(error)),
+        }
+    }
+    Ok(purged)
+}
+
+impl CephStore {
+    /// Removes an image in whatever state it is.
+    pub(super) async fn image_gone(&self, place: Place) -> Result<(), StoreError> {
+        let pool = self.namespace(place.project).await?;
+        for name in [names::upload(place.volume), names::unfinished(&names::upload(place.volume))] {
+            remove_by_name(&pool, &name).await?;
+        }
+        let name = names::image(place.volume);
+        remove_by_name(&pool, &names::unfinished(&name)).await?;
+        match has_clones(&pool, &name).await? {
+            None => {}
+            Some(false) => remove_by_name(&pool, &name).await?,
+            Some(true) => {
+                let retired = names::retired(place.volume);
+                pool.image_rename(&name, &retired).await.map_err(of_ceph)?;
+            }
+        }
+        self.purge_later(pool);
+        Ok(())
+    }
+
+    /// Removes a volume, and its user first: a server that still has it open is fenced.
+    pub(super) async fn volume_gone(&self, place: Place) -> Result<(), StoreError> {
+        self.key_remove(place.volume).await?;
+        let pool = self.namespace(place.project).await?;
+        let name = names::volume(place.volume);
+        match remove(&pool, &name).await {
+            Err(error) if error.is_busy() || error.is_fenced() => {
+                self.cut_off(&pool, place).await?;
+                remove_by_name(&pool, &name).await?;
+            }
+            Err(error) if error.is_absent() => {}
+            other => other.map_err(of_ceph)?,
+        }
+        remove_by_name(&pool, &names::unfinished(&name)).await?;
+        self.purge_later(pool);
+        Ok(())
+    }
+
+    /// Gives back what the trash of a namespace takes, while nobody waits. What this does not do, [`Self::reclaim_all`]
+    /// does.
+    fn purge_later(&self, pool: Pool) {
+        tokio::spawn(async move {
+            if let Err(error) = purge(&pool, RECLAIM_MAX).await {
+                let error = bmi_types::chain(&error);
+                tracing::info!(namespace = pool.namespace(), error, "the trash is emptied later");
+            }
+        });
+    }
+
+    /// Every namespace that is a project's.
+    async fn projects(&self) -> Result<Vec<(ProjectId, Pool)>, StoreError> {
+        let mut projects = Vec::new();
+        for name in self.0.root.namespaces().await.map_err(of_ceph)? {
+            if let Ok(project) = name.parse() {
+                projects.push((project, self.namespace(project).await?));
+            }
+        }
+        Ok(projects)
+    }
+
+    /// Everything with a name of ours, and what it is.
+    pub(super) async fn everything(&self) -> Result<Vec<Item>, StoreError> {
+        let mut items = Vec::new();
+        for (project, pool) in self.projects().await? {
+            for entry in pool.images().await.map_err(of_ceph)? {
+                match names::parse(&entry.name) {
+                    None => {
+                        let (name, namespace) = (entry.name, pool.namespace());
+                        tracing::warn!(
+                            namespace,
+                            name,
+                            "an image in the store is none of ours; it is left alone"
+                        );
+                    }
+                    Some(_) => {
+                        // An image and its upload are one.
+                        let item = names::item(project, &entry.name);
+                        items.extend(item.filter(|item| !items.contains(item)));
+                    }
+                }
+            }
+        }
+        Ok(items)
+    }
+
+    /// Renames everything of an item.
+    pub(super) async fn aside(&self, item: Item) -> Result<(), StoreError> {
+        let pool = self.namespace(item.place.project).await?;
+        for entry in pool.images().await.map_err(of_ceph)? {
+            if names::item(item.place.project, &entry.name) == Some(item) {
+                let aside = names::aside(Timestamp::now(), &entry.name);
+                pool.image_rename(&entry.name, &aside).await.map_err(of_ceph)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what was set aside longer ago than `keep`.
+    pub(super) async fn aside_gone(&self, keep: Duration) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for (_, pool) in self.projects().await? {
+            for entry in pool.images().await.map_err(of_ceph)? {
+                let Some(Meaning::Aside(at)) = names::parse(&entry.name) else { continue };
+                if Timestamp::now().since(at) < keep {
+                    continue;
+                }
+                // With clones it stays until they are gone.
+                if has_clones(&pool, &entry.name).await? == Some(false) {
+                    remove_by_name(&pool, &entry.name).await?;
+                    removed += 1;
+                }
+            }
+            self.purge_later(pool);
+        }
+        Ok(removed)
+    }
+
+    /// Empties every trash, and removes retired images whose last clone is gone.
+    pub(super) async fn reclaim_all(&self) -> Result<u64, StoreError> {
+        let mut reclaimed = 0;
+        // Clones first, wherever they are: then their parents can go.
+        for (_, pool) in self.projects().await? {
+            reclaimed += purge(&pool, RECLAIM_MAX).await?;
+        }
+        for (_, pool) in self.projects().await? {
+            for entry in pool.images().await.map_err(of_ceph)? {
+                let retired = matches!(names::parse(&entry.name), Some(Meaning::Retired(_)));
+                if retired && has_clones(&pool, &entry.name).await? == Some(false) {
+                    remove_by_name(&pool, &entry.name).await?;
+                    reclaimed += purge(&pool, RECLAIM_MAX).await?;
+                }
+            }
+        }
+        self.fences_let_go().await?;
+        Ok(reclaimed)
+    }
+
+    /// Makes an unfinished image, whatever was left of one before.
+    pub(super) async fn begin(
+        &self,
+        pool: &Pool,
+        name: &str,
+        origin: Origin<'_>,
+    ) -> Result<String, StoreError> {
+        let unfinished = names::unfinished(name);
+        remove_by_name(pool, &unfinished).await?;
+        ids::make_with_own_id(pool, &unfinished, &origin).await?;
+        Ok(unfinished)
+    }
+}

@@ -1,0 +1,199 @@
+//! The store's verbs, each in the file of its kind.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bmi_types::{ByteSize, ImageFormat, VolumeId};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::fault::of_command;
+use super::records::RecordError;
+use super::removal::remove_by_name;
+use super::{CephStore, names};
+use crate::image::{ConverterError, Inspected};
+use crate::store::{
+    Access, Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage,
+};
+
+impl From<RecordError> for StoreError {
+    fn from(error: RecordError) -> Self {
+        Self::Records(error.0)
+    }
+}
+
+#[async_trait]
+impl DataStore for CephStore {
+    async fn image_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
+        self.created(place, &names::image(place.volume), size).await
+    }
+
+    async fn image_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
+        self.written(place, &names::image(place.volume), offset, bytes).await
+    }
+
+    async fn image_import(
+        &self,
+        place: Place,
+        source: File,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        self.copied(place, &names::image(place.volume), source, progress).await
+    }
+
+    async fn upload_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
+        self.created(place, &names::upload(place.volume), size).await
+    }
+
+    async fn upload_write(&self, place: Place, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
+        self.written(place, &names::upload(place.volume), offset, bytes).await
+    }
+
+    async fn upload_copy(
+        &self,
+        place: Place,
+        source: File,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        self.copied(place, &names::upload(place.volume), source, progress).await
+    }
+
+    async fn upload_observe(&self, place: Place) -> Result<Option<ByteSize>, StoreError> {
+        Ok(self.size_of(place, &names::upload(place.volume)).await?.map(ByteSize::new))
+    }
+
+    async fn upload_inspect(&self, place: Place, format: ImageFormat) -> Result<Inspected, StoreError> {
+        self.looked_at(place, format).await
+    }
+
+    async fn upload_remove(&self, place: Place) -> Result<(), StoreError> {
+        let pool = self.namespace(place.project).await?;
+        for name in [names::upload(place.volume), names::unfinished(&names::upload(place.volume))] {
+            remove_by_name(&pool, &name).await?;
+        }
+        Ok(())
+    }
+
+    async fn image_convert(
+        &self,
+        place: Place,
+        format: ImageFormat,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        self.converted(place, format, progress).await
+    }
+
+    fn conversion_ready(&self) -> Result<(), ConverterError> {
+        self.0.converter.ready()
+    }
+
+    async fn image_seal(&self, place: Place, progress: Progress<'_>) -> Result<Sealed, StoreError> {
+        self.sealed(place, progress).await
+    }
+
+    async fn image_observe(&self, place: Place) -> Result<ImageContent, StoreError> {
+        self.observed(place).await
+    }
+
+    async fn image_remove(&self, place: Place) -> Result<(), StoreError> {
+        self.image_gone(place).await
+    }
+
+    async fn volume_clone(&self, golden: Place, volume: Place) -> Result<(), StoreError> {
+        self.cloned(golden, volume).await
+    }
+
+    async fn volume_put(&self, volume: Place, content: Bytes) -> Result<(), StoreError> {
+        self.put(volume, content).await
+    }
+
+    async fn volume_exists(&self, volume: Place) -> Result<bool, StoreError> {
+        Ok(self.size_of(volume, &names::volume(volume.volume)).await?.is_some())
+    }
+
+    async fn volume_remove(&self, volume: Place) -> Result<(), StoreError> {
+        self.volume_gone(volume).await
+    }
+
+    async fn items(&self) -> Result<Vec<Item>, StoreError> {
+        self.everything().await
+    }
+
+    async fn set_aside(&self, item: Item) -> Result<(), StoreError> {
+        self.aside(item).await
+    }
+
+    async fn aside_expire(&self, keep: Duration) -> Result<u64, StoreError> {
+        self.aside_gone(keep).await
+    }
+
+    async fn reclaim(&self) -> Result<u64, StoreError> {
+        self.reclaim_all().await
+    }
+
+    async fn access_ensure(&self, boot: Place, config: Place) -> Result<(), StoreError> {
+        self.key_ensure(boot, Some(config)).await
+    }
+
+    async fn access_exists(&self, boot: Place) -> Result<bool, StoreError> {
+        self.key_exists(boot.volume).await
+    }
+
+    async fn access(&self, boots: &[Place]) -> Result<BTreeMap<VolumeId, Access>, StoreError> {
+        let settings = &self.0.settings;
+        let mon_host = match &settings.broker_mon_host {
+            Some(mon_host) => mon_host.clone(),
+            None => self.0.cluster.option("mon_host").map_err(super::fault::of_ceph)?,
+        };
+        let volumes: Vec<VolumeId> = boots.iter().map(|place| place.volume).collect();
+        let keys = self.0.records.keys(&volumes).await?;
+        let access = keys.into_iter().map(|(volume, record)| {
+            let (mon_host, pool) = (mon_host.clone(), settings.pool.clone());
+            (volume, Access { mon_host, pool, user: record.user, key: record.key })
+        });
+        Ok(access.collect())
+    }
+
+    async fn fence(&self, boot: Place, config: Place) -> Result<(), StoreError> {
+        self.fenced(boot, config).await
+    }
+
+    async fn item_used(&self, item: Item) -> Result<ByteSize, StoreError> {
+        let id = item.place.volume;
+        let names = match item.kind {
+            ItemKind::Image => vec![names::image(id), names::upload(id)],
+            ItemKind::Volume => vec![names::volume(id)],
+        };
+        let mut used = 0_u64;
+        for name in names {
+            used = used.saturating_add(self.own_bytes(item.place, &name).await?);
+        }
+        Ok(ByteSize::new(used))
+    }
+
+    async fn usage(&self) -> Result<Usage, StoreError> {
+        let full = self.0.cluster.command(json!({"prefix": "df"})).await.map_err(of_command)?;
+        let pools = full.get("pools").and_then(Value::as_array).cloned().unwrap_or_default();
+        let named = |pool: &&Value| pool.get("name").and_then(Value::as_str) == Some(&self.0.settings.pool);
+        let stats = pools.iter().find(named).and_then(|pool| pool.get("stats"));
+        let bytes = |name: &str| stats.and_then(|stats| stats.get(name)).and_then(Value::as_u64);
+        let (Some(stored), Some(available)) = (bytes("stored"), bytes("max_avail")) else {
+            return Err(StoreError::Unusable(format!(
+                "`df` does not tell of the pool {}",
+                self.0.settings.pool
+            )));
+        };
+        Ok(Usage { capacity: ByteSize::new(stored.saturating_add(available)), used: ByteSize::new(stored) })
+    }
+
+    fn backing(&self, volume: Place) -> Backing {
+        let (namespace, image) = Self::volume_name(volume);
+        Backing::Rbd { namespace, image }
+    }
+
+    fn kind(&self) -> &'static str {
+        "ceph"
+    }
+}

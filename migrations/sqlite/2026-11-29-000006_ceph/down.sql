@@ -1,0 +1,2 @@
+DROP TABLE ceph_fences;
+DROP TABLE ceph_keys;
