@@ -20,7 +20,7 @@ use crate::postgres::Postgres;
 use crate::replica::{listening, serve};
 
 /// Where deployments are: not below /tmp, since targets run as other users and need to get there.
-const ROOT: &str = "/var/lib/bmi-tests";
+pub(crate) const ROOT: &str = "/var/lib/bmi-tests";
 /// How long a server may take to start: it makes a file system first.
 const START: Duration = Duration::from_secs(60);
 /// A store for small images. XFS takes no less than 300 MiB.

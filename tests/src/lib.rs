@@ -13,6 +13,7 @@
 //! wiretap.rs     the iSCSI logins on its cable
 //! replica.rs     more control planes on the same database
 //! postgres.rs    a PostgreSQL server, and tests on both databases
+//! ceph.rs        a Ceph cluster
 //! statements.rs  the SQL that a test's own process executes
 //! dnsmasq.rs     another DHCP server on the network
 //! client.rs      a machine that does what firmware does, and no more
@@ -40,6 +41,7 @@
 mod agent;
 mod api;
 mod browser;
+mod ceph;
 mod cli;
 mod client;
 mod database;
@@ -60,6 +62,7 @@ mod wiretap;
 
 pub use api::{Answer, Api};
 pub use browser::{Browser, attribute, parameter, with_parameter};
+pub use ceph::Ceph;
 pub use cli::{Cli, Ran};
 pub use client::Client;
 pub use deployment::{Deployment, STORE_LARGE, STORE_SMALL};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::ceph::ceph_sweep;
 use crate::host::{mounts_below, output, processes};
 
 /// How long left processes get to end.
@@ -26,6 +27,7 @@ pub(crate) fn sweep(root: &Path) {
 }
 
 fn remove(data: &Path, namespace: &str) {
+    ceph_sweep(data);
     let below = format!("{}/", data.display());
     let left = || processes().into_iter().filter(|one| one.command.contains(&below));
     for process in left() {

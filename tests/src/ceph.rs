@@ -1,0 +1,200 @@
+//! A real Ceph of a test program's own: `infra/ceph` in a directory of the harness, and Ceph's own commands with the
+//! administrator's key.
+//!
+//! Invariant: it ends with the process that started it, however that ends, and then its directory is gone. (Should
+//! whoever sees to that be killed too, the next test program's sweep does.)
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::deployment::ROOT;
+use crate::host::{repository, run, until};
+
+/// How long a command of Ceph's may take, in seconds: it waits for ever for an OSD that is gone.
+const COMMAND: &str = "120";
+/// How long a process that was killed may still be seen.
+const GONE: Duration = Duration::from_secs(10);
+/// Ends the cluster once nobody has the other end of its standard input.
+const KEEPER: &str = r#"read -r _; "$1" stop "$2/ceph" >/dev/null; rm -rf "$2""#;
+
+/// Clusters made by this process.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A running cluster: one monitor, one manager, and OSDs.
+#[derive(Debug)]
+pub struct Ceph {
+    directory: PathBuf,
+    keeper: Child,
+}
+
+/// What every verb of `infra/ceph` is asked of.
+fn script() -> PathBuf {
+    repository().join("infra/ceph")
+}
+
+/// Ends a cluster that a killed test run left.
+pub(crate) fn ceph_sweep(data: &Path) {
+    let directory = data.join("ceph");
+    if directory.join("ceph.conf").exists() {
+        crate::host::output(script(), &["stop", directory.to_str().unwrap_or_default()]);
+    }
+}
+
+impl Ceph {
+    /// The cluster of this test program, with one OSD, started when it is first asked for.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Ceph> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Starts a cluster with one OSD.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(1)
+    }
+
+    /// Starts a cluster.
+    #[must_use]
+    pub fn start_with(osds: u32) -> Self {
+        crate::sweep::sweep(Path::new(ROOT));
+        let name = format!("{}-ceph{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let data = Path::new(ROOT).join(name);
+        let directory = data.join("ceph");
+        fs::create_dir_all(&data).unwrap();
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "keeper"]).arg(script()).arg(&data);
+        let keeper = keeper.stdin(Stdio::piped()).process_group(0).spawn().unwrap();
+        let ceph = Self { directory, keeper };
+        ceph.script(&["start"], &["--osds", &osds.to_string()]);
+        ceph
+    }
+
+    /// Its directory, as `infra/ceph` knows it.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The configuration file of its clients.
+    #[must_use]
+    pub fn conf(&self) -> PathBuf {
+        self.directory.join("ceph.conf")
+    }
+
+    /// Where the monitor is, as `mon_host` has it.
+    #[must_use]
+    pub fn mon_host(&self) -> String {
+        let conf = fs::read_to_string(self.conf()).unwrap();
+        conf.lines().find_map(|line| line.strip_prefix("mon host = ")).unwrap().to_owned()
+    }
+
+    /// The pool for images.
+    #[must_use]
+    pub const fn pool(&self) -> &'static str {
+        "bmi"
+    }
+
+    /// The keyring of `client.admin`.
+    #[must_use]
+    pub fn admin_keyring(&self) -> PathBuf {
+        self.directory.join("ceph.client.admin.keyring")
+    }
+
+    /// The keyring of a user with the rights of a control plane.
+    #[must_use]
+    pub fn control_plane_keyring(&self, user: &str) -> PathBuf {
+        PathBuf::from(self.script(&["user"], &[user]).trim())
+    }
+
+    /// `rbd …` as the administrator; gives what it printed.
+    pub fn rbd(&self, arguments: &[&str]) -> String {
+        self.command("rbd", arguments)
+    }
+
+    /// `ceph …` as the administrator; gives what it printed.
+    pub fn ceph(&self, arguments: &[&str]) -> String {
+        self.command("ceph", arguments)
+    }
+
+    /// `rados …` as the administrator; gives what it printed.
+    pub fn rados(&self, arguments: &[&str]) -> String {
+        self.command("rados", arguments)
+    }
+
+    /// Kills an OSD as a crash would.
+    pub fn osd_kill(&self, number: u32) {
+        let pid = self.signal(&format!("osd.{number}"), Signal::KILL);
+        until("the OSD is gone", GONE, || ended(pid).then_some(()));
+    }
+
+    /// Starts an OSD again that was killed, and waits until it serves.
+    pub fn osd_start(&self, number: u32) {
+        self.script(&["osd-start"], &[&number.to_string()]);
+    }
+
+    /// Adds an OSD; gives its number.
+    pub fn osd_add(&self) -> u32 {
+        let numbers: Vec<u32> = serde_json::from_str(&self.ceph(&["osd", "ls", "-f", "json"])).unwrap();
+        let number = numbers.iter().max().map_or(0, |most| most + 1);
+        self.osd_start(number);
+        number
+    }
+
+    /// Stops an OSD from running, and leaves it everything that it has.
+    pub fn osd_pause(&self, number: u32) {
+        self.signal(&format!("osd.{number}"), Signal::STOP);
+    }
+
+    /// Lets a paused OSD go on.
+    pub fn osd_resume(&self, number: u32) {
+        self.signal(&format!("osd.{number}"), Signal::CONT);
+    }
+
+    /// Stops the monitor from running.
+    pub fn mon_pause(&self) {
+        self.signal("mon.a", Signal::STOP);
+    }
+
+    /// Lets the paused monitor go on.
+    pub fn mon_resume(&self) {
+        self.signal("mon.a", Signal::CONT);
+    }
+
+    fn signal(&self, daemon: &str, signal: Signal) -> Pid {
+        let file = fs::read_to_string(self.directory.join(format!("run/{daemon}.pid"))).unwrap();
+        let pid = file.split(' ').next().unwrap().parse().ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("{daemon} (process {pid:?}): {error}"));
+        pid
+    }
+
+    fn script(&self, verb: &[&str], rest: &[&str]) -> String {
+        let arguments = [verb, &[self.directory.to_str().unwrap()], rest].concat();
+        run(script(), &arguments)
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> String {
+        let environment = format!("CEPH_CONF={}", self.conf().display());
+        let fixed = ["-u", "CEPH_ARGS", environment.as_str(), "timeout", COMMAND, program];
+        run("env", &[&fixed, arguments].concat())
+    }
+}
+
+impl Drop for Ceph {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().ok();
+    }
+}
+
+/// Whether a process runs no longer; nobody may have fetched its status yet.
+fn ended(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+}
