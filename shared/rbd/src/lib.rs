@@ -20,6 +20,7 @@
 mod cluster;
 mod error;
 mod image;
+mod locks;
 mod monitor;
 mod pool;
 mod settings;
@@ -29,7 +30,8 @@ mod threads;
 
 pub use cluster::Cluster;
 pub use error::RbdError;
-pub use image::{Access, Extent, Image, LockOwner, Parent, Watcher};
+pub use image::{Access, Extent, Image, Parent, Watcher};
+pub use locks::LockOwner;
 pub use monitor::CommandError;
 pub use pool::{Child, Entry, Pool, Trashed};
 pub use settings::{Identity, Settings, Timeouts};

@@ -130,7 +130,7 @@ impl Pool {
     }
 
     /// Makes a call that waits, with no longer a wait than the client's limit.
-    async fn call<T: Send + 'static>(
+    pub(crate) async fn call<T: Send + 'static>(
         &self,
         operation: &'static str,
         name: &str,

@@ -170,6 +170,27 @@ unsafe extern "C" {
     pub fn rbd_linked_image_spec_cleanup(image: *mut rbd_linked_image_spec_t);
     pub fn rbd_linked_image_spec_list_cleanup(images: *mut rbd_linked_image_spec_t, num_images: usize);
     pub fn rbd_snap_spec_cleanup(snap: *mut rbd_snap_spec_t);
+    pub fn rados_list_lockers(
+        io: rados_ioctx_t,
+        o: *const ::std::os::raw::c_char,
+        name: *const ::std::os::raw::c_char,
+        exclusive: *mut ::std::os::raw::c_int,
+        tag: *mut ::std::os::raw::c_char,
+        tag_len: *mut usize,
+        clients: *mut ::std::os::raw::c_char,
+        clients_len: *mut usize,
+        cookies: *mut ::std::os::raw::c_char,
+        cookies_len: *mut usize,
+        addrs: *mut ::std::os::raw::c_char,
+        addrs_len: *mut usize,
+    ) -> isize;
+    pub fn rados_break_lock(
+        io: rados_ioctx_t,
+        o: *const ::std::os::raw::c_char,
+        name: *const ::std::os::raw::c_char,
+        client: *const ::std::os::raw::c_char,
+        cookie: *const ::std::os::raw::c_char,
+    ) -> ::std::os::raw::c_int;
     pub fn rados_mon_command(
         cluster: rados_t,
         cmd: *mut *const ::std::os::raw::c_char,
@@ -271,21 +292,6 @@ unsafe extern "C" {
         is_owner: *mut ::std::os::raw::c_int,
     ) -> ::std::os::raw::c_int;
     pub fn rbd_lock_acquire(image: rbd_image_t, lock_mode: rbd_lock_mode_t) -> ::std::os::raw::c_int;
-    pub fn rbd_lock_get_owners(
-        image: rbd_image_t,
-        lock_mode: *mut rbd_lock_mode_t,
-        lock_owners: *mut *mut ::std::os::raw::c_char,
-        max_lock_owners: *mut usize,
-    ) -> ::std::os::raw::c_int;
-    pub fn rbd_lock_get_owners_cleanup(
-        lock_owners: *mut *mut ::std::os::raw::c_char,
-        lock_owner_count: usize,
-    );
-    pub fn rbd_lock_break(
-        image: rbd_image_t,
-        lock_mode: rbd_lock_mode_t,
-        lock_owner: *const ::std::os::raw::c_char,
-    ) -> ::std::os::raw::c_int;
     pub fn rbd_snap_list(
         image: rbd_image_t,
         snaps: *mut rbd_snap_info_t,

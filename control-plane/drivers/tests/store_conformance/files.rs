@@ -10,7 +10,8 @@ use bmi_drivers::store::{Backing, DataStore, ImageContent, LocalStore, StoreErro
 use bmi_types::ByteSize;
 use sha2::{Digest, Sha256};
 
-use crate::mounted::{Mounted, ROOMY, place};
+use crate::mounted::{Mounted, ROOMY};
+use crate::suite::place;
 use crate::suite::{quiet, raw_file};
 
 const MIB: usize = 1 << 20;

@@ -33,7 +33,7 @@ async fn the_simulated_store_conforms() {
 async fn a_clone_takes_what_it_differs_by() {
     let mounted = Mounted::new(ROOMY);
     let store = &mounted.store;
-    let (image, volume) = (mounted::place(), mounted::place());
+    let (image, volume) = (suite::place(), suite::place());
     let size = ByteSize::new(8 << 20);
     store.image_create(image, size).await.unwrap();
     store.image_write(image, 0, vec![7; 8 << 20].into()).await.unwrap();
@@ -48,7 +48,7 @@ async fn a_clone_takes_what_it_differs_by() {
     file.sync_all().unwrap();
     let own = used(ItemKind::Volume, volume).await;
     assert!((1 << 20..4 << 20).contains(&own), "{own}");
-    assert_eq!(used(ItemKind::Volume, mounted::place()).await, 0, "nothing is there");
+    assert_eq!(used(ItemKind::Volume, suite::place()).await, 0, "nothing is there");
     store.volume_remove(volume).await.unwrap();
     store.image_remove(image).await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use bmi_drivers::image::Converter;
 use bmi_drivers::store::{LocalStore, Place, prepare_local_directory};
-use bmi_types::{ByteSize, ProjectId, VolumeId};
+use bmi_types::ByteSize;
 use tempfile::TempDir;
 
 /// Room enough for what most tests write.
@@ -79,9 +79,4 @@ impl Drop for Mounted {
 fn unmount(path: &Path) {
     let status = Command::new("umount").arg(path).status().unwrap();
     assert!(status.success() || std::thread::panicking(), "{} is still in use", path.display());
-}
-
-/// A place that nothing is at.
-pub fn place() -> Place {
-    Place { project: ProjectId::generate(), volume: VolumeId::generate() }
 }

@@ -4,7 +4,8 @@ use bmi_drivers::store::{DataStore, ImageContent, StoreError};
 use bmi_types::ByteSize;
 
 use crate::files::noise;
-use crate::mounted::{Mounted, ROOMY, SMALL, place};
+use crate::mounted::{Mounted, ROOMY, SMALL};
+use crate::suite::place;
 use crate::suite::{quiet, raw_file};
 
 const MIB: u64 = 1 << 20;

@@ -21,7 +21,7 @@ use crate::text::{from_c, to_c};
 use crate::threads::let_go;
 
 pub use extents::Extent;
-pub use locks::{LockOwner, Watcher};
+pub use locks::Watcher;
 pub use snapshots::Parent;
 
 /// The longest id of an image, with its NUL.

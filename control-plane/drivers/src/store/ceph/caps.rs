@@ -22,6 +22,9 @@ pub struct Named {
 /// For the monitors.
 pub const MON: &str = "allow r";
 
+/// For the managers: nothing, which has to be said with words.
+pub const MGR: &str = "allow command none";
+
 /// For the OSDs: to use `volume`, and to read `config` and every image in `ancestors`.
 #[must_use]
 pub fn osd(pool: &str, volume: &Named, config: Option<&Named>, ancestors: &[Named]) -> String {

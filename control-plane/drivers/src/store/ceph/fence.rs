@@ -41,7 +41,8 @@ impl CephStore {
             Err(error) if error.is_absent() => return Ok(()),
             Err(error) => return Err(of_ceph(error)),
         };
-        let owners = image.lock_owners().await.map_err(of_ceph)?;
+        // Read from the header, not by opening the image to write: that would ask its owner for the lock, and add a watcher.
+        let owners = pool.lock_owners(&image.id().await.map_err(of_ceph)?).await.map_err(of_ceph)?;
         let watchers = image.watchers().await.map_err(of_ceph)?;
         let mut addresses: Vec<String> = owners.iter().map(|owner| owner.address.clone()).collect();
         addresses.extend(watchers.into_iter().map(|watcher| watcher.address));
@@ -55,7 +56,7 @@ impl CephStore {
             tracing::info!(volume = %volume, address = fence.address, "a client is fenced from its volume");
         }
         for owner in owners {
-            match image.lock_break(&owner).await {
+            match pool.lock_break(&owner).await {
                 // It gave it back meanwhile.
                 Err(error) if !error.is_absent() => return Err(of_ceph(error)),
                 _ => {}

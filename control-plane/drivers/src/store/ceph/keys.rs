@@ -15,18 +15,19 @@ const ENOENT: i32 = 2;
 /// How deep ancestors are followed. Images are at most three deep; more is a defect, and no key is made.
 const ANCESTORS_MAX: usize = 8;
 
-/// The cephx user of a volume, without `client.`.
-pub(super) fn user(volume: VolumeId) -> String {
-    format!("bmi-{volume}")
-}
-
 impl CephStore {
+    /// The cephx user of a volume, without `client.`. It begins as the control plane's own, since that is all that the
+    /// monitors let it make.
+    fn user(&self, volume: VolumeId) -> String {
+        format!("{}-{volume}", self.0.settings.user)
+    }
+
     /// Makes a volume's user with the rights it needs now, or finds it, and notes its key.
     pub(super) async fn key_ensure(&self, volume: Place, config: Option<Place>) -> Result<(), StoreError> {
         let osd = self.caps(volume, config).await?;
-        let user = user(volume.volume);
+        let user = self.user(volume.volume);
         let entity = format!("client.{user}");
-        let caps = json!(["mon", caps::MON, "osd", osd]);
+        let caps = json!(["mon", caps::MON, "mgr", caps::MGR, "osd", osd]);
         // Rights first: a user that is there with others is not found by `get-or-create`.
         let found = self.0.cluster.command(json!({"prefix": "auth get", "entity": entity})).await;
         match found {
@@ -46,7 +47,7 @@ impl CephStore {
 
     /// Removes a volume's user: who holds its key cannot connect any more.
     pub(super) async fn key_remove(&self, volume: VolumeId) -> Result<(), StoreError> {
-        let entity = format!("client.{}", user(volume));
+        let entity = format!("client.{}", self.user(volume));
         let removed = self.0.cluster.command(json!({"prefix": "auth rm", "entity": entity})).await;
         match removed {
             Ok(_) => {}
@@ -94,7 +95,7 @@ impl CephStore {
         if self.0.records.keys(&[volume]).await?.is_empty() {
             return Ok(false);
         }
-        let entity = format!("client.{}", user(volume));
+        let entity = format!("client.{}", self.user(volume));
         match self.0.cluster.command(json!({"prefix": "auth get", "entity": entity})).await {
             Ok(_) => Ok(true),
             Err(error) if error.errno() == ENOENT => Ok(false),

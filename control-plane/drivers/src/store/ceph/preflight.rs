@@ -6,6 +6,8 @@ use bmi_rbd::{Access, Cluster, CommandError, Pool, RbdError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::caps;
+
 /// What is missing. Each says the command that mends it.
 #[derive(Debug, thiserror::Error)]
 pub enum PreflightError {
@@ -155,16 +157,17 @@ impl Tries<'_> {
         let pools = self.command(json!({"prefix": "osd pool ls", "detail": "detail"})).await?;
         let pools = pools.as_array().cloned().unwrap_or_default();
         let named = |pool: &&Value| pool.get("pool_name").and_then(Value::as_str) == Some(self.pool);
-        let Some(pool) = pools.iter().find(named) else {
+        let Some(found) = pools.iter().find(named) else {
             return Err(PreflightError::NoPool { pool: self.pool.to_owned() });
         };
-        let for_rbd = pool.get("application_metadata").and_then(|uses| uses.get("rbd")).is_some();
+        let for_rbd = found.get("application_metadata").and_then(|uses| uses.get("rbd")).is_some();
         if !for_rbd {
             return Err(PreflightError::NotForRbd { pool: self.pool.to_owned() });
         }
         // A user that may do nothing, and an address that nobody has: 192.0.2.0/24 is for documentation (RFC 5737).
-        let entity = format!("client.bmi-preflight-{}", Uuid::new_v4());
-        let caps = json!(["mon", "allow r"]);
+        let entity = format!("client.{}-preflight-{}", self.cluster.user(), Uuid::new_v4());
+        let nothing = format!("allow r pool={} object_prefix rbd_nothing", self.pool);
+        let caps = json!(["mon", caps::MON, "mgr", caps::MGR, "osd", nothing]);
         self.command(json!({"prefix": "auth get-or-create", "entity": entity, "caps": caps})).await?;
         let tried = async {
             self.command(json!({"prefix": "auth get", "entity": entity})).await?;
@@ -208,7 +211,7 @@ impl Tries<'_> {
         image.write(0, vec![1; 512].into()).await.map_err(fault)?;
         image.snapshot_create("golden").await.map_err(fault)?;
         image.watchers().await.map_err(fault)?;
-        image.lock_owners().await.map_err(fault)?;
+        space.lock_owners(&image.id().await.map_err(fault)?).await.map_err(fault)?;
         image.close().await.map_err(fault)?;
         space.image_clone(&space, "image", "golden", "clone").await.map_err(fault)
     }

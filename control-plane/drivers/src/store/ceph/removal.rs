@@ -88,14 +88,9 @@ impl CephStore {
         self.key_remove(place.volume).await?;
         let pool = self.namespace(place.project).await?;
         let name = names::volume(place.volume);
-        match remove(&pool, &name).await {
-            Err(error) if error.is_busy() || error.is_fenced() => {
-                self.cut_off(&pool, place).await?;
-                remove_by_name(&pool, &name).await?;
-            }
-            Err(error) if error.is_absent() => {}
-            other => other.map_err(of_ceph)?,
-        }
+        // An owner that lives would hand its lock over, and take it again to write into the trash.
+        self.cut_off(&pool, place).await?;
+        remove_by_name(&pool, &name).await?;
         remove_by_name(&pool, &names::unfinished(&name)).await?;
         self.purge_later(pool);
         Ok(())

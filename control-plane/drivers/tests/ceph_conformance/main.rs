@@ -1,0 +1,83 @@
+//! The `ceph` store on a real Ceph: what every data store must do, and what only this one has: users, fences, the trash, and
+//! a start that says what is missing.
+#![expect(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test ends by panicking; clippy knows only functions marked as tests"
+)]
+
+mod clones;
+mod fences;
+mod imports;
+mod preflight;
+mod records;
+#[path = "../store_conformance/suite.rs"]
+mod suite;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bmi_drivers::image::Converter;
+use bmi_drivers::store::ceph::{CephSettings, CephStore, PreflightError};
+use bmi_drivers::store::{DataStore, Place};
+use bmi_tests::Ceph;
+use bmi_types::ByteSize;
+use records::Records;
+
+/// A store with what is around it.
+pub struct Opened {
+    pub store: CephStore,
+    pub records: Arc<Records>,
+    _staging: tempfile::TempDir,
+}
+
+pub fn settings(ceph: &Ceph, keyring: PathBuf, staging: PathBuf) -> CephSettings {
+    CephSettings {
+        conf: ceph.conf(),
+        user: "bmi".to_owned(),
+        keyring: Some(keyring),
+        pool: ceph.pool().to_owned(),
+        broker_mon_host: None,
+        staging,
+    }
+}
+
+/// Opens the store as a control plane does, with the rights that it has.
+pub async fn open(ceph: &Ceph) -> Opened {
+    let staging = tempfile::tempdir().unwrap();
+    let settings = settings(ceph, ceph.control_plane_keyring("bmi"), staging.path().to_owned());
+    let records = Arc::new(Records::default());
+    let opened: Result<CephStore, PreflightError> =
+        CephStore::open(settings, Converter::nothing(), Arc::clone(&records) as _).await;
+    Opened { store: opened.unwrap(), records, _staging: staging }
+}
+
+/// A golden image of a size with some bytes in it.
+pub async fn golden(store: &dyn DataStore, size: u64) -> Place {
+    let image = suite::place();
+    store.image_create(image, ByteSize::new(size)).await.unwrap();
+    store.image_write(image, 4096, vec![7; 8192].into()).await.unwrap();
+    store.image_seal(image, &suite::quiet).await.unwrap();
+    image
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ceph_store_conforms() {
+    let ceph = Ceph::start();
+    let opened = open(&ceph).await;
+    suite::run(&opened.store).await;
+    // Nothing is left but empty namespaces.
+    for _ in 0..2 {
+        opened.store.reclaim().await.unwrap();
+    }
+    let spaces: Vec<serde_json::Value> =
+        serde_json::from_str(&ceph.rbd(&["namespace", "ls", "bmi", "--format", "json"])).unwrap();
+    for space in spaces {
+        let space = format!("bmi/{}", space["name"].as_str().unwrap());
+        assert_eq!(ceph.rbd(&["ls", &space]).trim(), "");
+        assert_eq!(ceph.rbd(&["trash", "ls", "-a", &space]).trim(), "");
+    }
+    assert!(opened.records.is_empty());
+    let users = ceph.ceph(&["auth", "ls"]);
+    assert!(!users.contains("client.bmi-"), "{users}");
+}

@@ -1,0 +1,74 @@
+//! A start that says what is missing, and leaves nothing.
+
+use std::sync::Arc;
+
+use bmi_drivers::image::Converter;
+use bmi_drivers::store::ceph::{CephSettings, CephStore};
+use bmi_tests::Ceph;
+use bmi_types::chain;
+
+use crate::records::Records;
+use crate::settings;
+
+async fn refused(change: impl FnOnce(&mut CephSettings)) -> String {
+    let ceph = Ceph::shared();
+    let staging = tempfile::tempdir().unwrap();
+    let mut settings = settings(ceph, ceph.control_plane_keyring("bmi"), staging.path().to_owned());
+    change(&mut settings);
+    match CephStore::open(settings, Converter::nothing(), Arc::new(Records::default())).await {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => chain(&error),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_is_not_there_or_not_for_rbd_is_told() {
+    let told = refused(|settings| "nope".clone_into(&mut settings.pool)).await;
+    assert!(told.contains("ceph osd pool create nope"), "{told}");
+    Ceph::shared().ceph(&["osd", "pool", "create", "plain", "1"]);
+    let told = refused(|settings| "plain".clone_into(&mut settings.pool)).await;
+    assert!(told.contains("ceph osd pool application enable plain rbd"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_is_not_known_is_told() {
+    let told = refused(|settings| "stranger".clone_into(&mut settings.user)).await;
+    assert!(told.contains("client.stranger") && told.contains("keyring"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_right_that_is_missing_is_told() {
+    let ceph = Ceph::shared();
+    let cases = [
+        ("nothing", vec!["mon", "allow r"], "auth get-or-create"),
+        ("no-osd", vec!["mon", "allow *"], "osd 'profile rbd pool=bmi'"),
+        (
+            "no-fence",
+            vec![
+                "mon",
+                "allow r, allow command \"auth get\", allow command \"auth get-or-create\", \
+                                  allow command \"auth caps\", allow command \"auth rm\"",
+                "osd",
+                "profile rbd pool=bmi",
+            ],
+            "osd blocklist",
+        ),
+    ];
+    for (user, caps, missing) in cases {
+        let keyring = ceph.directory().join(format!("{user}.keyring"));
+        let entity = format!("client.{user}");
+        let fixed = ["auth", "get-or-create", entity.as_str()];
+        let told = ceph.ceph(&[&fixed, caps.as_slice(), &["-o", keyring.to_str().unwrap()]].concat());
+        assert_eq!(told.trim(), "");
+        let told = refused(|settings| {
+            user.clone_into(&mut settings.user);
+            settings.keyring = Some(keyring);
+        })
+        .await;
+        assert!(told.contains(missing) && told.contains(&entity), "{user}: {told}");
+    }
+    let spaces = ceph.rbd(&["namespace", "ls", "bmi"]);
+    assert!(!spaces.contains("preflight"), "{spaces}");
+    let users = ceph.ceph(&["auth", "ls"]);
+    assert!(!users.contains("preflight"), "{users}");
+}

@@ -1,0 +1,58 @@
+//! The store's records, in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bmi_drivers::store::ceph::{CephRecords, Fence, RecordError, VolumeKey};
+use bmi_types::VolumeId;
+
+#[derive(Debug, Default)]
+pub struct Records {
+    keys: Mutex<BTreeMap<VolumeId, VolumeKey>>,
+    fences: Mutex<BTreeMap<String, Fence>>,
+}
+
+impl Records {
+    pub fn is_empty(&self) -> bool {
+        self.keys.lock().unwrap().is_empty() && self.fences.lock().unwrap().is_empty()
+    }
+
+    pub fn age_fences(&self, seconds: i64) {
+        for fence in self.fences.lock().unwrap().values_mut() {
+            fence.at = bmi_types::Timestamp::from_micros(fence.at.micros() - seconds * 1_000_000);
+        }
+    }
+}
+
+#[async_trait]
+impl CephRecords for Records {
+    async fn keys(&self, volumes: &[VolumeId]) -> Result<BTreeMap<VolumeId, VolumeKey>, RecordError> {
+        let keys = self.keys.lock().unwrap();
+        Ok(volumes.iter().filter_map(|volume| Some((*volume, keys.get(volume)?.clone()))).collect())
+    }
+
+    async fn key_put(&self, volume: VolumeId, key: &VolumeKey) -> Result<(), RecordError> {
+        self.keys.lock().unwrap().insert(volume, key.clone());
+        Ok(())
+    }
+
+    async fn key_remove(&self, volume: VolumeId) -> Result<(), RecordError> {
+        self.keys.lock().unwrap().remove(&volume);
+        Ok(())
+    }
+
+    async fn fence_put(&self, fence: &Fence) -> Result<(), RecordError> {
+        self.fences.lock().unwrap().insert(fence.address.clone(), fence.clone());
+        Ok(())
+    }
+
+    async fn fences(&self) -> Result<Vec<Fence>, RecordError> {
+        Ok(self.fences.lock().unwrap().values().cloned().collect())
+    }
+
+    async fn fence_remove(&self, address: &str) -> Result<(), RecordError> {
+        self.fences.lock().unwrap().remove(address);
+        Ok(())
+    }
+}
