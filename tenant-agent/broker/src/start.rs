@@ -74,13 +74,14 @@ pub async fn serve(arguments: &Arguments, config: BrokerConfig) -> Result<Outcom
     // What was needed to get here is not kept: the key is in the library alone.
     drop(config);
     say_listening().map_err(StartError::Say)?;
-    let exports: Rc<[_]> = exports.into();
+    let exports = Rc::new(exports);
     let ended = serve_exports(listener, Rc::clone(&exports), asked(&mut terminate, &mut interrupt)).await;
     if ended == Ended::Fenced {
         return Ok(Outcome::Fenced);
     }
-    for export in exports.iter() {
-        match export.volume().close().await {
+    // Every connection is over, and with it whoever else had them.
+    for export in Rc::into_inner(exports).into_iter().flatten() {
+        match export.into_volume().close().await {
             Ok(()) => {}
             Err(VolumeError::Fenced(_)) => return Ok(Outcome::Fenced),
             Err(error) => return Err(StartError::Close(error)),

@@ -10,6 +10,7 @@ mod qcow2_tables;
 mod refusal;
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use bmi_types::{ByteSize, ImageFormat};
@@ -51,18 +52,43 @@ pub struct Inspected {
     pub content: ByteSize,
 }
 
+/// The bytes of an image file, wherever they are.
+pub trait ReadAt {
+    /// How many there are.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Reads as many as there is room for.
+    ///
+    /// # Errors
+    /// When there are fewer, or they cannot be read.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl ReadAt for File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, buffer, offset)
+    }
+}
+
 /// Looks at an image file of a declared format. Reads headers and tables, never the disk's own bytes beyond the first.
 ///
 /// # Errors
 /// When it is of another format, is not whole, or wants something that is not given: see [`Refusal`].
-pub fn inspect(file: &File, format: ImageFormat) -> Result<Inspected, Refusal> {
-    let length = file.metadata().map_err(Refusal::Unreadable)?.len();
+pub fn inspect(file: &dyn ReadAt, format: ImageFormat) -> Result<Inspected, Refusal> {
+    let length = file.length().map_err(Refusal::Unreadable)?;
     if length == 0 {
         return Err(Refusal::Empty);
     }
     let mut head = [0_u8; 68];
-    let read = file.read_at(&mut head, 0).map_err(Refusal::Unreadable)?;
-    let head = head.get(..read).unwrap_or_default();
+    let head = head.get_mut(..usize::try_from(length).unwrap_or(68).min(68)).unwrap_or_default();
+    file.read_exact_at(head, 0).map_err(Refusal::Unreadable)?;
     let known = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, name)| *name);
     let found = known.or_else(|| head.ends_with(VDI_SIGNATURE).then_some("VDI"));
     let inspected = match (format, found) {

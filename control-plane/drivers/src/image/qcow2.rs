@@ -3,8 +3,7 @@
 //! What is not known to be harmless is refused: other files, keys, features and extensions that are not in the lists
 //! below. Reads are bounded by the header's own cluster, at most 2 MiB.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use super::ReadAt;
 
 use super::disk_check;
 use super::refusal::Refusal;
@@ -64,7 +63,7 @@ impl Bytes<'_> {
 
 /// Reads exactly what is asked for, which must be there.
 pub(super) fn part(
-    file: &File,
+    file: &dyn ReadAt,
     at: u64,
     length: u64,
     end: u64,
@@ -90,7 +89,7 @@ fn wrong<T>(what: impl Into<String>) -> Result<T, Refusal> {
 
 impl Header {
     /// Reads and checks a header. The magic was seen.
-    pub(super) fn read(file: &File, length: u64) -> Result<Self, Refusal> {
+    pub(super) fn read(file: &dyn ReadAt, length: u64) -> Result<Self, Refusal> {
         let fixed = part(file, 0, LENGTH_2, length, "the header")?;
         let fixed = Bytes(&fixed);
         let version = fixed.u32(4);
@@ -166,7 +165,7 @@ impl Header {
 }
 
 /// What version 3 adds; answers the header's length.
-fn version_3(file: &File, length: u64, cluster: u64) -> Result<u64, Refusal> {
+fn version_3(file: &dyn ReadAt, length: u64, cluster: u64) -> Result<u64, Refusal> {
     let bytes = part(file, 0, LENGTH_3, length, "the header")?;
     let bytes = Bytes(&bytes);
     let features = bytes.u64(72);
@@ -205,7 +204,7 @@ fn version_3(file: &File, length: u64, cluster: u64) -> Result<u64, Refusal> {
 }
 
 /// Extensions follow the header within its cluster, each with its kind, its length and its bytes, padded to eight.
-fn extensions(file: &File, length: u64, header_length: u64, cluster: u64) -> Result<(), Refusal> {
+fn extensions(file: &dyn ReadAt, length: u64, header_length: u64, cluster: u64) -> Result<(), Refusal> {
     let bytes = part(file, 0, cluster.min(length), length, "the header")?;
     let bytes = Bytes(&bytes);
     let mut at = usize::try_from(header_length).unwrap_or(usize::MAX);

@@ -3,7 +3,7 @@
 //! So the disk is never larger than what the file holds, apart from what is compressed, and that has a bound. Memory:
 //! one bit per cluster of the file, one table at a time.
 
-use std::fs::File;
+use super::ReadAt;
 
 use super::qcow2::{Bytes, Header, part, within};
 use super::refusal::Refusal;
@@ -53,7 +53,7 @@ impl Clusters {
 }
 
 /// Walks the tables; answers how many bytes of the disk are not zero, at most.
-pub(super) fn content(file: &File, length: u64, header: &Header) -> Result<u64, Refusal> {
+pub(super) fn content(file: &dyn ReadAt, length: u64, header: &Header) -> Result<u64, Refusal> {
     let cluster = header.cluster();
     let mut taken = Clusters::new(length, cluster)?;
     taken.take(0, 1, "the header")?;
@@ -123,7 +123,7 @@ fn compressed(entry: u64, length: u64, header: &Header) -> Result<(), Refusal> {
     within(at, size, length.next_multiple_of(512), "a compressed part of the disk")
 }
 
-fn refcounts(file: &File, length: u64, header: &Header, taken: &mut Clusters) -> Result<(), Refusal> {
+fn refcounts(file: &dyn ReadAt, length: u64, header: &Header, taken: &mut Clusters) -> Result<(), Refusal> {
     let bytes = header.refcounts_clusters.saturating_mul(header.cluster());
     if bytes == 0 {
         return Err(Refusal::Header("there is no table of reference counts".to_owned()));

@@ -65,7 +65,6 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("diesel", &["bmi-db"], "SQL is there only"),
     ("libsqlite3-sys", &["bmi-db"], "SQL is there only"),
     ("pq-sys", &["bmi-db"], "SQL is there only"),
-    ("ceph", &["bmi-rbd", "bmi-drivers"], "Ceph is there only"),
     ("rtnetlink", &["bmi-agent"], "wiring is the agent's"),
     ("netlink-", &["bmi-agent"], "wiring is the agent's"),
     ("nftables", &["bmi-agent"], "wiring is the agent's"),
@@ -75,6 +74,10 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
 
 /// Crates that nothing may pull in, directly or not, and why.
 const BANNED: &[(&str, &str)] = &[
+    (
+        "ceph",
+        "its monitor commands read what they have freed when they are refused (3.2.5); there is `bmi-rbd`",
+    ),
     ("actix-governor", "its licence is the GPL; limits are in our own middleware"),
     ("rustables", "its licence is the GPL; `nftables` speaks the same language through the program `nft`"),
     ("diesel-adapter", "a second schema; policies are read by our own adapter"),

@@ -11,6 +11,10 @@ use super::fault::Fault;
 
 /// What every member takes from the workspace.
 const INHERITED: &[&str] = &["version", "edition", "rust-version", "license", "publish"];
+/// The one crate with `unsafe`. What is forbidden cannot be allowed by a member: it says all of the workspace's lints again.
+const UNSAFE: &str = "shared/rbd/Cargo.toml";
+/// What that crate needs besides.
+const UNSAFE_LINTS: &[&str] = &["undocumented_unsafe_blocks"];
 /// The tables of a manifest that name dependencies.
 const DEPENDENCIES: &[&str] = &["dependencies", "dev-dependencies", "build-dependencies"];
 
@@ -27,6 +31,7 @@ pub fn check(metadata: &Metadata, root: &Path) -> anyhow::Result<Vec<Fault>> {
         let path = manifest(package, root);
         let (text, table) = read(&path)?;
         faults.extend(member_faults(&path, &text, &table));
+        faults.extend(lint_faults(&path, &workspace, &table));
     }
     Ok(faults)
 }
@@ -61,6 +66,32 @@ fn line_of(text: &str, beginning: &str) -> usize {
     text.lines().position(|line| line.trim_start().starts_with(beginning)).map_or(1, |index| index + 1)
 }
 
+fn lint_faults(path: &str, workspace: &Table, member: &Table) -> Vec<Fault> {
+    if path != UNSAFE {
+        let inherited = is_inherited(member.get("lints").map(|lints| lints as &Value));
+        let what = "the workspace's lints do not apply; write `[lints]` and `workspace = true`";
+        return if inherited { Vec::new() } else { vec![Fault::of(path, what)] };
+    }
+    let mut faults = Vec::new();
+    for group in ["rust", "clippy"] {
+        let wanted = get(workspace, &["workspace", "lints", group]).and_then(Value::as_table);
+        let wanted = wanted.into_iter().flatten().filter(|(lint, _)| *lint != "unsafe_code");
+        let of_member = |lint: &str| get(member, &["lints", group, lint]);
+        for (lint, level) in wanted.filter(|(lint, level)| of_member(lint) != Some(level)) {
+            faults.push(Fault::of(
+                path,
+                format!("`{lint}` must be {level} in [lints.{group}], as in the workspace"),
+            ));
+        }
+    }
+    for lint in UNSAFE_LINTS {
+        if get(member, &["lints", "clippy", lint]).and_then(Value::as_str) != Some("deny") {
+            faults.push(Fault::of(path, format!("`{lint}` must be `deny` in [lints.clippy]")));
+        }
+    }
+    faults
+}
+
 fn member_faults(path: &str, text: &str, member: &Table) -> Vec<Fault> {
     let mut faults = Vec::new();
     for key in INHERITED {
@@ -68,12 +99,6 @@ fn member_faults(path: &str, text: &str, member: &Table) -> Vec<Fault> {
             let what = format!("`{key}` is the member's own; write `{key}.workspace = true`");
             faults.push(Fault::at(path, line_of(text, key), what));
         }
-    }
-    if !is_inherited(member.get("lints").map(|lints| lints as &Value)) {
-        faults.push(Fault::of(
-            path,
-            "the workspace's lints do not apply; write `[lints]` and `workspace = true`",
-        ));
     }
     for kind in DEPENDENCIES {
         for (name, value) in member.get(*kind).and_then(Value::as_table).into_iter().flatten() {
@@ -110,7 +135,23 @@ mod tests {
                     [dev-dependencies]\nrand = \"1\"\n";
         let found = whats(text);
         let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [3, 1, 9], "{found:?}");
+        assert_eq!(lines, [3, 9], "{found:?}");
+    }
+
+    #[test]
+    fn lints_are_inherited_but_by_the_crate_with_unsafe_which_says_all_of_them() {
+        let workspace = "[workspace.lints.rust]\nunsafe_code = \"forbid\"\nmissing_docs = \"warn\"\n\
+                         [workspace.lints.clippy]\npanic = \"deny\"\n";
+        let faults = |path: &str, member: &str| {
+            lint_faults(path, &workspace.parse().unwrap(), &member.parse().unwrap()).len()
+        };
+        assert_eq!(faults("x/Cargo.toml", "[lints]\nworkspace = true\n"), 0);
+        let own = "[lints.rust]\nunsafe_code = \"allow\"\nmissing_docs = \"warn\"\n\
+                   [lints.clippy]\npanic = \"deny\"\nundocumented_unsafe_blocks = \"deny\"\n";
+        assert_eq!(faults("x/Cargo.toml", own), 1);
+        assert_eq!(faults(UNSAFE, own), 0);
+        assert_eq!(faults(UNSAFE, &own.replace("panic = \"deny\"", "panic = \"warn\"")), 1);
+        assert_eq!(faults(UNSAFE, ""), 3);
     }
 
     #[test]

@@ -55,9 +55,9 @@ impl<V: Volume> Export<V> {
         Self { name, volume, read_only, seat: Seat::default() }
     }
 
-    /// The volume.
-    pub const fn volume(&self) -> &V {
-        &self.volume
+    /// The volume, when nobody is served any more.
+    pub fn into_volume(self) -> V {
+        self.volume
     }
 
     fn offer(&self) -> Offer {
@@ -79,7 +79,7 @@ impl<V: Volume> Export<V> {
 /// Serves until `stop` is over, or a volume is taken away.
 pub async fn serve<V: Volume>(
     listener: UnixListener,
-    exports: Rc<[Export<V>]>,
+    exports: Rc<Vec<Export<V>>>,
     stop: impl Future<Output = ()>,
 ) -> Ended {
     let room = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));

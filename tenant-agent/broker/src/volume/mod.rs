@@ -52,5 +52,5 @@ pub trait Volume: 'static {
     fn write_zeroes(&self, offset: u64, length: u64) -> impl Future<Output = Result<(), VolumeError>>;
 
     /// Ends its use: what was answered is durable, and nobody has to wait for this process. Nothing is under way.
-    fn close(&self) -> impl Future<Output = Result<(), VolumeError>>;
+    fn close(self) -> impl Future<Output = Result<(), VolumeError>>;
 }

@@ -31,7 +31,6 @@ const CLIENTS_MAX: u64 = 64 * 1024;
 pub struct RbdVolume {
     image: Image,
     size: u64,
-    access: Access,
 }
 
 impl From<RbdError> for VolumeError {
@@ -94,7 +93,7 @@ async fn volume_open(
     }
     let size = image.size().await?;
     tracing::info!(export = export.name, image = export.image, size_bytes = size, "open");
-    Ok(RbdVolume { image, size, access })
+    Ok(RbdVolume { image, size })
 }
 
 /// Takes the exclusive lock. One of a former client of this host is broken; anybody else is waited for.
@@ -151,12 +150,8 @@ impl Volume for RbdVolume {
         Ok(self.image.write_zeroes(offset, length).await?)
     }
 
-    async fn close(&self) -> Result<(), VolumeError> {
-        if self.access == Access::ReadWrite {
-            self.image.flush().await?;
-            self.image.unlock().await?;
-        }
-        Ok(())
+    async fn close(self) -> Result<(), VolumeError> {
+        Ok(self.image.close().await?)
     }
 }
 

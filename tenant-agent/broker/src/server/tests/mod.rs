@@ -19,7 +19,7 @@ const SIZE: usize = 64 << 20;
 
 /// A server of two exports: `0` to write, `1` to read.
 struct Rig {
-    exports: Rc<[Export<Memory>]>,
+    exports: Rc<Vec<Export<Memory>>>,
     socket: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<Ended>,
@@ -31,8 +31,8 @@ impl Rig {
         let mut memory = Memory::new(SIZE);
         change(&mut memory);
         let read_only = Memory::new(4096);
-        let exports: Rc<[_]> =
-            vec![Export::new("0".to_owned(), memory, false), Export::new("1".to_owned(), read_only, true)].into();
+        let exports = [Export::new("0".to_owned(), memory, false), Export::new("1".to_owned(), read_only, true)];
+        let exports = Rc::new(Vec::from(exports));
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -45,7 +45,7 @@ impl Rig {
     }
 
     fn memory(&self) -> &Memory {
-        self.exports[0].volume()
+        &self.exports[0].volume
     }
 
     async fn connect(&self) -> Client {

@@ -107,8 +107,8 @@ fn the_end_waits_for_what_is_under_way() {
         let ended = tokio::task::spawn_local(rig.stop());
         a_while().await;
         assert!(!ended.is_finished());
-        exports[0].volume().gate.add_permits(1);
+        exports[0].volume.gate.add_permits(1);
         assert_eq!(ended.await.unwrap(), Ended::Stopped);
-        assert_eq!(exports[0].volume().blocks.borrow()[..512], [1; 512]);
+        assert_eq!(exports[0].volume.blocks.borrow()[..512], [1; 512]);
     });
 }
