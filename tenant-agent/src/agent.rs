@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::BootGate;
-use bmi_agent_api::desired::DesiredState;
-use bmi_agent_api::event::{AgentEvent, BridgeEvent, EventSource, TargetEvent};
+use bmi_agent_api::desired::{Backing, DesiredLun, DesiredState};
+use bmi_agent_api::event::{AgentEvent, BridgeEvent, BrokerEvent, EventSource, TargetEvent};
 use bmi_agent_api::status::{InstanceStatus, ServiceStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};
@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// How long a process may take to say `listening`; it is milliseconds when all is well.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same for a broker, which waits for a lock whose owner is dead: Ceph gives that up after 30 s.
+const BROKER_LISTEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pauses before a failed process is started again: doubled each time, up to the longest.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -54,6 +57,16 @@ pub enum AgentError {
     /// Memory that cannot be kept: going on could give one user id to two targets.
     #[error("keeping the ledger")]
     Ledger(#[from] crate::ledger::LedgerError),
+}
+
+/// The longest reason in an event, in characters.
+const REASON_LONGEST: usize = 1024;
+
+const fn listen_timeout(id: ProcessId) -> Duration {
+    match id {
+        ProcessId::Broker(_) => BROKER_LISTEN_TIMEOUT,
+        ProcessId::Netboot | ProcessId::Target(_) => LISTEN_TIMEOUT,
+    }
 }
 
 /// What news were about: most are events for the timeline only.
@@ -170,7 +183,7 @@ impl Agent {
     /// When something is due, if nothing happens.
     fn next_look(&self, now: Instant) -> Duration {
         let retries = self.failures.values().map(|failure| failure.until);
-        let deadlines = self.starting.values().map(|(_, since)| *since + LISTEN_TIMEOUT);
+        let deadlines = self.starting.iter().map(|(id, (_, since))| *since + listen_timeout(*id));
         let due = retries.chain(deadlines).filter(|at| *at > now).map(|at| at - now).min();
         due.unwrap_or(LOOK).min(LOOK) + Duration::from_millis(10)
     }
@@ -198,6 +211,7 @@ impl Agent {
                         if events::is_listening(&event) {
                             self.ledger.kept.listening.insert(id, run);
                             heard = Heard::Change;
+                            self.restart_tell(id);
                         }
                         if let EventSource::Target {
                             instance,
@@ -218,6 +232,16 @@ impl Agent {
             }
         }
         Ok(heard)
+    }
+
+    /// A broker that listens after it had failed was started again: a node may have noticed.
+    fn restart_tell(&mut self, id: ProcessId) {
+        if let ProcessId::Broker(instance) = id
+            && let Some(failure) = self.failures.get(&id)
+        {
+            let said = BrokerEvent::Restarted { after: failure.reason.chars().take(REASON_LONGEST).collect() };
+            self.pass_on(AgentEvent { at: Timestamp::now(), from: EventSource::Broker { instance, said } });
+        }
     }
 
     fn pass_on(&mut self, event: AgentEvent) {
@@ -323,7 +347,7 @@ impl Agent {
                 Some(run) if process.wired => {
                     let known = self.starting.get(&id).filter(|(known, _)| known == run);
                     let since = known.map_or(now, |(_, since)| *since);
-                    if now.saturating_duration_since(since) > LISTEN_TIMEOUT {
+                    if now.saturating_duration_since(since) > listen_timeout(id) {
                         late.push(id);
                         Health::Broken
                     } else {
@@ -337,7 +361,7 @@ impl Agent {
         }
         self.starting = starting;
         for id in late {
-            self.fail(id, format!("it did not say `listening` within {} s", LISTEN_TIMEOUT.as_secs()));
+            self.fail(id, format!("it did not say `listening` within {} s", listen_timeout(id).as_secs()));
         }
         let listening = |id: &ProcessId| {
             processes.get(id).is_some_and(|process: &ObservedProcess| process.health == Health::Listening)
@@ -359,19 +383,46 @@ impl Agent {
         }
     }
 
+    /// Whether an instance has volumes in Ceph and no way to get there.
+    fn is_without_access(&self, id: InstanceId) -> bool {
+        let desired = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
+        let mut wanted = desired.filter(|instance| instance.id == id);
+        wanted.any(|instance| {
+            let remote = |lun: &DesiredLun| matches!(lun.backing, Backing::Rbd { .. });
+            instance.ceph.is_none() && instance.target.luns.iter().any(remote)
+        })
+    }
+
+    /// An instance's target; when its broker is why it does not serve, that is said.
+    fn target_service(&self, id: InstanceId, wanted: bool) -> ServiceStatus {
+        let target = self.service(ProcessId::Target(id), wanted);
+        match self.service(ProcessId::Broker(id), false) {
+            ServiceStatus::Failed { reason } if target != ServiceStatus::Listening => {
+                ServiceStatus::Failed { reason: format!("its broker: {reason}") }
+            }
+            // As long as anything of it is left.
+            ServiceStatus::Listening | ServiceStatus::Starting if target == ServiceStatus::Absent => {
+                ServiceStatus::Starting
+            }
+            _ => target,
+        }
+    }
+
     fn report(&self) -> StatusReport {
         let desired = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
         let wanted: BTreeSet<InstanceId> = desired.map(|instance| instance.id).collect();
         let found = self.observed.processes.keys().filter_map(|id| match id {
-            ProcessId::Target(instance) => Some(*instance),
+            ProcessId::Target(instance) | ProcessId::Broker(instance) => Some(*instance),
             ProcessId::Netboot => None,
         });
         let all: BTreeSet<InstanceId> = wanted.iter().copied().chain(found).collect();
         let instances = all.into_iter().map(|id| {
             let target = if wanted.contains(&id) && !self.ledger.kept.slots.contains_key(&id) {
                 ServiceStatus::Failed { reason: "no user id is free for its target".to_owned() }
+            } else if self.is_without_access(id) {
+                ServiceStatus::Failed { reason: "it is not said how to reach its volumes in Ceph".to_owned() }
             } else {
-                self.service(ProcessId::Target(id), wanted.contains(&id))
+                self.target_service(id, wanted.contains(&id))
             };
             InstanceStatus { id, target }
         });

@@ -19,6 +19,9 @@ pub const DEFAULT_PATH: &str = "/etc/bmi/agent.toml";
 /// First user id when the configuration names none: above what distributions give to people and services.
 const DEFAULT_UID_BASE: u32 = 210_000;
 
+/// Ceph's own range (`ms_bind_port_min` and `_max`): up to 7300 before Ceph 17, up to 7568 since.
+const OSD_PORTS: (u16, u16) = (6800, 7568);
+
 /// User ids are taken from the base upwards, one per process; the range must end below this (`nobody` of old is
 /// 65534, and 2^31 is where some tools stop).
 const UID_END: u32 = 2_000_000_000;
@@ -45,6 +48,11 @@ pub struct Config {
     pub target_program: Option<PathBuf>,
     /// `bmi-netboot`; beside the agent's own executable when not given.
     pub netboot_program: Option<PathBuf>,
+    /// `bmi-broker`; beside the agent's own executable when not given.
+    pub broker_program: Option<PathBuf>,
+    /// How brokers reach Ceph.
+    #[serde(default)]
+    pub broker: BrokerSection,
     /// First of the unprivileged user ids, one per process.
     #[serde(default = "default_uid_base")]
     pub uid_base: u32,
@@ -58,6 +66,24 @@ pub struct Config {
     /// `check` and the log name them.
     #[serde(default)]
     pub sandbox_without: BTreeSet<Barrier>,
+}
+
+/// How brokers reach Ceph.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BrokerSection {
+    /// The network namespace in which Ceph is reached; the agent's own when not given. A broker has no way into the
+    /// provisioning network in either.
+    pub network_namespace: Option<PathBuf>,
+    /// The first and the last TCP port of Ceph's OSDs (`ms_bind_port_min` and `_max`). Brokers connect to these, to 3300
+    /// and 6789, and to the ports named in `mon_host`, and to no others.
+    pub osd_ports: (u16, u16),
+}
+
+impl Default for BrokerSection {
+    fn default() -> Self {
+        Self { network_namespace: None, osd_ports: OSD_PORTS }
+    }
 }
 
 /// How targets are run.
@@ -132,6 +158,8 @@ impl Config {
             ("loaders", Some(&self.loaders)),
             ("target_program", self.target_program.as_ref()),
             ("netboot_program", self.netboot_program.as_ref()),
+            ("broker_program", self.broker_program.as_ref()),
+            ("broker.network_namespace", self.broker.network_namespace.as_ref()),
         ];
         for (key, path) in paths {
             if path.is_some_and(|path| !path.is_absolute()) {
@@ -166,6 +194,18 @@ impl Config {
     #[must_use]
     pub fn netboot_program(&self) -> PathBuf {
         self.netboot_program.clone().unwrap_or_else(|| beside("bmi-netboot"))
+    }
+
+    /// The broker program.
+    #[must_use]
+    pub fn broker_program(&self) -> PathBuf {
+        self.broker_program.clone().unwrap_or_else(|| beside("bmi-broker"))
+    }
+
+    /// Where the brokers' sockets are: a directory for each instance.
+    #[must_use]
+    pub fn sockets_dir(&self) -> PathBuf {
+        self.state_dir.join("sockets")
     }
 
     /// Where the processes' directories are.

@@ -3,7 +3,7 @@
 //! A line can add an event to its own process's timeline and nothing else: which process it came from is known from
 //! the FIFO it came through, not from what it says.
 
-use bmi_agent_api::event::{AgentEvent, EventSource, NetbootEvent, TargetEvent};
+use bmi_agent_api::event::{AgentEvent, BrokerEvent, EventSource, NetbootEvent, TargetEvent};
 use bmi_types::Timestamp;
 
 use crate::plan::names::ProcessId;
@@ -15,6 +15,10 @@ use crate::plan::names::ProcessId;
 pub fn read(id: ProcessId, line: &str, at: Timestamp) -> Result<AgentEvent, serde_json::Error> {
     let from = match id {
         ProcessId::Netboot => EventSource::Netboot { said: serde_json::from_str::<NetbootEvent>(line)? },
+        ProcessId::Broker(instance) => match serde_json::from_str::<BrokerEvent>(line)? {
+            said @ BrokerEvent::Listening => EventSource::Broker { instance, said },
+            BrokerEvent::Restarted { .. } => return Err(serde::de::Error::custom("only the agent says that")),
+        },
         ProcessId::Target(instance) => {
             EventSource::Target { instance, said: serde_json::from_str::<TargetEvent>(line)? }
         }
@@ -29,6 +33,7 @@ pub const fn is_listening(event: &AgentEvent) -> bool {
         event.from,
         EventSource::Target { said: TargetEvent::Listening { .. }, .. }
             | EventSource::Netboot { said: NetbootEvent::Listening { .. } }
+            | EventSource::Broker { said: BrokerEvent::Listening, .. }
     )
 }
 
@@ -45,6 +50,10 @@ mod tests {
         assert!(is_listening(&read(target, listening, at).unwrap()));
         assert!(read(ProcessId::Netboot, listening, at).is_err(), "an address with a port");
         assert!(read(ProcessId::Netboot, r#"{"event":"listening","address":"10.20.0.2"}"#, at).is_ok());
+        let broker = ProcessId::Broker(instance);
+        assert!(is_listening(&read(broker, r#"{"event":"listening"}"#, at).unwrap()));
+        assert!(read(broker, r#"{"event":"broker.restarted","after":"x"}"#, at).is_err());
+        assert!(read(target, r#"{"event":"listening"}"#, at).is_err());
         for bad in [
             "",
             "listening",

@@ -60,13 +60,18 @@ enum Command {
     Helper,
     /// The launcher of one process. Started by the root helper.
     #[command(hide = true)]
-    Launch,
+    Launch {
+        /// Where the process reaches a network: not given, nowhere but where it is put; `host`, where we are; or the path
+        /// of a namespace.
+        #[arg(long)]
+        network: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if matches!(arguments.command, Some(Command::Launch)) {
-        return drivers::process::launcher::run();
+    if let Some(Command::Launch { network }) = arguments.command {
+        return drivers::process::launcher::run(network.as_deref());
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("BMI_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
@@ -80,7 +85,7 @@ fn main() -> ExitCode {
             tracing::error!("enrolment is not supported yet: use control_plane = \"unix:…\" on one host");
             ExitCode::from(USAGE)
         }
-        Some(Command::Launch) => ExitCode::from(USAGE),
+        Some(Command::Launch { .. }) => ExitCode::from(USAGE),
     }
 }
 

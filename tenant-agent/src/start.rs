@@ -88,6 +88,7 @@ fn directories_make(config: &Config) -> Result<(), StartError> {
     for (path, owner, mode) in [
         (config.state_dir.clone(), 0, 0o711),
         (config.run_dir(), 0, 0o711),
+        (config.sockets_dir(), 0, 0o711),
         (config.agent_dir(), config.agent_uid(), 0o700),
     ] {
         fs::create_dir_all(&path).map_err(file(&path))?;

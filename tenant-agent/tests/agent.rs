@@ -233,7 +233,7 @@ fn a_node_boots_by_dhcp_script_and_login() {
         .iter()
         .filter_map(|event| match &event.from {
             EventSource::Netboot { said } => Some(said),
-            EventSource::Target { .. } | EventSource::Bridge { .. } => None,
+            EventSource::Target { .. } | EventSource::Broker { .. } | EventSource::Bridge { .. } => None,
         })
         .collect();
     let any = |is: fn(&NetbootEvent) -> bool| netboot.iter().any(|said| is(said));

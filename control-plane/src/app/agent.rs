@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bmi_agent_api::event::{
-    AgentEvent, BridgeEvent, EventSource, NetbootEvent, SessionStatistics, TargetEvent,
+    AgentEvent, BridgeEvent, BrokerEvent, EventSource, NetbootEvent, SessionStatistics, TargetEvent,
 };
 use bmi_agent_api::status::{ServiceStatus, StatusReport};
 use bmi_api::{InstanceState, TargetState, Traffic};
@@ -70,6 +70,9 @@ pub async fn events(app: &App, name: &str, events: Vec<AgentEvent>) -> Result<()
                 match event.from {
                     EventSource::Target { instance, said } => {
                         target_event(tx, network, instance, event.at, said)?;
+                    }
+                    EventSource::Broker { instance, said } => {
+                        broker_event(tx, network, instance, event.at, said)?;
                     }
                     EventSource::Netboot { said } => netboot_event(tx, network, event.at, said)?,
                     EventSource::Bridge { said } => bridge_event(tx, network, event.at, said)?,
@@ -158,6 +161,24 @@ fn target_event(
     };
     let detail =
         detail.with("read_bytes", traffic.read.bytes()).with("written_bytes", traffic.written.bytes());
+    Ok(bmi_db::stage::insert(tx, instance, at, stage, &detail.0)?)
+}
+
+fn broker_event(
+    tx: &mut SystemTx<'_>,
+    network: NetworkId,
+    instance: InstanceId,
+    at: Timestamp,
+    said: BrokerEvent,
+) -> Result<(), AppError> {
+    let Some(found) = bmi_db::instance::by_id(tx, instance)? else { return Ok(()) };
+    if found.instance.network != network {
+        return Ok(());
+    }
+    let (stage, detail) = match said {
+        BrokerEvent::Listening => ("broker", Detail::default()),
+        BrokerEvent::Restarted { after } => ("broker.restarted", Detail::default().with("after", after)),
+    };
     Ok(bmi_db::stage::insert(tx, instance, at, stage, &detail.0)?)
 }
 

@@ -185,6 +185,21 @@ pub enum NetbootEvent {
     },
 }
 
+/// What a broker says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", deny_unknown_fields)]
+pub enum BrokerEvent {
+    /// The volumes are open, and clients may connect. Always the first line.
+    #[serde(rename = "listening")]
+    Listening,
+    /// The agent started it again: it had ended by itself. The agent says this, no broker.
+    #[serde(rename = "broker.restarted")]
+    Restarted {
+        /// How the one before ended, for people.
+        after: String,
+    },
+}
+
 /// What the agent sees on its bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", deny_unknown_fields)]
@@ -226,6 +241,13 @@ pub enum EventSource {
     Netboot {
         /// What.
         said: NetbootEvent,
+    },
+    /// The broker of one instance.
+    Broker {
+        /// Whose.
+        instance: InstanceId,
+        /// What.
+        said: BrokerEvent,
     },
     /// The agent itself, of its bridge.
     Bridge {

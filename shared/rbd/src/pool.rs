@@ -157,6 +157,13 @@ impl Pool {
         if name.is_empty() { self.0.place.clone() } else { format!("{}/{name}", self.0.place) }
     }
 
+    /// Has writes fail while the pool or the cluster is full, those of images that are opened from now on. Without it
+    /// they wait until there is room.
+    pub fn fail_when_full(&self) {
+        // SAFETY: the handle lives; what is set is a flag of later operations.
+        unsafe { sys::rados_set_pool_full_try(self.0.raw) };
+    }
+
     /// Opens an image.
     ///
     /// # Errors

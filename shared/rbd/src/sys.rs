@@ -156,6 +156,7 @@ unsafe extern "C" {
     ) -> ::std::os::raw::c_int;
     pub fn rados_ioctx_destroy(io: rados_ioctx_t);
     pub fn rados_ioctx_set_namespace(io: rados_ioctx_t, nspace: *const ::std::os::raw::c_char);
+    pub fn rados_set_pool_full_try(io: rados_ioctx_t);
     pub fn rados_getaddrs(cluster: rados_t, addrs: *mut *mut ::std::os::raw::c_char)
     -> ::std::os::raw::c_int;
     pub fn rados_buffer_free(buf: *mut ::std::os::raw::c_char);

@@ -6,9 +6,11 @@
 use serde::Deserialize;
 
 /// The profiles, by the name of their program.
-const PROFILES: [(&str, &str); 3] = [
+const PROFILES: [(&str, &str); 5] = [
+    ("bmi-broker", include_str!("../../../infra/seccomp/bmi-broker.json")),
     ("bmi-netboot", include_str!("../../../infra/seccomp/bmi-netboot.json")),
     ("bmi-target", include_str!("../../../infra/seccomp/bmi-target.json")),
+    ("bmi-target-broker", include_str!("../../../infra/seccomp/bmi-target-broker.json")),
     ("qemu-img", include_str!("../../../infra/seccomp/qemu-img.json")),
 ];
 
@@ -37,6 +39,9 @@ pub struct Profile {
     pub program: String,
     /// What that is, and who starts it.
     pub what: String,
+    /// Another profile, all of which is part of this one.
+    #[serde(default)]
+    pub extends: Option<String>,
     /// Calls that are answered with an error, because honest programs go on without them.
     pub refuse: Vec<Refused>,
     /// Calls that are made.
@@ -99,7 +104,14 @@ impl Profile {
             .iter()
             .find(|(name, _)| *name == program)
             .ok_or_else(|| ProfileError::Absent(program.to_owned()))?;
-        Self::read(program, text)
+        let mut profile = Self::read(program, text)?;
+        if let Some(other) = profile.extends.take() {
+            let other = Self::of(&other)?;
+            profile.refuse.extend(other.refuse);
+            profile.allow.extend(other.allow);
+            profile.allow.sort_by(|one, next| one.syscall.cmp(&next.syscall));
+        }
+        Ok(profile)
     }
 
     /// Reads a profile.

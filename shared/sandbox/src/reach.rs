@@ -83,8 +83,10 @@ pub struct Reach<'a> {
     pub write: Vec<BorrowedFd<'a>>,
     /// Directories below which it may open files to read, as they are called where it will be.
     pub read_below: Vec<PathBuf>,
-    /// TCP ports it may bind. It may connect to none.
+    /// TCP ports it may bind.
     pub listen: &'a [u16],
+    /// TCP ports it may connect to, on whatever host: from the first to the last.
+    pub connect: &'a [(u16, u16)],
 }
 
 /// Rules that are ready.
@@ -124,6 +126,9 @@ impl Reach<'_> {
         }
         for port in self.listen {
             rules = rules.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
+        }
+        for port in self.connect.iter().flat_map(|(first, last)| *first..=*last) {
+            rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
         }
         Ok(Ready(rules))
     }

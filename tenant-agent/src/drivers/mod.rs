@@ -19,6 +19,8 @@ pub enum ProcessConfig {
     Netboot(NetbootConfig),
     /// Of a target.
     Gate(BootGate),
+    /// Of a broker: all of it is in what it should be, and it gets no other.
+    Broker,
 }
 
 /// Runs the data path of one network. Every verb is idempotent, and may be cut off at any point: what is half made

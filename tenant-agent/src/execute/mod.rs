@@ -27,14 +27,17 @@ pub struct Fault {
 enum Kind {
     Alone,
     Stop,
+    /// After the target that uses it.
+    BrokerStop,
     Start,
 }
 
 const fn kind(action: &Action) -> Kind {
     match action {
         Action::NetbootConfigure(_) | Action::NetworkEnsure(_) => Kind::Alone,
+        Action::ProcessStop(ProcessId::Broker(_)) => Kind::BrokerStop,
         Action::ProcessStop(_) => Kind::Stop,
-        Action::NetbootStart(..) | Action::TargetStart(..) => Kind::Start,
+        Action::NetbootStart(..) | Action::TargetStart(..) | Action::BrokerStart(_) => Kind::Start,
     }
 }
 
@@ -65,6 +68,7 @@ async fn perform(helper: &Helper, action: Action) -> Option<Fault> {
         Action::NetworkEnsure(network) => Verb::NetworkEnsure { network },
         Action::NetbootStart(spec, config) => Verb::NetbootStart { spec, config },
         Action::TargetStart(spec, gate) => Verb::TargetStart { spec, gate },
+        Action::BrokerStart(spec) => Verb::BrokerStart { spec },
     };
     helper.order(verb).await.err().map(|error| Fault { process, error })
 }

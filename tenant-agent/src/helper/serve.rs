@@ -107,6 +107,7 @@ async fn perform<D: Diskless>(driver: &D, verb: Verb) -> Result<Answer, D::Error
             driver.process_ensure(spec, ProcessConfig::Netboot(config)).await
         }
         Verb::TargetStart { spec, gate } => driver.process_ensure(spec, ProcessConfig::Gate(gate)).await,
+        Verb::BrokerStart { spec } => driver.process_ensure(spec, ProcessConfig::Broker).await,
         Verb::ProcessStop { id } => driver.process_remove(id).await,
         Verb::NetbootConfigure { config } => driver.process_configure(ProcessConfig::Netboot(config)).await,
         Verb::GateWrite { gate } => driver.process_configure(ProcessConfig::Gate(gate)).await,

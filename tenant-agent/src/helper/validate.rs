@@ -8,13 +8,17 @@ use std::path::{Component, Path, PathBuf};
 
 use bmi_types::{MacAddr, NetworkPlan};
 
-use crate::plan::spec::{NETBOOT_SLOT, NetworkSpec, ProcessSpec, SLOTS, TargetSpec};
+use crate::plan::spec::{BrokerSpec, NETBOOT_SLOT, NetworkSpec, ProcessSpec, SLOTS, TargetSpec};
 
 /// The most NICs of a node on one network.
 const MACS_MAX: usize = 8;
 
 /// The most logical units of a target: the boot volume, the config volume, and room.
 const LUNS_MAX: usize = 8;
+
+/// The longest name in Ceph, and the longest list of monitors, in bytes.
+const NAME_MAX: usize = 128;
+const MON_HOST_MAX: usize = 1024;
 
 /// Why a verb was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +44,9 @@ pub enum Refusal {
     /// One file as two logical units.
     #[error("{0} is there twice")]
     VolumeTwice(PathBuf),
+    /// A text for Ceph with characters that have no place there.
+    #[error("the {0} for Ceph has a character that it must not have, or too many")]
+    Ceph(&'static str),
     /// A file that is not plainly below the volume directory.
     #[error("{0} is not below the volume directory")]
     Volume(PathBuf),
@@ -69,11 +76,54 @@ pub fn network(spec: &NetworkSpec) -> Result<(), Refusal> {
 /// # Errors
 /// The first thing that cannot be.
 pub fn process(spec: &ProcessSpec, volumes: &Path) -> Result<(), Refusal> {
-    plan(spec.plan())?;
+    if let Some((_, network)) = spec.place() {
+        plan(network)?;
+    }
     match spec {
         ProcessSpec::Netboot(netboot) => relays(&netboot.plan, &netboot.relays),
         ProcessSpec::Target(target) => target_spec(target, volumes),
+        ProcessSpec::Broker(broker) => broker_spec(broker),
     }
+}
+
+/// What reaches librados and file names: nothing that could mean anything else there. The key is base64 by its type.
+fn broker_spec(broker: &BrokerSpec) -> Result<(), Refusal> {
+    for slot in [broker.slot, broker.target_slot] {
+        if slot == NETBOOT_SLOT || slot >= SLOTS || broker.slot == broker.target_slot {
+            return Err(Refusal::Slot(slot));
+        }
+    }
+    let access = &broker.access;
+    // Addresses, not names: a broker sees no resolver.
+    let address = |byte: u8| byte.is_ascii_hexdigit() || b"v.:,[]/".contains(&byte);
+    if !is_text(&access.mon_host, MON_HOST_MAX, address) {
+        return Err(Refusal::Ceph("mon_host"));
+    }
+    let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    for (what, text, allowed) in
+        [("pool", &access.pool, &word as &dyn Fn(u8) -> bool), ("user", &access.user, &lower)]
+    {
+        if !is_text(text, NAME_MAX, allowed) {
+            return Err(Refusal::Ceph(what));
+        }
+    }
+    let numbers: BTreeSet<&str> = broker.exports.iter().map(|export| export.name.as_str()).collect();
+    let number = |name: &str| name.parse::<u8>().is_ok_and(|number| number.to_string() == name);
+    let distinct = numbers.len() == broker.exports.len() && numbers.iter().all(|name| number(name));
+    if !distinct || !(1..=LUNS_MAX).contains(&numbers.len()) {
+        return Err(Refusal::Luns);
+    }
+    for export in &broker.exports {
+        if !is_text(&export.namespace, NAME_MAX, lower) || !is_text(&export.image, NAME_MAX, lower) {
+            return Err(Refusal::Ceph("image"));
+        }
+    }
+    Ok(())
+}
+
+fn is_text(text: &str, longest: usize, allowed: impl Fn(u8) -> bool) -> bool {
+    (1..=longest).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 fn target_spec(target: &TargetSpec, volumes: &Path) -> Result<(), Refusal> {
@@ -82,8 +132,9 @@ fn target_spec(target: &TargetSpec, volumes: &Path) -> Result<(), Refusal> {
     if target.slot == NETBOOT_SLOT || target.slot >= SLOTS {
         return Err(Refusal::Slot(target.slot));
     }
-    let numbers: BTreeSet<u16> = target.luns.iter().map(|lun| lun.lun).collect();
-    let distinct = numbers.len() == target.luns.len() && numbers.iter().all(|number| *number < 256);
+    let all = target.luns.iter().map(|lun| lun.lun).chain(target.remote.iter().map(|lun| lun.lun));
+    let numbers: BTreeSet<u16> = all.collect();
+    let distinct = numbers.len() == target.luns.len() + target.remote.len() && numbers.iter().all(|number| *number < 256);
     if !distinct || !(1..=LUNS_MAX).contains(&numbers.len()) {
         return Err(Refusal::Luns);
     }
@@ -195,6 +246,33 @@ mod tests {
             second.lun = 9;
             spec.luns.push(second);
         }));
+    }
+
+    #[test]
+    fn a_broker_is_checked_as_a_whole() {
+        let good = testing::broker(1);
+        let checked = |spec: BrokerSpec| process(&ProcessSpec::Broker(spec), Path::new("/volumes"));
+        assert_eq!(checked(good.clone()), Ok(()));
+        let refused = |change: fn(&mut BrokerSpec)| {
+            let mut spec = good.clone();
+            change(&mut spec);
+            checked(spec).is_err()
+        };
+        assert!(refused(|spec| spec.slot = NETBOOT_SLOT));
+        assert!(refused(|spec| spec.slot = SLOTS));
+        assert!(refused(|spec| spec.target_slot = spec.slot));
+        assert!(refused(|spec| spec.target_slot = SLOTS));
+        assert!(refused(|spec| spec.access.mon_host = "127.0.0.1:3300 --keyring=/etc/shadow".to_owned()));
+        assert!(refused(|spec| spec.access.mon_host = "mon.example".to_owned()));
+        assert!(refused(|spec| spec.access.mon_host.clear()));
+        assert!(refused(|spec| spec.access.pool = "a/b".to_owned()));
+        assert!(refused(|spec| spec.access.user = "a b".to_owned()));
+        assert!(refused(|spec| spec.exports.clear()));
+        assert!(refused(|spec| spec.exports.push(spec.exports[0].clone())));
+        assert!(refused(|spec| spec.exports[0].name = "../0".to_owned()));
+        assert!(refused(|spec| spec.exports[0].name = "00".to_owned()));
+        assert!(refused(|spec| spec.exports[0].image = "a@b".to_owned()));
+        assert!(refused(|spec| spec.exports[0].namespace = "A\n".to_owned()));
     }
 
     #[test]

@@ -34,6 +34,11 @@ pub enum Verb {
         /// With which gate.
         gate: BootGate,
     },
+    /// Start a broker.
+    BrokerStart {
+        /// As what.
+        spec: ProcessSpec,
+    },
     /// End a process and remove all that is left of it.
     ProcessStop {
         /// Which.

@@ -1,11 +1,12 @@
 //! The plan: what is wanted and what was observed → ordered actions. Pure: no I/O, no clock.
 //!
 //! Order: boot entries of what is no longer ready go first, then processes stop, then the bridge and its rules, then
-//! processes start. A boot entry appears in a later plan, once its target was observed to listen.
+//! processes start. A target whose blocks are with a broker starts in a later plan, once its broker was observed to
+//! listen; a boot entry appears in a later one still, once its target was.
 //!
 //! Invariants, each tested: repeating observe, plan, execute ends with an empty plan; a process is never started
-//! before the bridge's rules know its port; what is not wanted is stopped; nothing wanted is ever stopped unless it
-//! differs, is broken or never came to listen.
+//! before the bridge's rules know its port; what is not wanted is stopped, a target before its broker; nothing wanted is
+//! ever stopped unless it differs, is broken or never came to listen: so a target outlives its broker's restart.
 
 pub mod names;
 pub mod spec;
@@ -57,13 +58,14 @@ impl Observed {
     /// The instances whose targets are as wanted and listen.
     #[must_use]
     pub fn ready(&self, wanted: &Wanted) -> BTreeSet<InstanceId> {
-        let listens = |id: &InstanceId| {
-            let id = ProcessId::Target(*id);
-            self.processes.get(&id).is_some_and(|process| {
-                process.health == Health::Listening && process.spec.as_ref() == wanted.processes.get(&id)
-            })
-        };
-        wanted.gates.keys().copied().filter(listens).collect()
+        wanted.gates.keys().copied().filter(|id| self.listens(wanted, ProcessId::Target(*id))).collect()
+    }
+
+    /// Whether a process is as wanted and listens.
+    fn listens(&self, wanted: &Wanted, id: ProcessId) -> bool {
+        self.processes.get(&id).is_some_and(|process| {
+            process.health == Health::Listening && process.spec.as_ref() == wanted.processes.get(&id)
+        })
     }
 }
 
@@ -80,6 +82,8 @@ pub enum Action {
     NetbootStart(ProcessSpec, NetbootConfig),
     /// Start a target with its gate.
     TargetStart(ProcessSpec, BootGate),
+    /// Start a broker.
+    BrokerStart(ProcessSpec),
 }
 
 impl Action {
@@ -90,7 +94,7 @@ impl Action {
             Self::NetbootConfigure(_) => Some(ProcessId::Netboot),
             Self::ProcessStop(id) => Some(*id),
             Self::NetworkEnsure(_) => None,
-            Self::NetbootStart(spec, _) | Self::TargetStart(spec, _) => Some(spec.id()),
+            Self::NetbootStart(spec, _) | Self::TargetStart(spec, _) | Self::BrokerStart(spec) => Some(spec.id()),
         }
     }
 }
@@ -122,8 +126,13 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Vec<Action> {
         }
         match id {
             ProcessId::Netboot => actions.push(Action::NetbootStart(spec.clone(), config.clone())),
+            ProcessId::Broker(_) => actions.push(Action::BrokerStart(spec.clone())),
             ProcessId::Target(instance) => {
-                if let Some(gate) = wanted.gates.get(instance) {
+                let broker = ProcessId::Broker(*instance);
+                let alone = !wanted.processes.contains_key(&broker);
+                if let Some(gate) = wanted.gates.get(instance)
+                    && (alone || observed.listens(wanted, broker))
+                {
                     actions.push(Action::TargetStart(spec.clone(), gate.clone()));
                 }
             }

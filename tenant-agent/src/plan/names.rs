@@ -67,13 +67,23 @@ pub enum ProcessId {
     Netboot,
     /// The target of one instance.
     Target(InstanceId),
+    /// The broker of one instance, whose volumes are in Ceph. It comes after the target: what is stopped goes in that
+    /// order.
+    Broker(InstanceId),
 }
+
+/// What the name of a broker begins with.
+const BROKER: &str = "broker-";
 
 impl FromStr for ProcessId {
     type Err = bmi_types::ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "netboot" { Ok(Self::Netboot) } else { text.parse().map(Self::Target) }
+        match text.strip_prefix(BROKER) {
+            Some(instance) => instance.parse().map(Self::Broker),
+            None if text == "netboot" => Ok(Self::Netboot),
+            None => text.parse().map(Self::Target),
+        }
     }
 }
 
@@ -96,6 +106,7 @@ impl fmt::Display for ProcessId {
         match self {
             Self::Netboot => out.pad("netboot"),
             Self::Target(instance) => out.pad(&instance.to_string()),
+            Self::Broker(instance) => out.pad(&format!("{BROKER}{instance}")),
         }
     }
 }
@@ -180,7 +191,9 @@ mod tests {
     #[test]
     fn a_process_id_is_one_path_component() {
         assert_eq!("netboot".parse(), Ok(ProcessId::Netboot));
-        for bad in ["", "..", "a/b", "Netboot"] {
+        let broker = ProcessId::Broker("0190163d-8694-739b-aea5-966c26f8ad91".parse().unwrap());
+        assert_eq!(broker.to_string().parse(), Ok(broker));
+        for bad in ["", "..", "a/b", "Netboot", "broker-", "broker-netboot"] {
             assert!(bad.parse::<ProcessId>().is_err(), "{bad}");
         }
     }

@@ -6,20 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use bmi_agent_api::config::{BootGate, NetbootConfig, NetbootInstance, NetbootReservation};
-use bmi_agent_api::desired::{Backing, DesiredInstance, DesiredNetwork, DesiredState};
+use bmi_agent_api::config::{BootGate, BrokerExport, NetbootConfig, NetbootInstance, NetbootReservation};
+use bmi_agent_api::desired::{Backing, CephAccess, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState};
 use bmi_types::{BootNumber, DhcpMode, InstanceId, Ipv4Range, Iqn, MacAddr, NetworkPlan};
 use serde::{Deserialize, Serialize};
 
 use super::names::ProcessId;
 
-/// The slot of the boot services; targets have the ones above.
+/// The slot of the boot services; targets and brokers have the ones above.
 pub const NETBOOT_SLOT: u32 = 0;
 
 /// The most processes of one agent. Each has a user id of its own, `uid_base + 1 + slot`.
 pub const SLOTS: u32 = 16_384;
 
-/// One logical unit as a target serves it.
+/// One logical unit that is a file of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LunSpec {
@@ -27,6 +27,16 @@ pub struct LunSpec {
     pub lun: u16,
     /// The raw file, below the volume directory.
     pub path: PathBuf,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// One logical unit that is with the instance's broker. Its export there is called by the number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteLun {
+    /// Its number.
+    pub lun: u16,
     /// Whether writes are refused.
     pub read_only: bool,
 }
@@ -54,8 +64,27 @@ pub struct TargetSpec {
     /// Relays through which the node may come, with a MAC that is not its own.
     #[serde(default)]
     pub relays: Vec<Ipv4Addr>,
-    /// Its logical units.
+    /// Its logical units that are files.
     pub luns: Vec<LunSpec>,
+    /// Its logical units that are with its broker.
+    #[serde(default)]
+    pub remote: Vec<RemoteLun>,
+}
+
+/// A broker. Another key makes it another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerSpec {
+    /// Whose.
+    pub instance: InstanceId,
+    /// Which user id.
+    pub slot: u32,
+    /// Which user id its target has: the only one that may connect.
+    pub target_slot: u32,
+    /// How it reaches Ceph.
+    pub access: CephAccess,
+    /// What it serves.
+    pub exports: Vec<BrokerExport>,
 }
 
 /// The boot services.
@@ -79,6 +108,8 @@ pub enum ProcessSpec {
     Netboot(NetbootSpec),
     /// A target.
     Target(TargetSpec),
+    /// A broker.
+    Broker(BrokerSpec),
 }
 
 impl ProcessSpec {
@@ -88,6 +119,7 @@ impl ProcessSpec {
         match self {
             Self::Netboot(_) => ProcessId::Netboot,
             Self::Target(target) => ProcessId::Target(target.instance),
+            Self::Broker(broker) => ProcessId::Broker(broker.instance),
         }
     }
 
@@ -97,33 +129,26 @@ impl ProcessSpec {
         match self {
             Self::Netboot(_) => NETBOOT_SLOT,
             Self::Target(target) => target.slot,
+            Self::Broker(broker) => broker.slot,
         }
     }
 
-    /// Its address.
+    /// Its address, and the network around it. A broker has no place on the network.
     #[must_use]
-    pub const fn address(&self) -> Ipv4Addr {
+    pub const fn place(&self) -> Option<(Ipv4Addr, &NetworkPlan)> {
         match self {
-            Self::Netboot(netboot) => netboot.plan.netboot_address,
-            Self::Target(target) => target.address,
+            Self::Netboot(netboot) => Some((netboot.plan.netboot_address, &netboot.plan)),
+            Self::Target(target) => Some((target.address, &target.plan)),
+            Self::Broker(_) => None,
         }
     }
 
-    /// Its logical units; the boot services have none.
+    /// Its logical units that are files; only a target has any.
     #[must_use]
     pub fn luns(&self) -> &[LunSpec] {
         match self {
-            Self::Netboot(_) => &[],
+            Self::Netboot(_) | Self::Broker(_) => &[],
             Self::Target(target) => &target.luns,
-        }
-    }
-
-    /// The network around it.
-    #[must_use]
-    pub const fn plan(&self) -> &NetworkPlan {
-        match self {
-            Self::Netboot(netboot) => &netboot.plan,
-            Self::Target(target) => &target.plan,
         }
     }
 }
@@ -174,8 +199,11 @@ impl NetworkSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kept {
-    /// The slot of each instance.
+    /// The slot of each instance's target.
     pub slots: BTreeMap<InstanceId, u32>,
+    /// The slot of each instance's broker.
+    #[serde(default)]
+    pub broker_slots: BTreeMap<InstanceId, u32>,
     /// The highest boot that logged in, of each instance.
     pub floors: BTreeMap<InstanceId, BootNumber>,
     /// Which run of each process has said `listening`.
@@ -183,25 +211,43 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Gives each instance a slot, and forgets instances for which nothing is left: neither desired nor in `present`.
-    /// An instance for which no slot is free gets none, and is reported as failed.
+    /// Gives each instance a slot, and another where it needs a broker, and forgets instances for which nothing is left:
+    /// neither desired nor in `present`. An instance for which none is free gets none, and is reported as failed.
     pub fn settle(&mut self, desired: &DesiredState, present: &BTreeSet<ProcessId>) {
         let wanted: BTreeSet<InstanceId> = desired.instances.iter().map(|instance| instance.id).collect();
-        let keep = |id: &InstanceId| wanted.contains(id) || present.contains(&ProcessId::Target(*id));
+        let brokers = desired.instances.iter().filter(|instance| is_remote(instance)).map(|instance| instance.id);
+        let processes = |id: &InstanceId| [ProcessId::Target(*id), ProcessId::Broker(*id)];
+        let keep = |id: &InstanceId| wanted.contains(id) || processes(id).iter().any(|it| present.contains(it));
         self.slots.retain(|id, _| keep(id));
+        self.broker_slots.retain(|id, _| keep(id));
         self.floors.retain(|id, _| keep(id));
         self.listening.retain(|id, _| present.contains(id));
-        let mut taken: BTreeSet<u32> = self.slots.values().copied().collect();
-        for id in wanted {
-            if self.slots.contains_key(&id) {
-                continue;
-            }
-            if let Some(slot) = (NETBOOT_SLOT + 1..SLOTS).find(|slot| !taken.contains(slot)) {
-                taken.insert(slot);
-                self.slots.insert(id, slot);
-            }
+        let mut taken: BTreeSet<u32> = self.slots.values().chain(self.broker_slots.values()).copied().collect();
+        fill(&mut self.slots, &mut taken, wanted.iter().copied());
+        fill(&mut self.broker_slots, &mut taken, brokers);
+    }
+}
+
+/// Gives a slot to each that has none, as long as there are some.
+fn fill(
+    slots: &mut BTreeMap<InstanceId, u32>,
+    taken: &mut BTreeSet<u32>,
+    wanted: impl Iterator<Item = InstanceId>,
+) {
+    for id in wanted {
+        if slots.contains_key(&id) {
+            continue;
+        }
+        if let Some(slot) = (NETBOOT_SLOT + 1..SLOTS).find(|slot| !taken.contains(slot)) {
+            taken.insert(slot);
+            slots.insert(id, slot);
         }
     }
+}
+
+/// Whether a part of its volumes is in Ceph.
+fn is_remote(instance: &DesiredInstance) -> bool {
+    instance.target.luns.iter().any(|lun| matches!(lun.backing, Backing::Rbd { .. }))
 }
 
 /// What should exist, derived from the desired state.
@@ -249,6 +295,8 @@ impl Wanted {
             .into_iter()
             .map(|target| (ProcessId::Target(target.instance), ProcessSpec::Target(target)))
             .collect();
+        let brokers = desired.instances.iter().filter_map(|instance| broker(instance, kept));
+        processes.extend(brokers.map(|broker| (ProcessId::Broker(broker.instance), ProcessSpec::Broker(broker))));
         processes.insert(ProcessId::Netboot, ProcessSpec::Netboot(netboot));
         let gate = |instance: &DesiredInstance| BootGate {
             instance: instance.id,
@@ -286,12 +334,18 @@ impl Wanted {
 }
 
 fn target(instance: &DesiredInstance, network: &DesiredNetwork, kept: &Kept) -> Option<TargetSpec> {
-    let luns = instance.target.luns.iter().map(|lun| match &lun.backing {
-        Backing::File { path } => {
-            Some(LunSpec { lun: lun.lun, path: path.clone(), read_only: lun.read_only })
+    let (mut luns, mut remote) = (Vec::new(), Vec::new());
+    for lun in &instance.target.luns {
+        match &lun.backing {
+            Backing::File { path } => {
+                luns.push(LunSpec { lun: lun.lun, path: path.clone(), read_only: lun.read_only });
+            }
+            Backing::Rbd { .. } => remote.push(RemoteLun { lun: lun.lun, read_only: lun.read_only }),
         }
-        Backing::Rbd { .. } => None,
-    });
+    }
+    if !remote.is_empty() {
+        broker(instance, kept)?;
+    }
     Some(TargetSpec {
         instance: instance.id,
         slot: *kept.slots.get(&instance.id)?,
@@ -302,7 +356,32 @@ fn target(instance: &DesiredInstance, network: &DesiredNetwork, kept: &Kept) -> 
         macs: instance.macs.clone(),
         node_address: instance.node_address,
         relays: network.relays.clone(),
-        luns: luns.collect::<Option<_>>()?,
+        luns,
+        remote,
+    })
+}
+
+/// The broker of an instance with a part of its volumes in Ceph, when it is said how to get there.
+fn broker(instance: &DesiredInstance, kept: &Kept) -> Option<BrokerSpec> {
+    let export = |lun: &DesiredLun| match &lun.backing {
+        Backing::File { .. } => None,
+        Backing::Rbd { namespace, image } => Some(BrokerExport {
+            name: lun.lun.to_string(),
+            namespace: namespace.clone(),
+            image: image.clone(),
+            read_only: lun.read_only,
+        }),
+    };
+    let exports: Vec<_> = instance.target.luns.iter().filter_map(export).collect();
+    if exports.is_empty() {
+        return None;
+    }
+    Some(BrokerSpec {
+        instance: instance.id,
+        slot: *kept.broker_slots.get(&instance.id)?,
+        target_slot: *kept.slots.get(&instance.id)?,
+        access: instance.ceph.clone()?,
+        exports,
     })
 }
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use bmi_agent_api::desired::{
-    Backing, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget,
+    Backing, CephAccess, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget,
 };
 use bmi_types::{
-    Architecture, BootKey, DhcpMode, InstanceId, Iqn, MacAddr, NetworkId, NetworkPlan, NodeId, Segment,
+    Architecture, BootKey, CephKey, DhcpMode, InstanceId, Iqn, MacAddr, NetworkId, NetworkPlan, NodeId, Segment,
 };
 use proptest::prelude::*;
 
@@ -42,6 +42,20 @@ fn instance(number: u8, node: u8) -> DesiredInstance {
     }
 }
 
+/// An instance whose volume is in Ceph.
+fn in_ceph(number: u8, node: u8, key: &str) -> DesiredInstance {
+    let mut instance = instance(number, node);
+    let backing = Backing::Rbd { namespace: "a".to_owned(), image: format!("volume-{number}") };
+    instance.target.luns = vec![DesiredLun { lun: 0, backing, read_only: false }];
+    instance.ceph = Some(CephAccess {
+        mon_host: "127.0.0.1:3300".to_owned(),
+        pool: "bmi".to_owned(),
+        user: format!("volume-{number}"),
+        key: CephKey::parse(key).unwrap(),
+    });
+    instance
+}
+
 fn desired(generation: u64, instances: Vec<DesiredInstance>) -> DesiredState {
     DesiredState {
         generation,
@@ -63,6 +77,8 @@ fn desired(generation: u64, instances: Vec<DesiredInstance>) -> DesiredState {
 struct World {
     kept: Kept,
     observed: Observed,
+    /// Brokers that this plan has stopped.
+    stopped: Vec<InstanceId>,
 }
 
 impl World {
@@ -86,6 +102,12 @@ impl World {
                     let netboot = self.observed.processes.get(&ProcessId::Netboot);
                     let serving = netboot.is_some_and(|netboot| netboot.health == Health::Listening);
                     assert!(!(booting && serving), "{id} is stopped while its node can still boot");
+                    if let ProcessId::Broker(instance) = id {
+                        self.stopped.push(instance);
+                    }
+                    if let ProcessId::Target(instance) = id {
+                        assert!(!self.stopped.contains(&instance), "a target is stopped before its broker");
+                    }
                     assert!(self.observed.processes.remove(&id).is_some(), "{id} is not there");
                 }
                 Action::NetworkEnsure(network) => self.observed.network = Some(network),
@@ -100,12 +122,20 @@ impl World {
                 }
                 Action::TargetStart(spec, gate) => {
                     assert_eq!(spec.id(), ProcessId::Target(gate.instance));
+                    let broker = self.observed.processes.get(&ProcessId::Broker(gate.instance));
+                    let super::spec::ProcessSpec::Target(target) = &spec else { panic!("{spec:?}") };
+                    assert!(
+                        target.remote.is_empty() || broker.unwrap().health == Health::Listening,
+                        "a target is started when its broker listens"
+                    );
                     let network = self.observed.network.as_ref().expect("the bridge comes first");
                     assert!(network.targets.iter().any(|port| port.instance == gate.instance));
                     self.start(spec);
                 }
+                Action::BrokerStart(spec) => self.start(spec),
             }
         }
+        self.stopped.clear();
     }
 
     fn start(&mut self, spec: super::spec::ProcessSpec) {
@@ -200,10 +230,64 @@ fn a_slot_is_not_given_away_while_anything_of_its_owner_is_left() {
     assert_eq!(kept.slots, BTreeMap::from([(instance_id(3), 1)]));
 }
 
+#[test]
+fn a_target_waits_for_its_broker_and_outlives_it() {
+    let mut world = World::default();
+    let state = desired(1, vec![in_ceph(1, 1, "QUJD")]);
+    world.converge(&state);
+    let (broker, target) = (ProcessId::Broker(instance_id(1)), ProcessId::Target(instance_id(1)));
+    assert_eq!(world.observed.processes.len(), 3);
+
+    // The broker alone is started again, whether it broke or its key is another.
+    world.observed.processes.get_mut(&broker).unwrap().health = Health::Broken;
+    let another_key = desired(2, vec![in_ceph(1, 1, "REVG")]);
+    for state in [&state, &another_key] {
+        let wanted = world.wanted(state);
+        let actions = plan(&wanted, &world.observed);
+        assert!(
+            matches!(actions.as_slice(), [Action::ProcessStop(stopped), Action::BrokerStart(_)] if *stopped == broker),
+            "{actions:?}"
+        );
+        world.apply(actions);
+        world.come_to_listen();
+        assert_eq!(plan(&wanted, &world.observed), []);
+    }
+
+    // Without its broker a target is not started.
+    world.observed.processes.get_mut(&target).unwrap().health = Health::Broken;
+    world.observed.processes.get_mut(&broker).unwrap().health = Health::Broken;
+    world.observed.held.insert(broker);
+    let wanted = world.wanted(&another_key);
+    let actions = plan(&wanted, &world.observed);
+    assert!(!actions.iter().any(|action| matches!(action, Action::TargetStart(..))), "{actions:?}");
+    world.apply(actions);
+    assert_eq!(plan(&wanted, &world.observed), []);
+    world.observed.held.clear();
+    world.converge(&another_key);
+    assert_eq!(world.observed.processes.len(), 3);
+
+    // The target goes first.
+    let wanted = world.wanted(&desired(3, Vec::new()));
+    let stops: Vec<ProcessId> = plan(&wanted, &world.observed)
+        .into_iter()
+        .filter_map(|action| if let Action::ProcessStop(id) = action { Some(id) } else { None })
+        .collect();
+    assert_eq!(stops, [target, broker]);
+}
+
+#[test]
+fn without_a_way_to_ceph_nothing_is_started() {
+    let mut world = World::default();
+    let mut lost = in_ceph(1, 1, "QUJD");
+    lost.ceph = None;
+    world.converge(&desired(1, vec![lost]));
+    assert_eq!(world.observed.processes.len(), 1, "only the boot services");
+}
+
 /// Which of eight instances exist, on which node, and which processes break before the plan is made.
 fn generations() -> impl Strategy<Value = Vec<(BTreeMap<u8, u8>, BTreeSet<u8>)>> {
     let instances = proptest::collection::btree_map(0_u8..8, 0_u8..16, 0..8);
-    let broken = proptest::collection::btree_set(0_u8..9, 0..4);
+    let broken = proptest::collection::btree_set(0_u8..17, 0..6);
     proptest::collection::vec((instances, broken), 1..8)
 }
 
@@ -213,12 +297,22 @@ proptest! {
         let mut world = World::default();
         for (number, (instances, broken)) in generations.into_iter().enumerate() {
             for number in broken {
-                let id = if number == 8 { ProcessId::Netboot } else { ProcessId::Target(instance_id(number)) };
+                let id = match number {
+                    0..8 => ProcessId::Target(instance_id(number)),
+                    8 => ProcessId::Netboot,
+                    _ => ProcessId::Broker(instance_id(number - 9)),
+                };
                 if let Some(process) = world.observed.processes.get_mut(&id) {
                     process.health = Health::Broken;
                 }
             }
-            let list = instances.iter().map(|(number, node)| instance(*number, *node)).collect();
+            // Every other instance is in Ceph; one that moves to another node has another key.
+            let of = |number: u8, node: u8| match (number % 2, node % 2) {
+                (0, _) => instance(number, node),
+                (_, 0) => in_ceph(number, node, "QUJD"),
+                _ => in_ceph(number, node, "REVG"),
+            };
+            let list = instances.iter().map(|(number, node)| of(*number, *node)).collect();
             let state = desired(u64::try_from(number).unwrap() + 1, list);
             let rounds = world.converge(&state);
             prop_assert!(rounds <= 4, "{rounds} rounds");
@@ -226,6 +320,7 @@ proptest! {
                 .keys()
                 .map(|number| ProcessId::Target(instance_id(*number)))
                 .chain([ProcessId::Netboot])
+                .chain(instances.keys().filter(|it| *it % 2 == 1).map(|it| ProcessId::Broker(instance_id(*it))))
                 .collect();
             prop_assert_eq!(world.observed.processes.keys().copied().collect::<BTreeSet<_>>(), expected);
             prop_assert_eq!(world.observed.netboot.as_ref().unwrap().instances.len(), instances.len());
@@ -235,5 +330,6 @@ proptest! {
         prop_assert_eq!(world.observed.processes.len(), 1, "only the boot services stay");
         world.wanted(&desired(99, Vec::new()));
         prop_assert!(world.kept.slots.is_empty() && world.kept.floors.is_empty());
+        prop_assert!(world.kept.broker_slots.is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! A host for one agent: a network namespace of its own, directories, a control plane that says what the test wants, and
 //! nodes on the bridge. Everything is removed when it goes out of scope.
 
+pub mod ceph;
 pub mod control_plane;
 
 use std::fs;
@@ -121,6 +122,13 @@ impl Host {
         let mut agent = self.agent.take().unwrap();
         agent.kill().unwrap();
         agent.wait().unwrap();
+    }
+
+    /// Has brokers reach Ceph where this test does: on the machine's own loopback.
+    pub fn ceph_reach(&self) {
+        let network = format!("/proc/{}/ns/net", std::process::id());
+        let text = format!("{}[broker]\nnetwork_namespace = \"{network}\"\n", self.config_text());
+        fs::write(self.config(), text).unwrap();
     }
 
     /// Has an interface put into the bridge as its uplink.

@@ -146,6 +146,7 @@ fn enter(order: &Order, program: &File, source: &File, destination: &File) -> Re
         write: vec![destination.as_fd()],
         read_below: vec![PathBuf::from("/proc")],
         listen: &[],
+        connect: &[],
     };
     let sandbox = Sandbox {
         user: order.user,

@@ -28,7 +28,11 @@ const OURS: &[(&str, &[&str], &str)] = &[
         &["bmi-types", "bmi-agent-api", "bmi-block", "bmi-iscsi"],
         "it hears tenants: it holds nothing else",
     ),
-    ("bmi-broker", &["bmi-types", "bmi-agent-api", "bmi-rbd"], "it holds one key and serves one volume"),
+    (
+        "bmi-broker",
+        &["bmi-types", "bmi-agent-api", "bmi-block", "bmi-rbd"],
+        "it holds one key and serves one volume",
+    ),
     ("bmi-agent", &["bmi-types", "bmi-agent-api", "bmi-sandbox"], "it trusts only the messages"),
     (
         "bmi-db",

@@ -3,10 +3,12 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use bmi_types::{DhcpMode, InstanceId, Iqn, MacAddr, NetworkPlan};
+use bmi_agent_api::config::BrokerExport;
+use bmi_agent_api::desired::CephAccess;
+use bmi_types::{CephKey, DhcpMode, InstanceId, Iqn, MacAddr, NetworkPlan};
 
 use super::Ruleset;
-use crate::plan::spec::{LunSpec, NetbootSpec, NetworkSpec, TargetPort, TargetSpec};
+use crate::plan::spec::{BrokerSpec, LunSpec, NetbootSpec, NetworkSpec, TargetPort, TargetSpec};
 
 /// 10.20.0.0/24 in its default layout.
 pub fn plan() -> NetworkPlan {
@@ -27,6 +29,28 @@ pub fn target(number: u8) -> TargetSpec {
         node_address: Some(Ipv4Addr::new(10, 20, 0, 70 + number)),
         relays: Vec::new(),
         luns: vec![LunSpec { lun: 0, path: format!("/volumes/{number}.raw").into(), read_only: false }],
+        remote: Vec::new(),
+    }
+}
+
+/// The broker of instance `number`.
+pub fn broker(number: u8) -> BrokerSpec {
+    BrokerSpec {
+        instance: target(number).instance,
+        slot: u32::from(number) + 100,
+        target_slot: u32::from(number),
+        access: CephAccess {
+            mon_host: "[v2:127.0.0.1:3300,v1:127.0.0.1:6789]".to_owned(),
+            pool: "bmi".to_owned(),
+            user: format!("bmi-volume-{number}"),
+            key: CephKey::parse("AQBVcSdnAAAAABAAFGYqHSyLkVCmPvZzcoF3Xw==").unwrap(),
+        },
+        exports: vec![BrokerExport {
+            name: "0".to_owned(),
+            namespace: "a".to_owned(),
+            image: "boot".to_owned(),
+            read_only: false,
+        }],
     }
 }
 

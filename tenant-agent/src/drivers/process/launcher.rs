@@ -3,7 +3,7 @@
 //! It was started as the first process of a process id namespace, so what it becomes takes everything it ever started
 //! with it when it ends, and it is shown only those. It enters a network namespace of its own with nothing in it, says
 //! so, and waits while the helper puts the firewall and then the interface there. On the order to go it opens the
-//! volumes, gives up every right and becomes the program. It has one thread all the time. When the helper ends while it
+//! volumes, gives up every right and becomes the program. A broker has no interface: it stays where Ceph is reached. It has one thread all the time. When the helper ends while it
 //! waits, it ends too, and the kernel removes the namespace with everything in it.
 //!
 //! Volumes are opened here, beneath the volume directory and without following any link, and are handed over as open
@@ -29,6 +29,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
 use super::super::firewall::TRANSFER_PORTS;
+use super::broker::{self, OrderBroker};
 use crate::helper::frame;
 
 /// Said when the namespace is there.
@@ -75,6 +76,9 @@ pub struct Order {
     pub ports: Vec<u16>,
     /// Barriers that are left out.
     pub without: BTreeSet<Barrier>,
+    /// What a broker has besides.
+    #[serde(default)]
+    pub broker: Option<OrderBroker>,
 }
 
 /// One volume.
@@ -112,6 +116,10 @@ enum LaunchError {
     },
     #[error("the volume {0} is not an ordinary file with one name")]
     NotAFile(PathBuf),
+    #[error("entering the network of Ceph")]
+    Network(#[source] io::Error),
+    #[error("making the broker's socket")]
+    Socket(#[source] io::Error),
     #[error("preparing the process")]
     Prepare(#[source] io::Error),
     #[error("choosing its system calls")]
@@ -127,10 +135,10 @@ enum LaunchError {
 }
 
 /// Runs the launcher. It returns only when something went wrong.
-pub fn run() -> ExitCode {
+pub fn run(network: Option<&Path>) -> ExitCode {
     let Ok(channel) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let mut channel = UnixStream::from(channel);
-    match launch(&mut channel) {
+    match launch(&mut channel, network) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = channel.write_all(bmi_types::chain(&error).as_bytes());
@@ -139,20 +147,14 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn launch(channel: &mut UnixStream) -> Result<(), LaunchError> {
+fn launch(channel: &mut UnixStream, network: Option<&Path>) -> Result<(), LaunchError> {
     setsid().map_err(|error| LaunchError::Prepare(error.into()))?;
-    let own = CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWNS;
-    unshare(own).map_err(LaunchError::Namespace)?;
-    let (first, last) = TRANSFER_PORTS;
-    let range = ("/proc/sys/net/ipv4/ip_local_port_range", &*format!("{first} {last}"));
-    for (path, value) in SETTINGS.into_iter().chain([range]) {
-        match fs::write(path, value) {
-            // A kernel without IPv6 needs none of its settings.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            written => written.map_err(|source| LaunchError::Setting { path, source })?,
+    let own = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWNS;
+    match network {
+        None => own_network(own)?,
+        Some(network) => {
+            broker::network_enter(network).map_err(LaunchError::Network)?;
+            unshare(own).map_err(LaunchError::Namespace)?;
         }
     }
     bmi_sandbox::root::own_processes().map_err(LaunchError::Mount)?;
@@ -162,6 +164,21 @@ fn launch(channel: &mut UnixStream) -> Result<(), LaunchError> {
         return Ok(());
     };
     become_program(order, channel)
+}
+
+/// Enters an empty network namespace, and the others.
+fn own_network(others: CloneFlags) -> Result<(), LaunchError> {
+    unshare(CloneFlags::CLONE_NEWNET | others).map_err(LaunchError::Namespace)?;
+    let (first, last) = TRANSFER_PORTS;
+    let range = ("/proc/sys/net/ipv4/ip_local_port_range", &*format!("{first} {last}"));
+    for (path, value) in SETTINGS.into_iter().chain([range]) {
+        match fs::write(path, value) {
+            // A kernel without IPv6 needs none of its settings.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            written => written.map_err(|source| LaunchError::Setting { path, source })?,
+        }
+    }
+    Ok(())
 }
 
 /// The largest file that is written: the largest volume that is. Writing beyond its end fails, and the boot services
@@ -183,6 +200,7 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
     let written = largest_written(&order.luns, &volumes).map_err(prepare)?;
     std::env::set_current_dir(&order.directory).map_err(prepare)?;
     let null = OpenOptions::new().read(true).open("/dev/null").map_err(prepare)?;
+    let prepared = order.broker.as_ref().map(broker::prepare).transpose().map_err(LaunchError::Socket)?;
 
     let mut arguments: Vec<OsString> = order.arguments.iter().map(OsString::from).collect();
     let mut kept = vec![channel.as_raw_fd(), program.as_raw_fd(), null.as_raw_fd()];
@@ -194,29 +212,40 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
         arguments.push("--lun".into());
         arguments.push(format!("{}=file:/proc/self/fd/{descriptor}{read_only}", lun.lun).into());
     }
+    let clients = prepared.as_ref().map(|prepared| &prepared.clients);
+    if let Some(clients) = clients {
+        fcntl_setfd(clients, FdFlags::empty()).map_err(|error| prepare(error.into()))?;
+        arguments.extend(["--clients".into(), format!("/proc/self/fd/{}", clients.as_raw_fd()).into()]);
+    }
+    let input = prepared.as_ref().map_or(null.as_fd(), |prepared| prepared.listener.as_fd());
+    kept.extend(clients.map(AsRawFd::as_raw_fd).into_iter().chain([input.as_raw_fd()]));
     bmi_sandbox::descriptors::close_others(&kept).map_err(prepare)?;
-    dup2_stdin(&null).map_err(|error| prepare(error.into()))?;
+    dup2_stdin(input).map_err(|error| prepare(error.into()))?;
 
     umask(Mode::from_bits_truncate(0o077));
     let profile = Profile::of(&order.profile)?;
-    let limits = Limits {
-        open_files: OPEN_FILES,
-        tasks: TASKS,
-        file_size: written,
-        memory: MEMORY,
-        processor_seconds: None,
+    let limits = match order.broker {
+        None => Limits {
+            open_files: OPEN_FILES,
+            tasks: TASKS,
+            file_size: written,
+            memory: MEMORY,
+            processor_seconds: None,
+        },
+        Some(_) => broker::LIMITS,
     };
     let shown: Vec<PathBuf> = order.shown.iter().chain([&order.directory]).cloned().collect();
     let opened = |read_only| {
         let luns = order.luns.iter().zip(&volumes).filter(move |(lun, _)| lun.read_only == read_only);
-        luns.map(|(_, volume)| volume.as_fd()).collect()
+        luns.map(|(_, volume)| volume.as_fd()).collect::<Vec<_>>()
     };
     let reach = Reach {
         program: Some(program.as_fd()),
         read: opened(true),
-        write: opened(false),
+        write: opened(false).into_iter().chain(clients.map(AsFd::as_fd)).collect(),
         read_below: shown.iter().cloned().chain([PathBuf::from("/proc")]).collect(),
         listen: &order.ports,
+        connect: order.broker.as_ref().map(|broker| &*broker.connect).unwrap_or_default(),
     };
     let root = Root { shown, directory: order.directory };
     Sandbox {

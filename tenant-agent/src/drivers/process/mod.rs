@@ -8,6 +8,7 @@
 //! Processes are not children that die with the helper: they run on while it is away, and are found again by their
 //! records. Deliberately absent: restarting one that ended (the agent plans that).
 
+mod broker;
 pub mod launcher;
 mod log;
 mod output;
@@ -27,8 +28,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bmi_agent_api::config::{BOOT_GATE_FILE, NETBOOT_FILE, NetbootConfig};
-use bmi_types::{MacAddr, chain};
+use bmi_agent_api::config::{BOOT_GATE_FILE, BROKER_FILE, NETBOOT_FILE, NetbootConfig};
+use bmi_types::{InstanceId, MacAddr, chain};
 use nix::sched::{CloneFlags, unshare};
 use tokio::task::spawn_blocking;
 
@@ -42,6 +43,7 @@ use crate::helper::verbs::{Found, FoundProcess};
 use crate::ledger::write_whole;
 use crate::plan::names::{ProcessId, alias, port, process_of_alias};
 use crate::plan::spec::{NETBOOT_SLOT, NetworkSpec, ProcessSpec, TargetSpec};
+use broker::OrderBroker;
 use launcher::{Order, OrderLun};
 use record::{Record, Run};
 use watch::Kept;
@@ -166,6 +168,11 @@ impl ProcessDriver {
         self.config.run_dir().join(id.to_string())
     }
 
+    /// Where an instance's broker has its socket.
+    fn sockets(&self, instance: InstanceId) -> PathBuf {
+        self.config.sockets_dir().join(instance.to_string())
+    }
+
     fn uid(&self, slot: u32) -> u32 {
         self.config.uid_base.saturating_add(1).saturating_add(slot)
     }
@@ -201,13 +208,22 @@ impl ProcessDriver {
         fs::create_dir(&directory).map_err(fault)?;
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o750)).map_err(fault)?;
         chown(&directory, Some(0), Some(self.uid(spec.slot()))).map_err(fault)?;
-        self.config_write(id, self.uid(spec.slot()), config)?;
+        let gid = self.uid(spec.slot());
+        match (spec, config) {
+            (ProcessSpec::Broker(spec), _) => {
+                let sockets = self.sockets(spec.instance);
+                broker::directory_ensure(&sockets, self.uid(spec.target_slot)).map_err(fault)?;
+                let text = serde_json::to_vec(&broker::config(spec, &sockets));
+                self.file_write(id, gid, BROKER_FILE, text)?;
+            }
+            (_, config) => self.config_write(id, gid, config)?,
+        }
         Ok(directory)
     }
 
     fn config_write(&self, id: ProcessId, gid: u32, config: &ProcessConfig) -> Result<(), ProcessError> {
-        let fault = |source| ProcessError::File { doing: "writing the configuration", id, source };
         let (name, text) = match config {
+            ProcessConfig::Broker => return Ok(()),
             ProcessConfig::Netboot(config) => {
                 // A path comes from our own configuration, whatever was asked for.
                 let config = NetbootConfig { loaders: self.config.loaders.clone(), ..config.clone() };
@@ -215,6 +231,17 @@ impl ProcessDriver {
             }
             ProcessConfig::Gate(gate) => (BOOT_GATE_FILE, serde_json::to_vec(gate)),
         };
+        self.file_write(id, gid, name, text)
+    }
+
+    fn file_write(
+        &self,
+        id: ProcessId,
+        gid: u32,
+        name: &str,
+        text: serde_json::Result<Vec<u8>>,
+    ) -> Result<(), ProcessError> {
+        let fault = |source| ProcessError::File { doing: "writing the configuration", id, source };
         let text = text.map_err(|error| fault(error.into()))?;
         let directory = self.directory(id);
         // Under another name until its group is right: the process reads a file the moment it has the real one.
@@ -229,8 +256,11 @@ impl ProcessDriver {
         let (ours, theirs) = UnixStream::pair().map_err(fault)?;
         ours.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fault)?;
         let mut launcher = Command::new("/proc/self/exe");
+        launcher.arg0_launcher();
+        if let ProcessId::Broker(_) = id {
+            launcher.arg("--network").arg(broker::network_argument(&self.config));
+        }
         launcher
-            .arg0_launcher()
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(output::open_for_process(directory, output::OUTPUT_FILE).map_err(fault)?)
@@ -253,26 +283,62 @@ impl ProcessDriver {
                 shown: vec![self.config.loaders.clone()],
                 ports: vec![HTTP_PORT],
                 without,
+                broker: None,
+            },
+            ProcessSpec::Broker(spec) => Order {
+                program: self.config.broker_program(),
+                arguments: ["--config", BROKER_FILE, "--inherited-socket"].map(str::to_owned).to_vec(),
+                uid,
+                directory,
+                volume_dir,
+                luns: Vec::new(),
+                profile: "bmi-broker".to_owned(),
+                shown: Vec::new(),
+                ports: Vec::new(),
+                without,
+                broker: Some(OrderBroker {
+                    sockets: self.sockets(spec.instance),
+                    target_uid: self.uid(spec.target_slot),
+                    connect: broker::ports(spec, &self.config),
+                }),
             },
             ProcessSpec::Target(target) => {
                 let luns = target.luns.iter().map(|lun| {
                     let path = validate::below(&self.config.volume_dir, &lun.path)?;
                     Ok(OrderLun { lun: lun.lun, path, read_only: lun.read_only })
                 });
+                let sockets = self.sockets(target.instance);
+                let mut arguments = target_arguments(target);
+                for lun in &target.remote {
+                    arguments.push("--lun".to_owned());
+                    arguments.push(broker::lun_argument(lun.lun, &sockets, lun.read_only));
+                }
+                let profile = if target.remote.is_empty() { "bmi-target" } else { "bmi-target-broker" };
                 Order {
                     program: self.config.target_program(),
-                    arguments: target_arguments(target),
+                    arguments,
                     uid,
                     directory,
                     volume_dir,
                     luns: luns.collect::<Result<Vec<_>, Refusal>>()?,
-                    profile: "bmi-target".to_owned(),
-                    shown: Vec::new(),
+                    profile: profile.to_owned(),
+                    shown: if target.remote.is_empty() { Vec::new() } else { vec![sockets] },
                     ports: vec![ISCSI_PORT],
                     without,
+                    broker: None,
                 }
             }
         })
+    }
+
+    /// Removes the directory of an instance's socket with the last process that needs it.
+    fn sockets_remove(&self, id: ProcessId) -> Result<(), ProcessError> {
+        let (instance, other) = match id {
+            ProcessId::Netboot => return Ok(()),
+            ProcessId::Target(instance) => (instance, ProcessId::Broker(instance)),
+            ProcessId::Broker(instance) => (instance, ProcessId::Target(instance)),
+        };
+        if self.directory(other).exists() { Ok(()) } else { directory_remove(id, &self.sockets(instance)) }
     }
 
     /// Removes everything: for a host that no longer serves this network.
@@ -289,6 +355,15 @@ impl ProcessDriver {
             Ok(()) | Err(LinkError::Foreign(_)) => result,
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+fn directory_remove(id: ProcessId, directory: &Path) -> Result<(), ProcessError> {
+    match fs::remove_dir_all(directory) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ProcessError::File { doing: "removing the directory", id, source })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -367,7 +442,9 @@ impl Diskless for ProcessDriver {
         record.save(&directory).map_err(launch)?;
         self.look_after(id, run.clone(), Some(child))?;
         let mut channel = blocking(channel, launcher::await_ready).await.map_err(launch)?;
-        self.wire(&spec, &run).await?;
+        if let Some((address, network)) = spec.place() {
+            self.wire(&spec, &run, address, network.cidr.prefix_len()).await?;
+        }
         frame::write_blocking(&mut channel, &order).map_err(launch)?;
         // The channel closes when the launcher becomes its program; before that it can only say what is wrong.
         blocking(channel, |channel| {
@@ -382,6 +459,7 @@ impl Diskless for ProcessDriver {
 
     async fn process_configure(&self, config: ProcessConfig) -> Result<(), ProcessError> {
         let (id, slot) = match &config {
+            ProcessConfig::Broker => return Ok(()),
             ProcessConfig::Netboot(_) => (ProcessId::Netboot, Some(NETBOOT_SLOT)),
             ProcessConfig::Gate(gate) => {
                 let id = ProcessId::Target(gate.instance);
@@ -421,12 +499,9 @@ impl Diskless for ProcessDriver {
                 back.map_err(|source| ProcessError::File { doing: "taking back a volume", id, source })?;
             }
         }
-        match fs::remove_dir_all(&directory) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(ProcessError::File { doing: "removing the directory", id, source })
-            }
-            _ => Ok(()),
-        }
+        // Before its own directory, so that this is repeated when it is cut off.
+        self.sockets_remove(id)?;
+        directory_remove(id, &directory)
     }
 
     async fn observe(&self) -> Result<Found, ProcessError> {
@@ -434,7 +509,7 @@ impl Diskless for ProcessDriver {
         let bridge = links.get(self.config.bridge.as_str()).map(|link| link.index);
         let wired = |id| {
             let link = links.get(port(&self.config.bridge, id).as_str());
-            bridge.is_some() && link.is_some_and(|link| link.controller == bridge)
+            matches!(id, ProcessId::Broker(_)) || bridge.is_some() && link.is_some_and(|link| link.controller == bridge)
         };
         let mut processes = BTreeMap::new();
         for id in self.directories() {

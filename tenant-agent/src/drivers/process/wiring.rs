@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use bmi_types::MacAddr;
@@ -19,7 +20,13 @@ use crate::plan::spec::{NetworkSpec, ProcessSpec, TargetSpec};
 
 impl ProcessDriver {
     /// Everything between an empty namespace and the order to go.
-    pub(super) async fn wire(&self, spec: &ProcessSpec, run: &Run) -> Result<(), ProcessError> {
+    pub(super) async fn wire(
+        &self,
+        spec: &ProcessSpec,
+        run: &Run,
+        address: Ipv4Addr,
+        prefix: u8,
+    ) -> Result<(), ProcessError> {
         let id = spec.id();
         let bridge = &self.config.bridge;
         let namespace = namespace_of(run).map_err(ProcessError::Namespace)?;
@@ -28,8 +35,8 @@ impl ProcessDriver {
         let (rules, neighbour) = match spec {
             ProcessSpec::Netboot(netboot) => (firewall::netboot_table(netboot), None),
             ProcessSpec::Target(target) => (firewall::target_table(target), only_mac(target)),
+            ProcessSpec::Broker(_) => return Ok(()),
         };
-        let (address, prefix) = (spec.address(), spec.plan().cidr.prefix_len());
         within(namespace, move || -> Result<(), ProcessError> {
             rules.install()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -1,0 +1,99 @@
+//! `bmi-broker`: the volumes of one instance, from Ceph to NBD on a unix socket.
+//!
+//! It stands between a target, which hears a tenant and is assumed to be owned one day, and Ceph, whose key the target
+//! must not have. Whoever owns the target gets NBD requests for these volumes and nothing else.
+//!
+//! Deliberately absent: any socket of a network that listens, any other volume, the right to blocklist anybody, opening
+//! a volume a second time: a process whose volume was taken away ends, and whoever started it starts another.
+//!
+//! Invariants: the first line on standard output is the `listening` event; the exclusive lock of a volume that may be
+//! written is held before that; a write that was answered is in Ceph, so that nothing is lost with this process.
+
+mod config;
+mod protocol;
+mod server;
+mod socket;
+mod start;
+mod volume;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::task::LocalSet;
+
+use start::{Outcome, StartError};
+
+/// The volumes of one instance, from Ceph to NBD on a unix socket.
+///
+/// FILE is JSON:
+///
+///   {"socket": "/run/x/nbd.sock",            made anew, for this user only
+///    "mon_host": "10.0.0.1:3300,10.0.0.2:3300", "pool": "bmi",
+///    "user": "bmi-volume-1", "key": "AQB…",  of Ceph, without `client.`
+///    "exports": [
+///      {"name": "0", "namespace": "a", "image": "boot", "read_only": false},
+///      {"name": "1", "namespace": "a", "image": "config", "read_only": true}]}
+///
+/// It is read once. Keep it where only this user can read it, or remove it when the first line is there.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bmi-broker",
+    version,
+    verbatim_doc_comment,
+    after_help = "The first line on standard output is {\"event\":\"listening\"}; logs go to standard error (RUST_LOG).\n\n\
+        Exit status: 0 ended by SIGTERM, everything answered is in Ceph and the lock is free; 1 cannot start;\n\
+        2 usage; 3 fenced: the client is on the blocklist or the lock was taken, so that nothing more was answered.\n\
+        After 3 start it again when whoever fenced it wants that.\n\n\
+        A client: qemu-img info 'nbd+unix:///0?socket=/run/x/nbd.sock'"
+)]
+struct Arguments {
+    /// What to serve, and how to reach it.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Serve on the listening unix socket that is standard input; `socket` is not touched.
+    #[arg(long)]
+    inherited_socket: bool,
+    /// Where processes that served these volumes on this host leave the addresses of their Ceph clients, one a line. A
+    /// lock of one of them is broken: start this only when they have ended.
+    #[arg(long, value_name = "FILE")]
+    clients: Option<PathBuf>,
+}
+
+/// Exit statuses.
+const FAILED: u8 = 1;
+const FENCED: i32 = 3;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .init();
+    match run(&arguments) {
+        Ok(Outcome::Stopped) => ExitCode::SUCCESS,
+        Ok(Outcome::Fenced) => {
+            tracing::error!("fenced: somebody else may write now; what was not answered is dropped");
+            // Not by returning: closing an image would wait for what may never come.
+            std::process::exit(FENCED);
+        }
+        Err(error) => {
+            tracing::error!("cannot start: {}", bmi_types::chain(&error));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<Outcome, StartError> {
+    let config = config::load(&arguments.config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(StartError::Runtime)?;
+    let outcome = LocalSet::new().block_on(&runtime, start::serve(arguments, config));
+    // Threads that wait in the library must not keep us.
+    runtime.shutdown_background();
+    outcome
+}

@@ -1,0 +1,226 @@
+//! An instance whose disk is in Ceph: its broker, what it may and may not, and that a node hardly notices its end.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test ends by panicking and prints what it measured; clippy knows only functions marked as tests"
+)]
+
+#[expect(dead_code, reason = "each test file uses a part of it")]
+mod support;
+
+use std::os::unix::fs::MetadataExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bmi_agent_api::desired::DesiredInstance;
+use bmi_agent_api::event::{BrokerEvent, EventSource};
+use bmi_agent_api::status::ServiceStatus;
+use bmi_types::{BootNumber, BootUser, boot_secret};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::ceph::{Ceph, golden};
+use support::{Host, UID_BASE, desired, instance, mac, output, proc_status, run, until};
+
+/// The number of the boot that logs in.
+const BOOT: BootNumber = BootNumber(1_000);
+
+/// The options by which QEMU's tools reach an instance's disk from its node.
+fn disk(of: &DesiredInstance) -> [String; 3] {
+    let user = BootUser { instance: of.id, boot: BOOT };
+    let secret = boot_secret(&of.boot_key, user);
+    [
+        "--object".to_owned(),
+        format!("secret,id=chap,data={}", secret.expose()),
+        format!(
+            "driver=raw,file.driver=iscsi,file.transport=tcp,file.portal={}:3260,file.target={},file.lun=0,\
+             file.user={user},file.password-secret=chap,file.initiator-name={}",
+            of.target.address, of.target.iqn, of.initiator
+        ),
+    ]
+}
+
+/// One of QEMU's tools in a node.
+fn in_node(node: &str, program: &str, of: &DesiredInstance, words: &[&str]) -> Command {
+    let [object, secret, disk] = disk(of);
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", node, program]);
+    match words {
+        [verb, rest @ ..] if program == "qemu-img" => {
+            command.args([verb, &*object, &secret]).args(rest).args(["--image-opts", &disk]);
+        }
+        words => {
+            command.args([&*object, &secret]).args(words).args(["--image-opts", &disk]);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn must(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {text} {}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// Writes 4 KiB blocks of a pattern over and over until they were written so often.
+fn load(node: &str, of: &DesiredInstance, count: &str) -> Child {
+    let words = ["bench", "-w", "-t", "none", "-d", "8", "-s", "4096", "--pattern=165", "-c", count];
+    in_node(node, "qemu-img", of, &words).spawn().unwrap()
+}
+
+fn node_of(host: &mut Host, number: u8) -> String {
+    let node = host.node(number, mac(number));
+    run("ip", &["-n", &node, "addr", "add", &format!("10.20.0.{}/24", 70 + number), "dev", "eth0"]);
+    node
+}
+
+fn uid_of(host: &Host, process: &str) -> u32 {
+    proc_status(host.pid(process), "Uid").split(' ').next().unwrap().parse().unwrap()
+}
+
+/// The error with which a user may not connect; nothing when it may.
+fn connect_as(uid: u32, socket: &str) -> Option<String> {
+    let script = format!(
+        "import os, socket\nos.setgroups([]); os.setresgid({uid}, {uid}, {uid}); os.setresuid({uid}, {uid}, {uid})\n\
+         s = socket.socket(socket.AF_UNIX)\ntry: s.connect({socket:?})\nexcept OSError as e: print(e.errno)\n"
+    );
+    let said = run("python3", &["-c", &script]);
+    let said = said.trim();
+    (!said.is_empty()).then(|| said.to_owned())
+}
+
+#[test]
+fn an_instance_in_ceph_has_a_broker_that_only_its_target_reaches() {
+    let ceph = Ceph::start();
+    let mut host = Host::new("broker");
+    host.ceph_reach();
+    let mut both = [instance(1, "".as_ref()), instance(2, "".as_ref())];
+    for (number, instance) in both.iter_mut().enumerate() {
+        let name = format!("volume-{number}");
+        ceph.volume(&name);
+        ceph.adopt(instance, &name, &format!("bmi-{name}"));
+    }
+    host.control_plane.want(desired(1, both.to_vec()));
+    let begun = Instant::now();
+    host.agent_start();
+    for instance in &both {
+        host.await_target(instance.id, &ServiceStatus::Listening);
+    }
+    println!("both listen after {:?}", begun.elapsed());
+
+    // The broker has no right but to its socket and to Ceph.
+    let brokers = both.each_ref().map(|instance| format!("broker-{}", instance.id));
+    let targets = both.each_ref().map(|instance| instance.id.to_string());
+    let pid = host.pid(&brokers[0]);
+    for set in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"] {
+        assert_eq!(proc_status(pid, set), "0000000000000000", "{set}");
+    }
+    assert_eq!((&*proc_status(pid, "NoNewPrivs"), &*proc_status(pid, "Seccomp")), ("1", "2"));
+    println!("{} threads, {}", proc_status(pid, "Threads"), proc_status(pid, "VmRSS"));
+    let seen = std::fs::read_dir(format!("/proc/{pid}/root")).unwrap().flatten();
+    let seen: Vec<String> = seen.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    for hidden in ["etc", "var", "dev", "sys", "run", "home", "root", "bin"] {
+        assert!(!seen.iter().any(|name| name == hidden), "it sees /{hidden}");
+    }
+    assert!(std::fs::read(format!("/proc/{pid}/environ")).unwrap().is_empty());
+    let key = both[0].ceph.as_ref().unwrap().key.expose().to_owned();
+    let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(!arguments.contains(&key), "no key in arguments");
+    let uids: Vec<u32> = brokers.iter().chain(&targets).map(|name| uid_of(&host, name)).collect();
+    let mut distinct = uids.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), 4, "a user each: {uids:?}");
+    let config = host.directory(&brokers[0]).join("broker.json");
+    let meta = std::fs::metadata(&config).unwrap();
+    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (0, uids[0], 0o640));
+
+    // Only its own target's user may connect.
+    let sockets = host.state.path().join("agent/sockets").join(&targets[0]);
+    let socket = sockets.join("nbd").to_str().unwrap().to_owned();
+    std::fs::set_permissions(host.state.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    let meta = std::fs::metadata(&sockets).unwrap();
+    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (0, uids[2], 0o710));
+    assert_eq!(connect_as(uids[2], &socket), None, "its target");
+    for other in [uids[3], uids[0], uids[1], UID_BASE, 65534] {
+        assert_eq!(connect_as(other, &socket).as_deref(), Some("13"), "EACCES for {other}");
+    }
+
+    // The node has the golden image, writes, and unmapped blocks read as zeroes, aligned or not.
+    let node = node_of(&mut host, 1);
+    let image = host.state.path().join("golden.raw");
+    std::fs::write(&image, golden()).unwrap();
+    must(in_node(&node, "qemu-io", &both[0], &["-c", "read -P 0 0 8"]));
+    let io = ["-c", "write -P 7 0 8M", "-c", "discard 512 1M", "-c", "write -z -u 3M 65k", "-c", "flush"];
+    must(in_node(&node, "qemu-io", &both[0], &io));
+    let looks = ["-c", "read -P 7 0 512", "-c", "read -P 0 512 1M", "-c", "read -P 7 1049088 512", "-c", "read -P 0 3M 65k"];
+    let seen = must(in_node(&node, "qemu-io", &both[0], &looks));
+    assert!(!seen.contains("failed"), "{seen}");
+
+    // Removal leaves nothing: no process, directory, socket or secret.
+    let pid = host.pid(&brokers[0]);
+    host.control_plane.want(desired(2, vec![both[1].clone()]));
+    host.await_generation(2, 1);
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!host.directory(&brokers[0]).exists() && !sockets.exists());
+    let left = output("grep", &["-rlF", &key, host.state.path().to_str().unwrap()]);
+    assert!(left.stdout.is_empty(), "the key is in {}", String::from_utf8_lossy(&left.stdout));
+    ceph.rbd(&["rm", "--no-progress", "bmi/a/volume-0"]);
+}
+
+#[test]
+fn a_node_writes_on_when_its_broker_is_killed_or_fenced() {
+    let ceph = Ceph::start();
+    let mut host = Host::new("brokerkill");
+    host.ceph_reach();
+    let mut one = instance(1, "".as_ref());
+    ceph.volume("volume");
+    ceph.adopt(&mut one, "volume", "bmi-volume-1");
+    host.control_plane.want(desired(1, vec![one.clone()]));
+    host.agent_start();
+    host.await_target(one.id, &ServiceStatus::Listening);
+    let node = node_of(&mut host, 1);
+    let (broker, target) = (format!("broker-{}", one.id), one.id.to_string());
+    let serving = host.pid(&target);
+
+    // Killed: the next one is there in a moment, and no write that was answered is lost.
+    let writing = load(&node, &one, "20000");
+    std::thread::sleep(Duration::from_millis(500));
+    let before = host.pid(&broker);
+    kill(Pid::from_raw(before), Signal::SIGKILL).unwrap();
+    let killed = Instant::now();
+    until("another broker", || {
+        let record = std::fs::read(host.directory(&broker).join("record.json")).is_ok();
+        (record && host.pid(&broker) != before).then_some(())
+    });
+    println!("another broker after {:?}", killed.elapsed());
+    let ended = writing.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    println!("the load ended {:?} after the kill", killed.elapsed());
+    must(in_node(&node, "qemu-io", &one, &["-c", "read -P 165 0 16M"]));
+    let restarted = |event: &bmi_agent_api::event::AgentEvent| {
+        matches!(&event.from, EventSource::Broker { said: BrokerEvent::Restarted { .. }, instance } if *instance == one.id)
+    };
+    until("the timeline says so", || host.control_plane.events().iter().any(restarted).then_some(()));
+
+    // Fenced, as the control plane does it, and then given another key.
+    let clients = host.state.path().join("agent/sockets").join(&target).join("clients");
+    let address = std::fs::read_to_string(&clients).unwrap().trim().to_owned();
+    ceph.ceph(&["auth", "rm", "client.bmi-volume-1"]);
+    ceph.ceph(&["osd", "blocklist", "add", &address, "31536000"]);
+    let writing = load(&node, &one, "4000");
+    until("its end is told", || {
+        let status = host.control_plane.status()?;
+        let log = std::fs::read_to_string(host.directory(&broker).join("log")).unwrap_or_default();
+        let _ = status;
+        log.contains("fenced").then_some(())
+    });
+    ceph.adopt(&mut one, "volume", "bmi-volume-2");
+    host.control_plane.want(desired(2, vec![one.clone()]));
+    let ended = writing.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(host.pid(&target), serving, "the target was not started again for any of it");
+}
