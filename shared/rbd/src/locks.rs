@@ -24,6 +24,12 @@ pub struct LockOwner {
     cookie: String,
 }
 
+/// As a blocklist has it, without the version of the protocol: `v1:10.0.0.1:0/7` is `10.0.0.1:0/7`.
+fn without_version(address: &str) -> String {
+    let known = ["v1:", "v2:", "any:"].iter().find_map(|version| address.strip_prefix(version));
+    known.unwrap_or(address).to_owned()
+}
+
 fn header(id: &str) -> String {
     format!("rbd_header.{id}")
 }
@@ -63,8 +69,12 @@ impl Pool {
             let count = usize::try_from(check(found)?).unwrap_or(0);
             let texts = |buffer: &[u8]| each_text(buffer).into_iter().take(count);
             let owners = texts(&clients).zip(texts(&cookies)).zip(texts(&addresses));
-            let owner =
-                |((client, cookie), address)| LockOwner { address, image: image.clone(), client, cookie };
+            let owner = |((client, cookie), address): ((String, String), String)| LockOwner {
+                address: without_version(&address),
+                image: image.clone(),
+                client,
+                cookie,
+            };
             Ok(owners.map(owner).collect())
         })
         .await

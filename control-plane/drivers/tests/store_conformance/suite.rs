@@ -199,13 +199,14 @@ async fn usage_counts(store: &dyn DataStore) {
     // A cluster counts from time to time.
     let mut with = store.usage().await.unwrap();
     for _ in 0..60 {
-        if with.used.bytes() >= before.used.bytes() + 8 * MIB {
+        if with.used.bytes() >= before.used.bytes() + 7 * MIB {
             break;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
         with = store.usage().await.unwrap();
     }
-    assert!(with.used.bytes() >= before.used.bytes() + 8 * MIB, "{before:?} {with:?}");
+    // What was removed before may be counted out only now.
+    assert!(with.used.bytes() >= before.used.bytes() + 7 * MIB, "{before:?} {with:?}");
     assert!(with.used <= with.capacity, "{with:?}");
     store.volume_remove(volume).await.unwrap();
 }

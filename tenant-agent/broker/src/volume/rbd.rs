@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bmi_agent_api::config::{BrokerConfig, BrokerExport};
-use bmi_rbd::{Access, Cluster, Identity, Image, RbdError, Settings, Timeouts};
+use bmi_rbd::{Access, Cluster, Identity, Image, Pool, RbdError, Settings, Timeouts};
 use bmi_types::chain;
 use bytes::Bytes;
 
@@ -89,7 +89,7 @@ async fn volume_open(
     pool.fail_when_full();
     let image = pool.image_open(&export.image, access).await?;
     if access == Access::ReadWrite {
-        lock(&image, &export.image, former).await?;
+        lock(&pool, &image, &export.image, former).await?;
     }
     let size = image.size().await?;
     tracing::info!(export = export.name, image = export.image, size_bytes = size, "open");
@@ -97,13 +97,14 @@ async fn volume_open(
 }
 
 /// Takes the exclusive lock. One of a former client of this host is broken; anybody else is waited for.
-async fn lock(image: &Image, name: &str, former: &Clients) -> Result<(), VolumeError> {
+async fn lock(pool: &Pool, image: &Image, name: &str, former: &Clients) -> Result<(), VolumeError> {
+    let id = image.id().await?;
     let mut told = false;
     loop {
-        for owner in image.lock_owners().await? {
+        for owner in pool.lock_owners(&id).await? {
             if former.has(&owner.address) {
                 tracing::info!(image = name, owner = owner.address, "the lock of a former process is broken");
-                image.lock_break(&owner).await?;
+                pool.lock_break(&owner).await?;
             }
         }
         let error = match image.lock().await {

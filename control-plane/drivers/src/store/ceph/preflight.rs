@@ -166,7 +166,7 @@ impl Tries<'_> {
         }
         // A user that may do nothing, and an address that nobody has: 192.0.2.0/24 is for documentation (RFC 5737).
         let entity = format!("client.{}-preflight-{}", self.cluster.user(), Uuid::new_v4());
-        let nothing = format!("allow r pool={} object_prefix rbd_nothing", self.pool);
+        let nothing = format!("allow r pool={} namespace=none object_prefix rbd_nothing", self.pool);
         let caps = json!(["mon", caps::MON, "mgr", caps::MGR, "osd", nothing]);
         self.command(json!({"prefix": "auth get-or-create", "entity": entity, "caps": caps})).await?;
         let tried = async {
