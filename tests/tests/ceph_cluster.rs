@@ -62,7 +62,9 @@ fn an_image_is_read_back_as_it_was_written_also_after_the_cluster_was_stopped() 
     let mut file = std::fs::File::create(&path).unwrap();
     for _ in 0..16 {
         let mut noise = vec![0; 1 << 20];
-        noise.chunks_exact_mut(8).for_each(|eight| eight.copy_from_slice(&random.below(u64::MAX).to_le_bytes()));
+        noise
+            .chunks_exact_mut(8)
+            .for_each(|eight| eight.copy_from_slice(&random.below(u64::MAX).to_le_bytes()));
         file.write_all(&noise).unwrap();
     }
     let path = path.to_str().unwrap();

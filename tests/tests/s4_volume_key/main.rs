@@ -16,7 +16,8 @@ use bmi_tests::{Ceph, repository};
 use serde_json::Value;
 
 /// Places of others', where every change must be refused.
-const FOREIGN: &[&str] = &["golden", "unrelated", "sibling", "other", "default", "another", "a sibling", "the list"];
+const FOREIGN: &[&str] =
+    &["golden", "unrelated", "sibling", "other", "default", "another", "a sibling", "the list"];
 
 /// What the attacker says: an operation and its verdict a line.
 fn attack(world: &Value) -> Vec<(String, String)> {
@@ -30,7 +31,8 @@ fn attack(world: &Value) -> Vec<(String, String)> {
     let said = String::from_utf8(ended.stdout).unwrap();
     let failed = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "the attacker gave up after\n{said}\n{failed}");
-    let line = |line: &str| line.rsplit_once(": ").map(|(what, verdict)| (what.to_owned(), verdict.to_owned()));
+    let line =
+        |line: &str| line.rsplit_once(": ").map(|(what, verdict)| (what.to_owned(), verdict.to_owned()));
     said.lines().map(|text| line(text).unwrap()).collect()
 }
 
@@ -62,7 +64,17 @@ fn s4_the_key_of_a_boot_volume_reaches_that_volume_and_nothing_else() {
         assert!(volume.contains(&(format!("own volume: {needed}"), "allowed".to_owned())), "{needed}");
     }
     // Whatever the file says: nothing of anybody else's is changed.
-    let changes = ["write", "append", "truncate", "remove", "set xattr", "write omap", "create an image", "notify", "watch"];
+    let changes = [
+        "write",
+        "append",
+        "truncate",
+        "remove",
+        "set xattr",
+        "write omap",
+        "create an image",
+        "notify",
+        "watch",
+    ];
     let changed = volume.iter().filter(|(operation, verdict)| {
         let foreign = FOREIGN.iter().any(|place| operation.starts_with(place));
         foreign && !verdict.starts_with("refused") && changes.iter().any(|change| operation.ends_with(change))

@@ -51,7 +51,8 @@ pub fn make(ceph: &Ceph) -> Value {
     ceph.ceph(&["config-key", "set", "secret", "value"]);
     ceph.ceph(&["config", "set", "mon", "mon_allow_pool_delete", "true"]);
     ceph.ceph(&["auth", "get-or-create", "client.doomed"]);
-    let (own, sibling, other) = (image(ceph, "a", "own"), image(ceph, "a", "sibling"), image(ceph, "b", "other"));
+    let (own, sibling, other) =
+        (image(ceph, "a", "own"), image(ceph, "a", "sibling"), image(ceph, "b", "other"));
     let (golden, unrelated) = (image(ceph, "golden", "image"), image(ceph, "golden", "unrelated"));
     let listed = json!({
         "a": [sibling["name"], sibling["id"]], "b": [other["name"], other["id"]],
@@ -102,9 +103,8 @@ pub fn volume_key(ceph: &Ceph, world: &Value) {
         format!("allow class rbd dir_get_name {golden} rbd_directory"),
         format!("allow class lock get_info {golden} rbd_header.{parent}"),
     ];
-    grants.extend(
-        HEADER.iter().map(|method| format!("allow class rbd {method} {golden} rbd_header.{parent}")),
-    );
+    grants
+        .extend(HEADER.iter().map(|method| format!("allow class rbd {method} {golden} rbd_header.{parent}")));
     let monitor = "allow service osd r, allow service mon r";
     let caps = ["mon", monitor, "mgr", "allow command none", "osd", &grants.join(", ")];
     ceph.ceph(&[&["auth", "get-or-create", "client.volume"], caps.as_slice()].concat());
