@@ -51,8 +51,9 @@ fn b6_proxy_beside_a_running_dnsmasq_boots_every_firmware() {
         console.matches("asking again in").count() >= 2
     });
     drop(waiting);
-    for (name, mac, firmware) in nodes {
-        let mut node = Node::start(&deployment, mac, firmware);
+    // All at once: firmware waits more than it computes.
+    let booting = nodes.map(|(name, mac, firmware)| (name, mac, Node::start(&deployment, mac, firmware)));
+    for (name, mac, mut node) in booting {
         node.wait_for(&format!("{name} login:"), LOGIN);
         let stages = timeline(&deployment, name);
         assert_address(&deployment, &dnsmasq, (name, mac), &stages);

@@ -359,6 +359,8 @@ listing("default namespace", "")
 listing("every namespace", rados.LIBRADOS_ALL_NSPACES)
 listing("another pool", "", WORLD["other_pool"])
 reading("another pool's object", "", "secret", WORLD["other_pool"])
+attempt("another pool", "write an object of the own prefix into the own namespace", lambda: ioctx(
+    OWN["namespace"], WORLD["other_pool"]).write(f"rbd_data.{OWN['id']}.x", b"evil"))
 through_the_osd()
 pool_operations()
 monitors()
