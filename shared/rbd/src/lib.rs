@@ -19,6 +19,7 @@
 
 mod cluster;
 mod error;
+mod exit;
 mod image;
 mod monitor;
 mod pool;
@@ -29,6 +30,7 @@ mod threads;
 
 pub use cluster::Cluster;
 pub use error::RbdError;
+pub use exit::exit_at_once;
 pub use image::{Access, Extent, Image, LockOwner, Parent, Watcher};
 pub use monitor::CommandError;
 pub use pool::{Child, Entry, Pool, Trashed};
