@@ -19,6 +19,7 @@
 
 mod cluster;
 mod error;
+mod exit;
 mod image;
 mod locks;
 mod monitor;
@@ -30,6 +31,7 @@ mod threads;
 
 pub use cluster::Cluster;
 pub use error::RbdError;
+pub use exit::exit_at_once;
 pub use image::{Access, Extent, Image, Parent, Watcher};
 pub use locks::LockOwner;
 pub use monitor::CommandError;

@@ -17,7 +17,6 @@ mod start;
 mod volume;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::task::LocalSet;
@@ -61,10 +60,11 @@ struct Arguments {
 }
 
 /// Exit statuses.
-const FAILED: u8 = 1;
+const STOPPED: i32 = 0;
+const FAILED: i32 = 1;
 const FENCED: i32 = 3;
 
-fn main() -> ExitCode {
+fn main() {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -74,18 +74,22 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
         )
         .init();
-    match run(&arguments) {
-        Ok(Outcome::Stopped) => ExitCode::SUCCESS,
+    let status = match run(&arguments) {
+        Ok(Outcome::Stopped) => STOPPED,
         Ok(Outcome::Fenced) => {
             tracing::error!("fenced: somebody else may write now; what was not answered is dropped");
-            // Not by returning: closing an image would wait for what may never come.
-            std::process::exit(FENCED);
+            FENCED
         }
         Err(error) => {
-            tracing::error!("cannot start: {}", bmi_types::chain(&error));
-            ExitCode::from(FAILED)
+            tracing::error!("failed: {}", bmi_types::chain(&error));
+            FAILED
         }
-    }
+    };
+    // Not by returning: what a library in C++ tidies up at the end is still in use by its threads, which would crash.
+    #[cfg(feature = "ceph")]
+    bmi_rbd::exit_at_once(status);
+    #[cfg(not(feature = "ceph"))]
+    std::process::exit(status);
 }
 
 fn run(arguments: &Arguments) -> Result<Outcome, StartError> {
@@ -93,7 +97,7 @@ fn run(arguments: &Arguments) -> Result<Outcome, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StartError::Runtime)?;
     let outcome = LocalSet::new().block_on(&runtime, start::serve(arguments, config));
-    // Threads that wait in the library must not keep us.
-    runtime.shutdown_background();
+    // Nothing is closed here: an image that was taken away would wait for what may never come.
+    std::mem::forget(runtime);
     outcome
 }

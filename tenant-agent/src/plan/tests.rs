@@ -241,7 +241,7 @@ fn a_target_waits_for_its_broker_and_outlives_it() {
 
     // The broker alone is started again, whether it broke or its key is another.
     world.observed.processes.get_mut(&broker).unwrap().health = Health::Broken;
-    let another_key = desired(2, vec![in_ceph(1, 1, "REVG")]);
+    let another_key = desired(1, vec![in_ceph(1, 1, "REVG")]);
     for state in [&state, &another_key] {
         let wanted = world.wanted(state);
         let actions = plan(&wanted, &world.observed);

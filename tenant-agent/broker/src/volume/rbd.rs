@@ -24,8 +24,12 @@ const ESHUTDOWN: i32 = 108;
 /// that (`osd_client_watch_timeout`).
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
+/// Former clients that are remembered. When more processes ended before they had the lock, some in the middle are
+/// forgotten: the first is most likely to have it, and a lock that nobody breaks is given up by Ceph.
+const CLIENTS_MAX: usize = 64;
+
 /// The most that is read of the file of former clients, in bytes: a line has less than 64.
-const CLIENTS_MAX: u64 = 64 * 1024;
+const CLIENTS_BYTES_MAX: u64 = 64 * 1024;
 
 /// An image that is open.
 pub struct RbdVolume {
@@ -159,17 +163,19 @@ impl Volume for RbdVolume {
 /// The addresses of the Ceph clients that processes before this one were, on this host; the last is this one's.
 struct Clients {
     file: Option<File>,
+    /// Bytes that were in it.
+    length: usize,
     known: Vec<String>,
 }
 
 impl Clients {
     fn open(path: Option<&Path>) -> io::Result<Self> {
-        let Some(path) = path else { return Ok(Self { file: None, known: Vec::new() }) };
+        let Some(path) = path else { return Ok(Self { file: None, length: 0, known: Vec::new() }) };
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let mut text = String::new();
-        (&file).take(CLIENTS_MAX).read_to_string(&mut text)?;
-        let known = text.lines().map(str::to_owned).collect();
-        Ok(Self { file: Some(file), known })
+        (&file).take(CLIENTS_BYTES_MAX).read_to_string(&mut text)?;
+        let known = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        Ok(Self { file: Some(file), length: text.len(), known })
     }
 
     fn has(&self, address: &str) -> bool {
@@ -179,6 +185,9 @@ impl Clients {
     /// Before it can have a lock.
     fn add(&mut self, address: &str) -> io::Result<()> {
         self.known.push(address.to_owned());
+        while self.known.len() > CLIENTS_MAX {
+            self.known.remove(CLIENTS_MAX / 2);
+        }
         self.write()
     }
 
@@ -190,11 +199,12 @@ impl Clients {
 
     fn write(&mut self) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        let text: String = self.known.iter().map(|address| format!("{address}\n")).collect();
-        // Longer first, so that a former client is never lost on the way.
+        let mut text: String = self.known.iter().map(|address| format!("{address}\n")).collect();
+        // It may not make the file shorter: what is left over becomes empty lines.
+        text.extend(std::iter::repeat_n('\n', self.length.saturating_sub(text.len())));
+        self.length = text.len();
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(text.as_bytes())?;
-        file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
+        file.write_all(text.as_bytes())
     }
 }
 
@@ -205,7 +215,7 @@ mod tests {
     #[test]
     fn former_clients_are_known_until_their_locks_are_gone() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let lines = || std::fs::read_to_string(file.path()).unwrap();
+        let lines = || std::fs::read_to_string(file.path()).unwrap().trim_end().to_owned();
         let mut first = Clients::open(Some(file.path())).unwrap();
         first.add("a").unwrap();
         assert!(!first.has("a"), "not itself");
@@ -213,8 +223,12 @@ mod tests {
         let mut second = Clients::open(Some(file.path())).unwrap();
         second.add("b").unwrap();
         assert!(second.has("a") && !second.has("b") && !second.has("c"));
-        assert_eq!(lines(), "a\nb\n");
+        assert_eq!(lines(), "a\nb");
         second.only_last().unwrap();
-        assert_eq!(lines(), "b\n");
+        assert_eq!(lines(), "b");
+        let mut third = Clients::open(Some(file.path())).unwrap();
+        assert!(!third.has("a"));
+        (0..1000).for_each(|number| third.add(&number.to_string()).unwrap());
+        assert!(third.has("b") && third.has("998") && third.known.len() == CLIENTS_MAX);
     }
 }

@@ -10,7 +10,7 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, fchown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -83,7 +83,7 @@ pub fn network_enter(network: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When the file system refuses.
-pub fn prepare(order: &OrderBroker) -> io::Result<Prepared> {
+pub fn prepare(order: &OrderBroker, uid: u32) -> io::Result<Prepared> {
     let socket = order.sockets.join(SOCKET_FILE);
     // Under another name until only its target may connect.
     let ready = order.sockets.join(".nbd.ready");
@@ -94,7 +94,10 @@ pub fn prepare(order: &OrderBroker) -> io::Result<Prepared> {
     fs::rename(&ready, &socket)?;
     let mut options = OpenOptions::new();
     let clients = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    Ok(Prepared { listener, clients: clients.open(order.sockets.join(CLIENTS_FILE))? })
+    let clients = clients.open(order.sockets.join(CLIENTS_FILE))?;
+    // It opens what it was given once more; it does not pass the directory.
+    fchown(&clients, Some(uid), Some(0))?;
+    Ok(Prepared { listener, clients })
 }
 
 fn remove(path: &Path) -> io::Result<()> {
