@@ -20,6 +20,17 @@ pub struct CephTables {
     master_key: MasterKey,
 }
 
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = ceph_keys)]
+struct Row {
+    volume_id: Key,
+    user_name: String,
+    key_sealed: String,
+    caps: String,
+    image: String,
+    header: String,
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("the database failed")]
@@ -52,31 +63,34 @@ impl CephRecords for CephTables {
     async fn keys(&self, volumes: &[VolumeId]) -> Result<BTreeMap<VolumeId, VolumeKey>, RecordError> {
         let wanted: Vec<Key> = volumes.iter().copied().map(Key::from).collect();
         let read = self.db.system_read(move |tx| {
-            let rows: Vec<(Key, String, String)> = ceph_keys::table
+            let rows: Vec<Row> = ceph_keys::table
                 .filter(ceph_keys::volume_id.eq_any(wanted))
-                .select((ceph_keys::volume_id, ceph_keys::user_name, ceph_keys::key_sealed))
+                .select(Row::as_select())
                 .load(tx.sql())?;
             Ok::<_, DbError>(rows)
         });
-        let key = |(volume, user, sealed): (Key, String, String)| {
-            let volume = VolumeId::from(volume);
-            Ok((volume, VolumeKey { user, key: self.open(volume, &sealed)? }))
+        let key = |row: Row| {
+            let volume = VolumeId::from(row.volume_id);
+            let key = self.open(volume, &row.key_sealed)?;
+            let Row { user_name: user, caps, image, header, .. } = row;
+            Ok((volume, VolumeKey { user, key, caps, image, header }))
         };
         read.await.map_err(told)?.into_iter().map(key).collect::<Result<_, Error>>().map_err(told)
     }
 
     async fn key_put(&self, volume: VolumeId, key: &VolumeKey) -> Result<(), RecordError> {
         let secret = Secret::new(key.key.expose().to_owned());
-        let sealed = self.master_key.seal(&key_purpose(volume), &secret).map_err(told)?;
-        let user = key.user.clone();
+        let row = Row {
+            volume_id: volume.into(),
+            user_name: key.user.clone(),
+            key_sealed: self.master_key.seal(&key_purpose(volume), &secret).map_err(told)?,
+            caps: key.caps.clone(),
+            image: key.image.clone(),
+            header: key.header.clone(),
+        };
         let written = self.db.system_write(move |tx| {
-            let id = Key::from(volume);
-            diesel::delete(ceph_keys::table.filter(ceph_keys::volume_id.eq(id))).execute(tx.sql())?;
-            let row = (
-                ceph_keys::volume_id.eq(id),
-                ceph_keys::user_name.eq(user),
-                ceph_keys::key_sealed.eq(sealed),
-            );
+            let before = ceph_keys::table.filter(ceph_keys::volume_id.eq(row.volume_id));
+            diesel::delete(before).execute(tx.sql())?;
             diesel::insert_into(ceph_keys::table).values(row).execute(tx.sql())?;
             Ok::<_, DbError>(())
         });

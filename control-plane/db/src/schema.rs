@@ -164,7 +164,14 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
     use crate::key::UuidSql;
-    ceph_keys (volume_id) { volume_id -> UuidSql, user_name -> Text, key_sealed -> Text, }
+    ceph_keys (volume_id) {
+        volume_id -> UuidSql,
+        user_name -> Text,
+        key_sealed -> Text,
+        caps -> Text,
+        image -> Text,
+        header -> Text,
+    }
 }
 
 diesel::table! {

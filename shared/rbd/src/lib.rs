@@ -20,6 +20,7 @@
 mod cluster;
 mod error;
 mod exit;
+mod header;
 mod image;
 mod locks;
 mod monitor;
@@ -32,6 +33,7 @@ mod threads;
 pub use cluster::Cluster;
 pub use error::RbdError;
 pub use exit::exit_at_once;
+pub use header::Header;
 pub use image::{Access, Extent, Image, Parent, Watcher};
 pub use locks::LockOwner;
 pub use monitor::CommandError;

@@ -171,6 +171,16 @@ unsafe extern "C" {
     pub fn rbd_linked_image_spec_cleanup(image: *mut rbd_linked_image_spec_t);
     pub fn rbd_linked_image_spec_list_cleanup(images: *mut rbd_linked_image_spec_t, num_images: usize);
     pub fn rbd_snap_spec_cleanup(snap: *mut rbd_snap_spec_t);
+    pub fn rados_exec(
+        io: rados_ioctx_t,
+        oid: *const ::std::os::raw::c_char,
+        cls: *const ::std::os::raw::c_char,
+        method: *const ::std::os::raw::c_char,
+        in_buf: *const ::std::os::raw::c_char,
+        in_len: usize,
+        buf: *mut ::std::os::raw::c_char,
+        out_len: usize,
+    ) -> ::std::os::raw::c_int;
     pub fn rados_list_lockers(
         io: rados_ioctx_t,
         o: *const ::std::os::raw::c_char,

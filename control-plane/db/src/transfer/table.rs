@@ -166,7 +166,7 @@ tables! {
         address_seen: number, boot_condition: text, used_bytes: number,
     }
     sessions { instance_id: id, began_at: number, statistics: text }
-    ceph_keys { volume_id: id, user_name: text, key_sealed: text }
+    ceph_keys { volume_id: id, user_name: text, key_sealed: text, caps: text, image: text, header: text }
     ceph_fences { address: text, volume_id: id, fenced_at: number }
     operations {
         id: id, kind: text, state: text, project_id: id, subject_kind: text, subject_id: id,

@@ -27,8 +27,9 @@ const ENOENT: i32 = 2;
 impl CephStore {
     /// Fences whoever has a volume, and makes a new user for who comes next.
     pub(super) async fn fenced(&self, volume: Place, config: Place) -> Result<(), StoreError> {
-        self.key_remove(volume.volume).await?;
+        self.key_revoke(volume.volume).await?;
         let pool = self.namespace(volume.project).await?;
+        self.header_check(&pool, volume.volume).await?;
         self.cut_off(&pool, volume).await?;
         self.key_ensure(volume, Some(config)).await
     }

@@ -208,7 +208,7 @@ impl CephStore {
     pub(super) async fn cloned(&self, golden: Place, volume: Place) -> Result<(), StoreError> {
         let name = names::volume(volume.volume);
         let pool = self.namespace_ensure(volume.project).await?;
-        if find(&pool, &name, Access::ReadOnly).await?.is_some() {
+        if self.is_there(volume).await? {
             return Ok(());
         }
         match self.observed(golden).await? {
@@ -245,9 +245,18 @@ impl CephStore {
         }
     }
 
+    /// Whether a volume is there, whole. It is not opened: somebody may have written to it.
+    pub(super) async fn is_there(&self, volume: Place) -> Result<bool, StoreError> {
+        let (name, pool) = (names::volume(volume.volume), self.namespace(volume.project).await?);
+        Ok(pool.images().await.map_err(of_ceph)?.iter().any(|entry| entry.name == name))
+    }
+
     /// Bytes that an image takes by itself; nothing when it is not there.
     pub(super) async fn own_bytes(&self, place: Place, name: &str) -> Result<u64, StoreError> {
         let pool = self.namespace(place.project).await?;
+        if let Some(volume) = names::volume_in(name) {
+            self.header_check(&pool, volume).await?;
+        }
         match find(&pool, name, Access::ReadOnly).await? {
             Some(image) => image.own_bytes().await.map_err(of_ceph),
             None => Ok(0),

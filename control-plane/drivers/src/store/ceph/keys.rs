@@ -1,8 +1,9 @@
 //! Keys of boot volumes: made when the volume is, replaced by a fence, gone with the volume.
 
-use bmi_rbd::Access;
+use bmi_rbd::{Access, Header, Pool};
 use bmi_types::{CephKey, VolumeId};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::CephStore;
 use super::caps::{self, Named};
@@ -22,9 +23,18 @@ impl CephStore {
         format!("{}-{volume}", self.0.settings.user)
     }
 
-    /// Makes a volume's user with the rights it needs now, or finds it, and notes its key.
+    /// Makes a volume's user, or finds it, and notes its key. What it may do is found out once, before anybody has the key.
     pub(super) async fn key_ensure(&self, volume: Place, config: Option<Place>) -> Result<(), StoreError> {
-        let osd = self.caps(volume, config).await?;
+        let known = self.0.records.keys(&[volume.volume]).await?.remove(&volume.volume);
+        let (osd, image, header) = match known {
+            Some(known) => (known.caps, known.image, known.header),
+            None => {
+                let (osd, image) = self.caps(volume, config).await?;
+                let pool = self.namespace(volume.project).await?;
+                let header = digest(&pool.header(&image).await.map_err(of_ceph)?);
+                (osd, image, header)
+            }
+        };
         let user = self.user(volume.volume);
         let entity = format!("client.{user}");
         let caps = json!(["mon", caps::MON, "mgr", caps::MGR, "osd", osd]);
@@ -41,30 +51,47 @@ impl CephStore {
         let make = json!({"prefix": "auth get-or-create", "entity": entity, "caps": caps});
         let made = self.0.cluster.command(make).await.map_err(of_command)?;
         let key = key_of(&made).ok_or_else(|| StoreError::Unusable(format!("{entity} has no key")))?;
-        self.0.records.key_put(volume.volume, &VolumeKey { user, key }).await?;
-        Ok(())
+        let record = VolumeKey { user, key, caps: osd, image, header };
+        Ok(self.0.records.key_put(volume.volume, &record).await?)
     }
 
-    /// Removes a volume's user: who holds its key cannot connect any more.
-    pub(super) async fn key_remove(&self, volume: VolumeId) -> Result<(), StoreError> {
-        let entity = format!("client.{}", self.user(volume));
-        let removed = self.0.cluster.command(json!({"prefix": "auth rm", "entity": entity})).await;
-        match removed {
-            Ok(_) => {}
-            Err(error) if error.errno() == ENOENT => {}
-            Err(error) => return Err(of_command(error)),
+    /// Looks whether a volume's header says what it said before anybody had its key. With another one it is not opened: that
+    /// would read, write or remove what is another's, with the rights of the control plane.
+    pub(super) async fn header_check(&self, pool: &Pool, volume: VolumeId) -> Result<(), StoreError> {
+        let Some(known) = self.0.records.keys(&[volume]).await?.remove(&volume) else { return Ok(()) };
+        match pool.header(&known.image).await {
+            Ok(header) if digest(&header) == known.header => Ok(()),
+            // It is gone already.
+            Err(error) if error.is_absent() => Ok(()),
+            Ok(_) => Err(StoreError::Foreign(format!(
+                "the header of the volume {volume} in {} was changed by who had its key; it is not opened. Look at it \
+                 (rados listomapvals rbd_header.{}), and remove it by hand",
+                pool.namespace(),
+                known.image,
+            ))),
+            Err(error) => Err(of_ceph(error)),
         }
-        Ok(self.0.records.key_remove(volume).await?)
     }
 
-    /// The OSDs' part of a volume's rights.
-    async fn caps(&self, volume: Place, config: Option<Place>) -> Result<String, StoreError> {
+    /// Takes a volume's user away from the monitors: who has its key cannot connect any more.
+    pub(super) async fn key_revoke(&self, volume: VolumeId) -> Result<(), StoreError> {
+        let entity = format!("client.{}", self.user(volume));
+        match self.0.cluster.command(json!({"prefix": "auth rm", "entity": entity})).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.errno() == ENOENT => Ok(()),
+            Err(error) => Err(of_command(error)),
+        }
+    }
+
+    /// The OSDs' part of a volume's rights, and the volume's id.
+    async fn caps(&self, volume: Place, config: Option<Place>) -> Result<(String, String), StoreError> {
         let (boot, ancestors) = self.named(volume).await?;
         let config = match config {
             Some(config) => Some(self.named(config).await?.0),
             None => None,
         };
-        Ok(caps::osd(&self.0.settings.pool, &boot, config.as_ref(), &ancestors))
+        let osd = caps::osd(&self.0.settings.pool, &boot, config.as_ref(), &ancestors);
+        Ok((osd, boot.id))
     }
 
     /// A volume and the images it was cloned from, as caps name them.
@@ -107,4 +134,8 @@ impl CephStore {
 /// The key in what `auth get-or-create` answers.
 fn key_of(answer: &Value) -> Option<CephKey> {
     CephKey::parse(answer.get(0)?.get("key")?.as_str()?)
+}
+
+fn digest(header: &Header) -> String {
+    Sha256::digest(header.to_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -71,6 +71,11 @@ pub(super) fn parse(name: &str) -> Option<Meaning> {
     Some(Meaning::Item(kind, id.parse().ok()?))
 }
 
+/// The volume that a name is about, whole or not, set aside or not.
+pub(super) fn volume_in(name: &str) -> Option<VolumeId> {
+    name.rsplit_once(VOLUME)?.1.parse().ok()
+}
+
 /// The item a name belongs to.
 pub(super) fn item(project: ProjectId, name: &str) -> Option<Item> {
     match parse(name)? {

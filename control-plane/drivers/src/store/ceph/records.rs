@@ -17,6 +17,13 @@ pub struct VolumeKey {
     pub user: String,
     /// Its key.
     pub key: CephKey,
+    /// What it may do at the OSDs, as it was found out before anybody had the key: who has it can change what the image
+    /// says of itself.
+    pub caps: String,
+    /// What the volume's objects are named by.
+    pub image: String,
+    /// The SHA-256, in hexadecimal, of what its header said then.
+    pub header: String,
 }
 
 /// A Ceph client that may do nothing any more.

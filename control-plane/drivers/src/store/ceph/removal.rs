@@ -85,13 +85,16 @@ impl CephStore {
 
     /// Removes a volume, and its user first: a server that still has it open is fenced.
     pub(super) async fn volume_gone(&self, place: Place) -> Result<(), StoreError> {
-        self.key_remove(place.volume).await?;
+        self.key_revoke(place.volume).await?;
         let pool = self.namespace(place.project).await?;
         let name = names::volume(place.volume);
+        self.header_check(&pool, place.volume).await?;
         // An owner that lives would hand its lock over, and take it again to write into the trash.
         self.cut_off(&pool, place).await?;
+        self.header_check(&pool, place.volume).await?;
         remove_by_name(&pool, &name).await?;
         remove_by_name(&pool, &names::unfinished(&name)).await?;
+        self.0.records.key_remove(place.volume).await?;
         self.purge_later(pool);
         Ok(())
     }
@@ -148,6 +151,9 @@ impl CephStore {
         let pool = self.namespace(item.place.project).await?;
         for entry in pool.images().await.map_err(of_ceph)? {
             if names::item(item.place.project, &entry.name) == Some(item) {
+                if let Some(volume) = names::volume_in(&entry.name) {
+                    self.header_check(&pool, volume).await?;
+                }
                 let aside = names::aside(Timestamp::now(), &entry.name);
                 pool.image_rename(&entry.name, &aside).await.map_err(of_ceph)?;
             }
@@ -164,9 +170,17 @@ impl CephStore {
                 if Timestamp::now().since(at) < keep {
                     continue;
                 }
+                let volume = names::volume_in(&entry.name);
+                if let Some(volume) = volume {
+                    self.key_revoke(volume).await?;
+                    self.header_check(&pool, volume).await?;
+                }
                 // With clones it stays until they are gone.
                 if has_clones(&pool, &entry.name).await? == Some(false) {
                     remove_by_name(&pool, &entry.name).await?;
+                    if let Some(volume) = volume {
+                        self.0.records.key_remove(volume).await?;
+                    }
                     removed += 1;
                 }
             }

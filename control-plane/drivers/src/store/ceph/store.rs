@@ -110,7 +110,7 @@ impl DataStore for CephStore {
     }
 
     async fn volume_exists(&self, volume: Place) -> Result<bool, StoreError> {
-        Ok(self.size_of(volume, &names::volume(volume.volume)).await?.is_some())
+        self.is_there(volume).await
     }
 
     async fn volume_remove(&self, volume: Place) -> Result<(), StoreError> {
