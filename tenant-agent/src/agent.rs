@@ -239,7 +239,8 @@ impl Agent {
         if let ProcessId::Broker(instance) = id
             && let Some(failure) = self.failures.get(&id)
         {
-            let said = BrokerEvent::Restarted { after: failure.reason.chars().take(REASON_LONGEST).collect() };
+            let said =
+                BrokerEvent::Restarted { after: failure.reason.chars().take(REASON_LONGEST).collect() };
             self.pass_on(AgentEvent { at: Timestamp::now(), from: EventSource::Broker { instance, said } });
         }
     }

@@ -17,7 +17,9 @@ pub fn read(id: ProcessId, line: &str, at: Timestamp) -> Result<AgentEvent, serd
         ProcessId::Netboot => EventSource::Netboot { said: serde_json::from_str::<NetbootEvent>(line)? },
         ProcessId::Broker(instance) => match serde_json::from_str::<BrokerEvent>(line)? {
             said @ BrokerEvent::Listening => EventSource::Broker { instance, said },
-            BrokerEvent::Restarted { .. } => return Err(serde::de::Error::custom("only the agent says that")),
+            BrokerEvent::Restarted { .. } => {
+                return Err(serde::de::Error::custom("only the agent says that"));
+            }
         },
         ProcessId::Target(instance) => {
             EventSource::Target { instance, said: serde_json::from_str::<TargetEvent>(line)? }

@@ -156,7 +156,16 @@ fn an_instance_in_ceph_has_a_broker_that_only_its_target_reaches() {
     must(in_node(&node, "qemu-io", &both[0], &["-c", "read -P 0 0 8"]));
     let io = ["-c", "write -P 7 0 8M", "-c", "discard 512 1M", "-c", "write -z -u 3M 65k", "-c", "flush"];
     must(in_node(&node, "qemu-io", &both[0], &io));
-    let looks = ["-c", "read -P 7 0 512", "-c", "read -P 0 512 1M", "-c", "read -P 7 1049088 512", "-c", "read -P 0 3M 65k"];
+    let looks = [
+        "-c",
+        "read -P 7 0 512",
+        "-c",
+        "read -P 0 512 1M",
+        "-c",
+        "read -P 7 1049088 512",
+        "-c",
+        "read -P 0 3M 65k",
+    ];
     let seen = must(in_node(&node, "qemu-io", &both[0], &looks));
     assert!(!seen.contains("failed"), "{seen}");
 
@@ -201,9 +210,7 @@ fn a_node_writes_on_when_its_broker_is_killed_or_fenced() {
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     println!("the load ended {:?} after the kill", killed.elapsed());
     must(in_node(&node, "qemu-io", &one, &["-c", "read -P 165 0 16M"]));
-    let restarted = |event: &bmi_agent_api::event::AgentEvent| {
-        matches!(&event.from, EventSource::Broker { said: BrokerEvent::Restarted { .. }, instance } if *instance == one.id)
-    };
+    let restarted = |event: &bmi_agent_api::event::AgentEvent| matches!(&event.from, EventSource::Broker { said: BrokerEvent::Restarted { .. }, instance } if *instance == one.id);
     until("the timeline says so", || host.control_plane.events().iter().any(restarted).then_some(()));
 
     // Fenced, as the control plane does it, and then given another key.

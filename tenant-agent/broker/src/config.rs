@@ -63,7 +63,8 @@ pub fn load(path: &Path) -> Result<BrokerConfig, ConfigError> {
 
 fn fault(config: &BrokerConfig) -> Option<&'static str> {
     let names: BTreeSet<&str> = config.exports.iter().map(|export| export.name.as_str()).collect();
-    let images: BTreeSet<_> = config.exports.iter().map(|export| (&export.namespace, &export.image)).collect();
+    let images: BTreeSet<_> =
+        config.exports.iter().map(|export| (&export.namespace, &export.image)).collect();
     if config.exports.is_empty() {
         Some("there is no export")
     } else if names.len() < config.exports.len() {

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use rustix::net::sockopt::{socket_acceptconn, socket_domain};
 use rustix::net::AddressFamily;
+use rustix::net::sockopt::{socket_acceptconn, socket_domain};
 
 /// Makes it anew. Only this process's user may connect.
 ///
@@ -37,7 +37,10 @@ pub fn make(path: &Path) -> io::Result<UnixListener> {
 pub fn inherit() -> io::Result<UnixListener> {
     let socket = stdin().as_fd().try_clone_to_owned()?;
     if socket_domain(&socket)? != AddressFamily::UNIX || !socket_acceptconn(&socket)? {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "standard input is no listening unix socket"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "standard input is no listening unix socket",
+        ));
     }
     Ok(UnixListener::from(socket))
 }

@@ -134,7 +134,8 @@ fn target_spec(target: &TargetSpec, volumes: &Path) -> Result<(), Refusal> {
     }
     let all = target.luns.iter().map(|lun| lun.lun).chain(target.remote.iter().map(|lun| lun.lun));
     let numbers: BTreeSet<u16> = all.collect();
-    let distinct = numbers.len() == target.luns.len() + target.remote.len() && numbers.iter().all(|number| *number < 256);
+    let distinct = numbers.len() == target.luns.len() + target.remote.len()
+        && numbers.iter().all(|number| *number < 256);
     if !distinct || !(1..=LUNS_MAX).contains(&numbers.len()) {
         return Err(Refusal::Luns);
     }

@@ -94,7 +94,9 @@ impl Action {
             Self::NetbootConfigure(_) => Some(ProcessId::Netboot),
             Self::ProcessStop(id) => Some(*id),
             Self::NetworkEnsure(_) => None,
-            Self::NetbootStart(spec, _) | Self::TargetStart(spec, _) | Self::BrokerStart(spec) => Some(spec.id()),
+            Self::NetbootStart(spec, _) | Self::TargetStart(spec, _) | Self::BrokerStart(spec) => {
+                Some(spec.id())
+            }
         }
     }
 }

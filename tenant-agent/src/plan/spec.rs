@@ -7,7 +7,9 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use bmi_agent_api::config::{BootGate, BrokerExport, NetbootConfig, NetbootInstance, NetbootReservation};
-use bmi_agent_api::desired::{Backing, CephAccess, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState};
+use bmi_agent_api::desired::{
+    Backing, CephAccess, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState,
+};
 use bmi_types::{BootNumber, DhcpMode, InstanceId, Ipv4Range, Iqn, MacAddr, NetworkPlan};
 use serde::{Deserialize, Serialize};
 
@@ -215,14 +217,17 @@ impl Kept {
     /// neither desired nor in `present`. An instance for which none is free gets none, and is reported as failed.
     pub fn settle(&mut self, desired: &DesiredState, present: &BTreeSet<ProcessId>) {
         let wanted: BTreeSet<InstanceId> = desired.instances.iter().map(|instance| instance.id).collect();
-        let brokers = desired.instances.iter().filter(|instance| is_remote(instance)).map(|instance| instance.id);
+        let brokers =
+            desired.instances.iter().filter(|instance| is_remote(instance)).map(|instance| instance.id);
         let processes = |id: &InstanceId| [ProcessId::Target(*id), ProcessId::Broker(*id)];
-        let keep = |id: &InstanceId| wanted.contains(id) || processes(id).iter().any(|it| present.contains(it));
+        let keep =
+            |id: &InstanceId| wanted.contains(id) || processes(id).iter().any(|it| present.contains(it));
         self.slots.retain(|id, _| keep(id));
         self.broker_slots.retain(|id, _| keep(id));
         self.floors.retain(|id, _| keep(id));
         self.listening.retain(|id, _| present.contains(id));
-        let mut taken: BTreeSet<u32> = self.slots.values().chain(self.broker_slots.values()).copied().collect();
+        let mut taken: BTreeSet<u32> =
+            self.slots.values().chain(self.broker_slots.values()).copied().collect();
         fill(&mut self.slots, &mut taken, wanted.iter().copied());
         fill(&mut self.broker_slots, &mut taken, brokers);
     }
@@ -296,7 +301,8 @@ impl Wanted {
             .map(|target| (ProcessId::Target(target.instance), ProcessSpec::Target(target)))
             .collect();
         let brokers = desired.instances.iter().filter_map(|instance| broker(instance, kept));
-        processes.extend(brokers.map(|broker| (ProcessId::Broker(broker.instance), ProcessSpec::Broker(broker))));
+        processes
+            .extend(brokers.map(|broker| (ProcessId::Broker(broker.instance), ProcessSpec::Broker(broker))));
         processes.insert(ProcessId::Netboot, ProcessSpec::Netboot(netboot));
         let gate = |instance: &DesiredInstance| BootGate {
             instance: instance.id,

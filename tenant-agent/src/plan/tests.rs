@@ -7,7 +7,8 @@ use bmi_agent_api::desired::{
     Backing, CephAccess, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget,
 };
 use bmi_types::{
-    Architecture, BootKey, CephKey, DhcpMode, InstanceId, Iqn, MacAddr, NetworkId, NetworkPlan, NodeId, Segment,
+    Architecture, BootKey, CephKey, DhcpMode, InstanceId, Iqn, MacAddr, NetworkId, NetworkPlan, NodeId,
+    Segment,
 };
 use proptest::prelude::*;
 

@@ -51,7 +51,8 @@ impl Ceph {
 
     fn id_of(&self, image: &str) -> String {
         let info: Value =
-            serde_json::from_str(&self.rbd(&["info", "--format", "json", &format!("{POOL}/{image}")])).unwrap();
+            serde_json::from_str(&self.rbd(&["info", "--format", "json", &format!("{POOL}/{image}")]))
+                .unwrap();
         info["id"].as_str().unwrap().to_owned()
     }
 

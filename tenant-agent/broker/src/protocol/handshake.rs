@@ -8,8 +8,8 @@ use bytes::{Buf, BytesMut};
 use super::Violation;
 use super::request::PAYLOAD_MAX;
 use super::wire::{
-    FIXED_NEWSTYLE, Fields, GREETING_MAGIC, NO_ZEROES, OPTION, OPTION_MAGIC, OPTION_REPLY_MAGIC, info, option,
-    option_reply,
+    FIXED_NEWSTYLE, Fields, GREETING_MAGIC, NO_ZEROES, OPTION, OPTION_MAGIC, OPTION_REPLY_MAGIC, info,
+    option, option_reply,
 };
 
 /// The longest data of an option: the longest name (4096, "Values") and as many requests for information as anyone has.
@@ -171,9 +171,12 @@ impl Handshake {
     fn describe(&mut self, kind: u32, index: usize) {
         let Some(offer) = self.offers.get(index) else { return };
         let number = |bytes: &[u8]| bytes.to_vec();
-        let export =
-            [number(&info::EXPORT.to_be_bytes()), number(&offer.size.to_be_bytes()), number(&offer.flags.to_be_bytes())]
-                .concat();
+        let export = [
+            number(&info::EXPORT.to_be_bytes()),
+            number(&offer.size.to_be_bytes()),
+            number(&offer.flags.to_be_bytes()),
+        ]
+        .concat();
         let mut block = number(&info::BLOCK_SIZE.to_be_bytes());
         for size in [BLOCK_MINIMUM, BLOCK_PREFERRED, PAYLOAD_MAX] {
             block.extend(size.to_be_bytes());

@@ -70,12 +70,28 @@ pub enum Zeroes {
 /// What is asked for; within the export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    Read { offset: u64, length: u32 },
+    Read {
+        offset: u64,
+        length: u32,
+    },
     /// The data follow.
-    Write { offset: u64, length: u32, durable: Durable },
+    Write {
+        offset: u64,
+        length: u32,
+        durable: Durable,
+    },
     Flush,
-    Trim { offset: u64, length: u32, durable: Durable },
-    WriteZeroes { offset: u64, length: u32, zeroes: Zeroes, durable: Durable },
+    Trim {
+        offset: u64,
+        length: u32,
+        durable: Durable,
+    },
+    WriteZeroes {
+        offset: u64,
+        length: u32,
+        zeroes: Zeroes,
+        durable: Durable,
+    },
     Disconnect,
 }
 

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 
 use super::handshake::{Handshake, Offer, Progress};
 use super::request::{Command, Durable, Header, PAYLOAD_MAX, Zeroes, check};
-use super::wire::{ErrorValue, OPTION_MAGIC, OPTION_REPLY_MAGIC, REQUEST_MAGIC, command, option, option_reply};
+use super::wire::{
+    ErrorValue, OPTION_MAGIC, OPTION_REPLY_MAGIC, REQUEST_MAGIC, command, option, option_reply,
+};
 
 const SIZE: u64 = 1 << 20;
 
@@ -62,8 +64,13 @@ fn a_client_lists_asks_and_chooses() {
     inbox.extend(go("no such export"));
     assert_eq!(handshake.advance(&mut inbox), Ok(Progress::More));
     let kinds = replies(&handshake.take_outgoing());
-    let expected =
-        [option_reply::UNSUPPORTED, option_reply::SERVER, option_reply::SERVER, option_reply::ACK, option_reply::UNKNOWN];
+    let expected = [
+        option_reply::UNSUPPORTED,
+        option_reply::SERVER,
+        option_reply::SERVER,
+        option_reply::ACK,
+        option_reply::UNKNOWN,
+    ];
     assert_eq!(kinds, expected);
     inbox.extend(go("1"));
     inbox.extend(b"the first request");
@@ -109,7 +116,13 @@ fn what_is_no_handshake_ends_the_connection() {
 
 #[test]
 fn data_of_an_option_that_are_not_whole_are_told() {
-    for data in [&[][..], &[0, 0, 0, 9, b'0', 0, 0], &[0, 0, 0, 1, b'0', 0, 1], &[255; 8], &[0, 0, 0, 1, b'0', 0, 0, 7]] {
+    for data in [
+        &[][..],
+        &[0, 0, 0, 9, b'0', 0, 0],
+        &[0, 0, 0, 1, b'0', 0, 1],
+        &[255; 8],
+        &[0, 0, 0, 1, b'0', 0, 0, 7],
+    ] {
         let mut handshake = greeted(3);
         assert_eq!(handshake.advance(&mut option_bytes(option::GO, data)), Ok(Progress::More));
         assert_eq!(replies(&handshake.take_outgoing()), [option_reply::INVALID], "{data:?}");
@@ -147,7 +160,8 @@ fn requests_are_read_as_they_were_sent() {
 
 #[test]
 fn what_is_asked_for_lies_within_the_export() {
-    let checked = |flags, command, offset, length| check(&header(flags, command, offset, length), SIZE, false);
+    let checked =
+        |flags, command, offset, length| check(&header(flags, command, offset, length), SIZE, false);
     let read = Command::Read { offset: SIZE - 1, length: 1 };
     assert_eq!(checked(0, command::READ, SIZE - 1, 1), Ok(read));
     assert_eq!(checked(1, command::READ, SIZE - 1, 1), Ok(read), "FUA is allowed everywhere");
@@ -164,7 +178,9 @@ fn what_is_asked_for_lies_within_the_export() {
         (command::TRIM, ErrorValue::Invalid),
         (command::WRITE_ZEROES, ErrorValue::NoSpace),
     ] {
-        for (offset, length) in [(SIZE, 1), (SIZE - 1, 2), (u64::MAX, 1), (u64::MAX - 1, u32::MAX), (0, u32::MAX)] {
+        for (offset, length) in
+            [(SIZE, 1), (SIZE - 1, 2), (u64::MAX, 1), (u64::MAX - 1, u32::MAX), (0, u32::MAX)]
+        {
             assert_eq!(checked(0, command, offset, length), Err(beyond), "{command} {offset} {length}");
         }
         assert_eq!(checked(0, command, 0, 0), Err(ErrorValue::Invalid), "nothing at all");
@@ -175,9 +191,19 @@ fn what_is_asked_for_lies_within_the_export() {
 fn what_is_not_known_is_refused() {
     let checked = |flags, command| check(&header(flags, command, 0, 1), SIZE, false);
     // FAST_ZERO, DF and REQ_ONE; NO_HOLE where it has no meaning; NBD_CMD_CACHE, BLOCK_STATUS, RESIZE and more.
-    for (flags, command) in
-        [(16, 6), (4, 0), (8, 0), (2, 1), (2, 0), (0, 5), (0, 7), (0, 8), (0, 9), (0, u16::MAX), (0, command::FLUSH)]
-    {
+    for (flags, command) in [
+        (16, 6),
+        (4, 0),
+        (8, 0),
+        (2, 1),
+        (2, 0),
+        (0, 5),
+        (0, 7),
+        (0, 8),
+        (0, 9),
+        (0, u16::MAX),
+        (0, command::FLUSH),
+    ] {
         assert_eq!(checked(flags, command), Err(ErrorValue::Invalid), "{flags} {command}");
     }
     let huge = Header { length: PAYLOAD_MAX + 1, ..header(0, command::READ, 0, 0) };

@@ -100,11 +100,8 @@ pub const REPLY: usize = 16;
 pub fn simple_reply(error: Option<ErrorValue>, cookie: u64) -> [u8; REPLY] {
     let mut bytes = [0; REPLY];
     let error = error.map_or(0, |error| error as u32);
-    let fields = SIMPLE_REPLY_MAGIC
-        .to_be_bytes()
-        .into_iter()
-        .chain(error.to_be_bytes())
-        .chain(cookie.to_be_bytes());
+    let fields =
+        SIMPLE_REPLY_MAGIC.to_be_bytes().into_iter().chain(error.to_be_bytes()).chain(cookie.to_be_bytes());
     bytes.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
     bytes
 }

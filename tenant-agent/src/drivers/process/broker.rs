@@ -170,7 +170,10 @@ mod tests {
     #[test]
     fn ports_of_monitors_are_found_in_every_form() {
         assert_eq!(named_ports("v2:127.0.0.1:16707"), [16707]);
-        assert_eq!(named_ports("[v2:10.0.0.1:3300,v1:10.0.0.1:6789],[v2:10.0.0.2:3301/0]"), [3300, 6789, 3301]);
+        assert_eq!(
+            named_ports("[v2:10.0.0.1:3300,v1:10.0.0.1:6789],[v2:10.0.0.2:3301/0]"),
+            [3300, 6789, 3301]
+        );
         assert_eq!(named_ports("10.0.0.1,10.0.0.2:6790"), [6790]);
         assert_eq!(named_ports("v2:[2001:db8::1]:3302/0"), [3302]);
         assert!(named_ports("10.0.0.1").is_empty());

@@ -200,7 +200,12 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
     let written = largest_written(&order.luns, &volumes).map_err(prepare)?;
     std::env::set_current_dir(&order.directory).map_err(prepare)?;
     let null = OpenOptions::new().read(true).open("/dev/null").map_err(prepare)?;
-    let prepared = order.broker.as_ref().map(|it| broker::prepare(it, order.uid)).transpose().map_err(LaunchError::Socket)?;
+    let prepared = order
+        .broker
+        .as_ref()
+        .map(|it| broker::prepare(it, order.uid))
+        .transpose()
+        .map_err(LaunchError::Socket)?;
 
     let mut arguments: Vec<OsString> = order.arguments.iter().map(OsString::from).collect();
     let mut kept = vec![channel.as_raw_fd(), program.as_raw_fd(), null.as_raw_fd()];

@@ -509,7 +509,8 @@ impl Diskless for ProcessDriver {
         let bridge = links.get(self.config.bridge.as_str()).map(|link| link.index);
         let wired = |id| {
             let link = links.get(port(&self.config.bridge, id).as_str());
-            matches!(id, ProcessId::Broker(_)) || bridge.is_some() && link.is_some_and(|link| link.controller == bridge)
+            matches!(id, ProcessId::Broker(_))
+                || bridge.is_some() && link.is_some_and(|link| link.controller == bridge)
         };
         let mut processes = BTreeMap::new();
         for id in self.directories() {

@@ -24,7 +24,15 @@ impl Client {
         Some(Self { stream, size, flags })
     }
 
-    pub async fn send(&mut self, flags: u16, command: u16, cookie: u64, offset: u64, length: u32, data: &[u8]) {
+    pub async fn send(
+        &mut self,
+        flags: u16,
+        command: u16,
+        cookie: u64,
+        offset: u64,
+        length: u32,
+        data: &[u8],
+    ) {
         let bytes = request(flags, command, cookie, offset, length);
         self.stream.write_all(&[&bytes[..], data].concat()).await.unwrap();
     }
@@ -73,6 +81,7 @@ impl Client {
 
 /// "Request message".
 pub fn request(flags: u16, command: u16, cookie: u64, offset: u64, length: u32) -> Vec<u8> {
-    let numbers = [&flags.to_be_bytes()[..], &command.to_be_bytes(), &cookie.to_be_bytes(), &offset.to_be_bytes()];
+    let numbers =
+        [&flags.to_be_bytes()[..], &command.to_be_bytes(), &cookie.to_be_bytes(), &offset.to_be_bytes()];
     [&0x2560_9513_u32.to_be_bytes()[..], &numbers.concat(), &length.to_be_bytes()].concat()
 }

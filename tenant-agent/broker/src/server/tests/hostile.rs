@@ -114,7 +114,8 @@ fn ten_thousand_connections_are_served_a_few_at_a_time() {
             open.extend(UnixStream::connect(&rig.socket).await);
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let greeted = open.iter().filter(|stream| stream.try_read(&mut [0; 18]).is_ok_and(|count| count > 0)).count();
+        let greeted =
+            open.iter().filter(|stream| stream.try_read(&mut [0; 18]).is_ok_and(|count| count > 0)).count();
         assert!(greeted <= CONNECTIONS_MAX, "{greeted} are served at once");
         drop(open);
         assert_eq!(rig.connect().await.write(0, &[1; 512]).await, 0, "it is still there");

@@ -31,7 +31,8 @@ impl Rig {
         let mut memory = Memory::new(SIZE);
         change(&mut memory);
         let read_only = Memory::new(4096);
-        let exports = [Export::new("0".to_owned(), memory, false), Export::new("1".to_owned(), read_only, true)];
+        let exports =
+            [Export::new("0".to_owned(), memory, false), Export::new("1".to_owned(), read_only, true)];
         let exports = Rc::new(Vec::from(exports));
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
@@ -153,7 +154,9 @@ fn qemu_reads_and_writes_it() {
         content.chunks_exact_mut(997).enumerate().for_each(|(index, piece)| piece.fill((index % 251) as u8));
         std::fs::write(&image, &content).unwrap();
         let url = format!("nbd+unix:///0?socket={}", rig.socket.display());
-        for words in [&["convert", "-n", "-f", "raw", "-O", "raw"][..], &["compare", "-f", "raw", "-F", "raw"]] {
+        for words in
+            [&["convert", "-n", "-f", "raw", "-O", "raw"][..], &["compare", "-f", "raw", "-F", "raw"]]
+        {
             let output = tokio::process::Command::new("qemu-img").args(words).arg(&image).arg(&url).output();
             let output = output.await.expect("qemu-img is needed: infra/packages test");
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
