@@ -65,10 +65,11 @@ fn must(mut command: Command) -> String {
     text
 }
 
-/// Writes 4 KiB blocks of a pattern over and over until they were written so often.
-fn load(node: &str, of: &DesiredInstance, count: &str) -> Child {
-    let words = ["bench", "-w", "-t", "none", "-d", "8", "-s", "4096", "--pattern=165", "-c", count];
-    in_node(node, "qemu-img", of, &words).spawn().unwrap()
+/// Writes a pattern again and again, one request after the other.
+fn load(node: &str, of: &DesiredInstance, count: usize) -> Child {
+    let writes: Vec<String> = (0..count).map(|at| format!("write -q -P 165 {}k 64k", at % 256 * 64)).collect();
+    let words: Vec<&str> = writes.iter().flat_map(|write| ["-c", write]).collect();
+    in_node(node, "qemu-io", of, &words).spawn().unwrap()
 }
 
 fn node_of(host: &mut Host, number: u8) -> String {
@@ -196,7 +197,7 @@ fn a_node_writes_on_when_its_broker_is_killed_or_fenced() {
     let serving = host.pid(&target);
 
     // Killed: the next one is there in a moment, and no write that was answered is lost.
-    let writing = load(&node, &one, "20000");
+    let writing = load(&node, &one, 3000);
     std::thread::sleep(Duration::from_millis(500));
     let before = host.pid(&broker);
     kill(Pid::from_raw(before), Signal::SIGKILL).unwrap();
@@ -218,7 +219,7 @@ fn a_node_writes_on_when_its_broker_is_killed_or_fenced() {
     let address = std::fs::read_to_string(&clients).unwrap().trim().to_owned();
     ceph.ceph(&["auth", "rm", "client.bmi-volume-1"]);
     ceph.ceph(&["osd", "blocklist", "add", &address, "31536000"]);
-    let writing = load(&node, &one, "4000");
+    let writing = load(&node, &one, 1000);
     until("its end is told", || {
         let status = host.control_plane.status()?;
         let log = std::fs::read_to_string(host.directory(&broker).join("log")).unwrap_or_default();
