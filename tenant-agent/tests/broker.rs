@@ -67,7 +67,8 @@ fn must(mut command: Command) -> String {
 
 /// Writes a pattern again and again, one request after the other.
 fn load(node: &str, of: &DesiredInstance, count: usize) -> Child {
-    let writes: Vec<String> = (0..count).map(|at| format!("write -q -P 165 {}k 64k", at % 256 * 64)).collect();
+    let writes: Vec<String> =
+        (0..count).map(|at| format!("write -q -P 165 {}k 64k", at % 256 * 64)).collect();
     let words: Vec<&str> = writes.iter().flat_map(|write| ["-c", write]).collect();
     in_node(node, "qemu-io", of, &words).spawn().unwrap()
 }

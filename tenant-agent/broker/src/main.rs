@@ -86,10 +86,7 @@ fn main() {
         }
     };
     // Not by returning: what a library in C++ tidies up at the end is still in use by its threads, which would crash.
-    #[cfg(feature = "ceph")]
     bmi_rbd::exit_at_once(status);
-    #[cfg(not(feature = "ceph"))]
-    std::process::exit(status);
 }
 
 fn run(arguments: &Arguments) -> Result<Outcome, StartError> {

@@ -90,7 +90,6 @@ pub async fn serve(arguments: &Arguments, config: BrokerConfig) -> Result<Outcom
     Ok(Outcome::Stopped)
 }
 
-#[cfg(feature = "ceph")]
 async fn open(
     config: &BrokerConfig,
     arguments: &Arguments,
@@ -98,11 +97,6 @@ async fn open(
     let opened = crate::volume::rbd::open(config, arguments.clients.as_deref()).await?;
     let named = config.exports.iter().zip(opened);
     Ok(named.map(|(export, volume)| Export::new(export.name.clone(), volume, export.read_only)).collect())
-}
-
-#[cfg(not(feature = "ceph"))]
-async fn open(_: &BrokerConfig, _: &Arguments) -> Result<Vec<Export<crate::volume::Nothing>>, VolumeError> {
-    Err(VolumeError::Failed("this program was built without Ceph".into()))
 }
 
 async fn asked(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -4,7 +4,6 @@
 
 #[cfg(test)]
 pub mod memory;
-#[cfg(feature = "ceph")]
 pub mod rbd;
 
 use std::error::Error;
