@@ -47,6 +47,17 @@ pub(super) async fn make(context: &Context, record: &Record) -> Result<(), StepE
     let owner = owner.ok_or_else(|| StepError::never("the image is gone from the database"))?;
     let golden = image_place(image, owner);
     store.volume_clone(golden, boot).await.map_err(|error| store_error(&error))?;
+    // It appears whole or not at all, and its access may have been made for this very one.
+    if !store.volume_exists(config).await.map_err(|error| store_error(&error))? {
+        let content = config_content(context, record)?;
+        store.volume_put(config, content.into()).await.map_err(|error| store_error(&error))?;
+    }
+    store.access_ensure(boot, config).await.map_err(|error| store_error(&error))
+}
+
+/// The config volume's blocks.
+fn config_content(context: &Context, record: &Record) -> Result<Vec<u8>, StepError> {
+    let instance = &record.instance;
     let sealed = context
         .app
         .master_key
@@ -54,16 +65,14 @@ pub(super) async fn make(context: &Context, record: &Record) -> Result<(), StepE
         .map_err(|error| StepError::never(error.to_string()))?;
     let user_data: SealedUserData = serde_json::from_str(sealed.expose())
         .map_err(|_| StepError::never("the sealed user data cannot be read"))?;
-    let content = ConfigVolume {
+    ConfigVolume {
         instance: instance.id,
         hostname: &instance.name,
         ssh_keys: &user_data.ssh_keys,
         user_data: user_data.user_data.as_deref(),
     }
     .build()
-    .map_err(|error| StepError::never(format!("the config volume cannot be made: {error}")))?;
-    store.volume_put(config, content.into()).await.map_err(|error| store_error(&error))?;
-    store.access_ensure(boot, config).await.map_err(|error| store_error(&error))
+    .map_err(|error| StepError::never(format!("the config volume cannot be made: {error}")))
 }
 
 /// Removes both volumes.
