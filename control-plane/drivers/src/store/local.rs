@@ -436,6 +436,51 @@ impl DataStore for LocalStore {
         .await
     }
 
+    async fn image_resize(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
+        self.blocking(move |store| {
+            let _held = store.lock(place);
+            store.not_sealed(place)?;
+            let path = store.open_image(place);
+            let file = OpenOptions::new().write(true).open(&path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => StoreError::Absent(place),
+                _ => io("open", &path, error),
+            })?;
+            let resized = file.set_len(size.bytes()).and_then(|()| file.sync_all());
+            resized.map_err(|source| io("resize", &path, source))
+        })
+        .await
+    }
+
+    async fn image_read(&self, place: Place, offset: u64, length: u32) -> Result<Bytes, StoreError> {
+        self.blocking(move |store| {
+            let path = store.golden(place);
+            let size = match size_of(&path)? {
+                Some(size) => size,
+                None if store.open_image(place).exists() => {
+                    return Err(StoreError::WrongState { place, state: "not sealed" });
+                }
+                None => return Err(StoreError::Absent(place)),
+            };
+            let length = size.saturating_sub(offset).min(u64::from(length));
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+            let read = file_open(place, &path)?.read_exact_at(&mut bytes, offset);
+            read.map_err(|source| io("read", &path, source))?;
+            Ok(Bytes::from(bytes))
+        })
+        .await
+    }
+
+    // Files share blocks, and none needs another.
+    async fn image_flatten(&self, place: Place, progress: Progress<'_>) -> Result<(), StoreError> {
+        match self.image_observe(place).await? {
+            ImageContent::Absent => Err(StoreError::Absent(place)),
+            ImageContent::Open { size } | ImageContent::Sealed { size } => {
+                progress(size.bytes(), size.bytes());
+                Ok(())
+            }
+        }
+    }
+
     async fn image_observe(&self, place: Place) -> Result<ImageContent, StoreError> {
         self.blocking(move |store| {
             if let Some(size) = size_of(&store.golden(place))? {

@@ -286,6 +286,16 @@ pub trait DataStore: Send + Sync {
     /// Makes an image immutable and durable. A sealed one is only measured again.
     async fn image_seal(&self, place: Place, progress: Progress<'_>) -> Result<Sealed, StoreError>;
 
+    /// Gives an open image another size. What a smaller one leaves out is gone; what a larger one has more is zero.
+    async fn image_resize(&self, place: Place, size: ByteSize) -> Result<(), StoreError>;
+
+    /// Reads a part of a golden image, as it is exported: at most so many bytes, fewer at its end and none behind it.
+    async fn image_read(&self, place: Place, offset: u64, length: u32) -> Result<Bytes, StoreError>;
+
+    /// Copies what an image shares with the one that it was cloned from, so that it needs it no more. Whoever loses interest
+    /// stops it; it goes on where it was when it is asked for again.
+    async fn image_flatten(&self, place: Place, progress: Progress<'_>) -> Result<(), StoreError>;
+
     /// Looks what is at a place.
     async fn image_observe(&self, place: Place) -> Result<ImageContent, StoreError>;
 

@@ -158,6 +158,33 @@ impl DataStore for SimulatedStore {
         Ok(Sealed { size, sha256: "0".repeat(64) })
     }
 
+    async fn image_resize(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        if state.golden.contains_key(&place) {
+            return Err(StoreError::WrongState { place, state: "sealed" });
+        }
+        *state.open.get_mut(&place).ok_or(StoreError::Absent(place))? = size;
+        Ok(())
+    }
+
+    async fn image_read(&self, place: Place, offset: u64, length: u32) -> Result<Bytes, StoreError> {
+        let state = self.lock();
+        if state.open.contains_key(&place) {
+            return Err(StoreError::WrongState { place, state: "not sealed" });
+        }
+        let size = state.golden.get(&place).ok_or(StoreError::Absent(place))?.bytes();
+        let length = size.saturating_sub(offset).min(u64::from(length));
+        Ok(Bytes::from(vec![0; usize::try_from(length).unwrap_or(0)]))
+    }
+
+    async fn image_flatten(&self, place: Place, progress: Progress<'_>) -> Result<(), StoreError> {
+        let state = self.lock();
+        let found = state.golden.get(&place).or_else(|| state.open.get(&place));
+        let size = found.ok_or(StoreError::Absent(place))?.bytes();
+        progress(size, size);
+        Ok(())
+    }
+
     async fn image_observe(&self, place: Place) -> Result<ImageContent, StoreError> {
         let state = self.lock();
         let golden = state.golden.get(&place).map(|size| ImageContent::Sealed { size: *size });

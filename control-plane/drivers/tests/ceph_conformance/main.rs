@@ -7,6 +7,7 @@
     reason = "a test ends by panicking; clippy knows only functions marked as tests"
 )]
 
+mod changes;
 mod clones;
 mod fences;
 mod imports;

@@ -35,6 +35,7 @@ pub async fn run(store: &dyn DataStore) {
     a_sealed_image_never_changes(store).await;
     only_what_is_sealed_is_cloned(store).await;
     an_import_replaces_what_is_open(store).await;
+    an_image_is_resized_until_it_is_sealed_and_then_read(store).await;
     volumes_come_and_go(store).await;
     projects_are_apart(store).await;
     what_is_set_aside_is_gone(store).await;
@@ -127,6 +128,31 @@ async fn an_import_replaces_what_is_open(store: &dyn DataStore) {
         store.image_remove(image).await.unwrap();
         is(store, image, ImageContent::Absent).await;
     }
+}
+
+async fn an_image_is_resized_until_it_is_sealed_and_then_read(store: &dyn DataStore) {
+    let image = place();
+    let absent = store.image_resize(image, SIZE).await;
+    assert!(matches!(absent, Err(StoreError::Absent(at)) if at == image), "{absent:?}");
+    assert!(matches!(store.image_read(image, 0, 1).await, Err(StoreError::Absent(_))));
+    assert!(matches!(store.image_flatten(image, &quiet).await, Err(StoreError::Absent(_))));
+    store.image_create(image, SIZE).await.unwrap();
+    for size in [8 * MIB, 2 * MIB, 2 * MIB] {
+        store.image_resize(image, ByteSize::new(size)).await.unwrap();
+        is(store, image, ImageContent::Open { size: ByteSize::new(size) }).await;
+    }
+    let early = store.image_read(image, 0, 1).await;
+    assert!(matches!(early, Err(StoreError::WrongState { state: "not sealed", .. })), "{early:?}");
+    store.image_seal(image, &quiet).await.unwrap();
+    let late = store.image_resize(image, SIZE).await;
+    assert!(matches!(late, Err(StoreError::WrongState { state: "sealed", .. })), "{late:?}");
+    for (offset, length, read) in
+        [(0, 4096, 4096), (2 * MIB - 10, 4096, 10), (2 * MIB, 1, 0), (u64::MAX, 5, 0)]
+    {
+        assert_eq!(store.image_read(image, offset, length).await.unwrap().len(), read, "{offset}");
+    }
+    store.image_flatten(image, &quiet).await.unwrap();
+    store.image_remove(image).await.unwrap();
 }
 
 async fn volumes_come_and_go(store: &dyn DataStore) {

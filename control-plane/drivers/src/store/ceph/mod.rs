@@ -19,6 +19,7 @@
 //! Invariant: nothing that is not named like the above is touched, and a namespace with such things is not used.
 
 pub mod caps;
+mod changes;
 mod content;
 mod fault;
 mod fence;

@@ -93,6 +93,18 @@ impl DataStore for CephStore {
         self.sealed(place, progress).await
     }
 
+    async fn image_resize(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
+        self.resized(place, size).await
+    }
+
+    async fn image_read(&self, place: Place, offset: u64, length: u32) -> Result<Bytes, StoreError> {
+        self.read(place, offset, length).await
+    }
+
+    async fn image_flatten(&self, place: Place, progress: Progress<'_>) -> Result<(), StoreError> {
+        self.flattened(place, progress).await
+    }
+
     async fn image_observe(&self, place: Place) -> Result<ImageContent, StoreError> {
         self.observed(place).await
     }
