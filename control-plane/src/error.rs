@@ -90,6 +90,14 @@ impl AppError {
                 tracing::error!(action, "the store is full");
                 Problem::new(Code::StoreFull, "the data store has no space left")
             }
+            Self::Store(error @ StoreError::Denied { .. }) => {
+                tracing::error!(error = bmi_types::chain(&error), "the data store refuses the server's user");
+                Problem::new(Code::StoreDenied, "the server may not do this in the data store")
+            }
+            Self::Store(StoreError::Foreign(reason)) => {
+                tracing::error!(reason, "the data store has something that is not BMI's");
+                Problem::new(Code::StoreForeign, "the data store has something there that is not BMI's")
+            }
             Self::Store(error @ StoreError::Unreachable { .. }) => {
                 tracing::error!(error = bmi_types::chain(&error), "the data store does not answer");
                 Problem::new(Code::Unavailable, "the data store does not answer")
@@ -98,6 +106,33 @@ impl AppError {
                 tracing::error!(error = bmi_types::chain(&error), "a request failed");
                 Problem::new(Code::Internal, "the server failed; its log has the request id")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_refuses_has_a_code_of_its_own_and_tells_nobody_why() {
+        let source = || std::io::Error::other("client.bmi at 10.0.0.1");
+        let action = || "open bmi/secret".to_owned();
+        let cases = [
+            (StoreError::Full { action: action() }, Code::StoreFull),
+            (StoreError::Denied { action: action(), source: source() }, Code::StoreDenied),
+            (StoreError::Unreachable { action: action(), source: source() }, Code::Unavailable),
+            (StoreError::Foreign("bmi/secret has a stranger".to_owned()), Code::StoreForeign),
+            (StoreError::Io { action: action(), source: source() }, Code::Internal),
+        ];
+        for (error, code) in cases {
+            let problem = AppError::from(error).into_problem();
+            assert_eq!(problem.code, code);
+            assert!(
+                !problem.detail.contains("secret") && !problem.detail.contains("10.0.0.1"),
+                "{}",
+                problem.detail
+            );
         }
     }
 }

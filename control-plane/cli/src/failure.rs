@@ -74,6 +74,9 @@ impl Failure {
             Code::StaleVersion => Some("somebody changed it since; read it again and decide anew"),
             Code::AddressesExhausted => Some("deprovision an instance, or make a network with larger ranges"),
             Code::StoreFull => Some("see `bmi datastore list`; delete images, or enlarge the store"),
+            Code::StoreDenied | Code::StoreForeign => {
+                Some("tell an administrator: the server's log says what is wrong with its data store")
+            }
             Code::Unavailable => Some("it may pass: try again; the server's log says what is down"),
             Code::Internal => Some("the server's log has the reason under the request's id"),
             _ => None,

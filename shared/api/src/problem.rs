@@ -40,6 +40,8 @@ words! {
         WrongOffset = "wrong-offset",
         /// 409: a request with the same `Idempotency-Key` is still running.
         RequestInProgress = "request-in-progress",
+        /// 409: what the store has in that place is not BMI's, or not what it should be.
+        StoreForeign = "store-foreign",
         /// 412: `If-Match` names an older version.
         StaleVersion = "stale-version",
         /// 413: the body is too large.
@@ -60,6 +62,8 @@ words! {
         Internal = "internal",
         /// 503: a dependency is down.
         Unavailable = "unavailable",
+        /// 503: the server's user of the store may not do this; an administrator must give it the right.
+        StoreDenied = "store-denied",
         /// 507: the store has no space left.
         StoreFull = "store-full",
     }
@@ -82,7 +86,8 @@ impl Code {
             | Self::QuotaExceeded
             | Self::AddressesExhausted
             | Self::WrongOffset
-            | Self::RequestInProgress => 409,
+            | Self::RequestInProgress
+            | Self::StoreForeign => 409,
             Self::StaleVersion => 412,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
@@ -90,7 +95,7 @@ impl Code {
             Self::Busy => 423,
             Self::TooManyRequests => 429,
             Self::Internal => 500,
-            Self::Unavailable => 503,
+            Self::Unavailable | Self::StoreDenied => 503,
             Self::StoreFull => 507,
         }
     }
@@ -126,6 +131,8 @@ impl Code {
             Self::Internal => "Internal error",
             Self::Unavailable => "Temporarily unavailable",
             Self::StoreFull => "The store is full",
+            Self::StoreDenied => "The store refuses the server",
+            Self::StoreForeign => "The store has something else there",
         }
     }
 }
