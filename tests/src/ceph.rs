@@ -4,6 +4,7 @@
 //! Invariant: it ends with the process that started it, however that ends, and then its directory is gone. (Should
 //! whoever sees to that be killed too, the next test program's sweep does.)
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::deployment::ROOT;
 use crate::host::{repository, run, until};
@@ -32,6 +34,15 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub struct Ceph {
     directory: PathBuf,
     keeper: Child,
+}
+
+/// A cephx user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Its key.
+    pub key: String,
+    /// What it may do at OSDs.
+    pub osd: String,
 }
 
 /// What every verb of `infra/ceph` is asked of.
@@ -126,6 +137,32 @@ impl Ceph {
     /// `rados …` as the administrator; gives what it printed.
     pub fn rados(&self, arguments: &[&str]) -> String {
         self.command("rados", arguments)
+    }
+
+    /// Every cephx user with its rights at the OSDs and its key, of those whose names begin so (without `client.`).
+    #[must_use]
+    pub fn users(&self, beginning: &str) -> BTreeMap<String, User> {
+        let all: Value = serde_json::from_str(&self.ceph(&["auth", "ls", "-f", "json"])).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let all = all["auth_dump"].as_array().unwrap().clone().into_iter().filter_map(|user| {
+            let name = user["entity"].as_str()?.strip_prefix("client.")?.to_owned();
+            let found = User { key: text(&user["key"]), osd: text(&user["caps"]["osd"]) };
+            name.starts_with(beginning).then_some((name, found))
+        });
+        all.collect()
+    }
+
+    /// Everything in a namespace: the names of its images, and of those in its trash.
+    #[must_use]
+    pub fn images(&self, namespace: &str) -> BTreeSet<String> {
+        let space = format!("{}/{namespace}", self.pool());
+        let named = |arguments: &[&str]| -> Vec<Value> {
+            serde_json::from_str(&self.rbd(&[arguments, &[&space, "--format", "json"]].concat())).unwrap()
+        };
+        let images = named(&["ls"]).into_iter().map(|name| name.as_str().unwrap().to_owned());
+        let trash = named(&["trash", "ls", "--all"]);
+        let trash = trash.into_iter().map(|entry| format!("trash: {}", entry["name"].as_str().unwrap()));
+        images.chain(trash).collect()
     }
 
     /// Kills an OSD as a crash would.

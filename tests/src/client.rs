@@ -31,6 +31,12 @@ impl Client {
         Self { namespace, script: script.to_str().unwrap().to_owned() }
     }
 
+    /// Its network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Runs a program on the machine.
     #[must_use]
     pub fn inside(&self, program: &str, arguments: &[&str]) -> std::process::Output {

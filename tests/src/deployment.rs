@@ -13,24 +13,27 @@ use std::time::Duration;
 use rustix::process::geteuid;
 
 use crate::api::Api;
+use crate::ceph::Ceph;
 use crate::cli::Cli;
 use crate::dnsmasq::{Dnsmasq, UPLINK};
 use crate::host::{command, end, mounts_below, output, repository, run, until};
 use crate::postgres::Postgres;
 use crate::replica::{listening, serve};
+use crate::stores::Store;
 
 /// Where deployments are: not below /tmp, since targets run as other users and need to get there.
 pub(crate) const ROOT: &str = "/var/lib/bmi-tests";
 /// How long a server may take to start: it makes a file system first.
-const START: Duration = Duration::from_secs(60);
+pub(crate) const START: Duration = Duration::from_secs(60);
 /// A store for small images. XFS takes no less than 300 MiB.
 pub const STORE_SMALL: &str = "400M";
 /// A store for the golden Debian image and what nodes write.
 pub const STORE_LARGE: &str = "3G";
 /// User ids of one deployment.
-const UIDS: u32 = 100;
+pub(crate) const UIDS: u32 = 100;
 /// The programs of a deployment.
-const PROGRAMS: [&str; 5] = ["bmi", "bmi-control-plane", "bmi-agent", "bmi-target", "bmi-netboot"];
+const PROGRAMS: [&str; 6] =
+    ["bmi", "bmi-control-plane", "bmi-agent", "bmi-target", "bmi-netboot", "bmi-broker"];
 
 /// Says `postgres` when every deployment is to have its database there, and not in SQLite.
 const DATABASE: &str = "BMI_TEST_DATABASE";
@@ -56,6 +59,8 @@ pub struct Deployment {
     pub uid_base: u32,
     /// The URL of its database in PostgreSQL; none when it is SQLite's.
     pub database: Option<String>,
+    /// The user that it has in Ceph, without `client.`; none when its store is local.
+    pub ceph_user: Option<String>,
     control_plane: Option<Child>,
     agent: Option<Child>,
 }
@@ -90,6 +95,16 @@ impl Deployment {
     /// Starts a control plane on a database in PostgreSQL, or on SQLite.
     #[must_use]
     pub fn start_on(store: &str, database: Option<String>) -> Self {
+        Self::start_with(&Store::Local(store), database)
+    }
+
+    /// Starts a control plane whose store is a Ceph, on SQLite.
+    #[must_use]
+    pub fn start_in_ceph(ceph: &Ceph) -> Self {
+        Self::start_with(&Store::Ceph(ceph), None)
+    }
+
+    fn start_with(store: &Store<'_>, database: Option<String>) -> Self {
         assert!(
             geteuid().is_root(),
             "system tests need root: they make network namespaces and mount file systems"
@@ -116,8 +131,9 @@ impl Deployment {
         fs::write(data.join("images/small.raw"), crate::setup::small_image()).unwrap();
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let api = Api::new(address, "");
+        let (control_plane, agent, ceph_user) = (None, None, None);
         let mut deployment =
-            Self { data, namespace, api, uid_base, database, control_plane: None, agent: None };
+            Self { data, namespace, api, uid_base, database, ceph_user, control_plane, agent };
         deployment.namespace_make();
         deployment.configurations_write(store);
         deployment.control_plane_start();
@@ -132,21 +148,24 @@ impl Deployment {
         self.inside("sh", &["-c", off]);
     }
 
-    fn configurations_write(&self, store: &str) {
+    fn configurations_write(&mut self, store: &Store<'_>) {
         let (data, uid) = (self.data.display(), self.uid_base);
         let database =
             self.database.as_ref().map(|url| format!("database = \"{url}\"\n")).unwrap_or_default();
+        let (section, ceph_user) = store.control_plane();
         let control_plane = format!(
             "listen = \"127.0.0.1:0\"\ndata_dir = \"{data}/control-plane\"\nimport_dir = \"{data}/images\"\n\
-             {database}{UNLIMITED}[agent]\nnetwork = \"provisioning\"\nuid = {uid}\n[store]\nkind = \"local\"\nsize = \"{store}\"\n"
+             {database}{UNLIMITED}[agent]\nnetwork = \"provisioning\"\nuid = {uid}\n{section}"
         );
         fs::write(self.config(), control_plane).unwrap();
+        let (volumes, section) = store.agent(&self.data);
         let agent = format!(
             "network = \"provisioning\"\ncontrol_plane = \"unix:{data}/control-plane/agent.sock\"\n\
-             state_dir = \"{data}/agent\"\nvolume_dir = \"{data}/control-plane/store/volumes\"\nbridge = \"bmi0\"\n\
-             loaders = \"/usr/lib/ipxe\"\nagent_uid = {uid}\nuid_base = {uid}\n"
+             state_dir = \"{data}/agent\"\n{volumes}bridge = \"bmi0\"\n\
+             loaders = \"/usr/lib/ipxe\"\nagent_uid = {uid}\nuid_base = {uid}\n{section}"
         );
         fs::write(self.agent_config(), agent).unwrap();
+        self.ceph_user = ceph_user;
     }
 
     /// Takes the limits off again that the tests have, for those that are configured.
@@ -301,26 +320,6 @@ impl Deployment {
         run("kill", &[&format!("-{signal}"), &pid]);
     }
 
-    /// What a restart of the host does to a deployment: every process of it dies, what it mounted is not mounted any
-    /// more, its bridge and its rules are gone. Its data directory is left.
-    pub fn host_dies(&mut self) {
-        self.control_plane_kill();
-        self.agent_kill();
-        let uids = self.uid_base..self.uid_base + UIDS;
-        for process in crate::host::processes().into_iter().filter(|one| uids.contains(&one.uid)) {
-            output("kill", &["-9", &process.pid.to_string()]);
-        }
-        until("every process has died", START, || {
-            let left = crate::host::processes().into_iter().any(|one| uids.contains(&one.uid));
-            (!left).then_some(())
-        });
-        self.inside("ip", &["link", "del", "bmi0"]);
-        self.inside("nft", &["flush", "ruleset"]);
-        for mount in mounts_below(&self.data) {
-            run("umount", &[&mount]);
-        }
-    }
-
     /// Whether the control plane and the agent, where started, still run.
     pub fn assert_alive(&mut self) {
         for (name, child) in [("control plane", &mut self.control_plane), ("agent", &mut self.agent)] {
@@ -381,21 +380,25 @@ impl Deployment {
         run("ip", &all)
     }
 
-    fn take_down(&mut self) -> Vec<String> {
+    /// Ends the agent and everything it started. Gives what went wrong.
+    pub fn agent_stop(&mut self) -> Vec<String> {
+        let Some(mut agent) = self.agent.take() else { return Vec::new() };
         let mut faults = Vec::new();
-        let had_agent = self.agent.is_some();
-        if self.agent.take().is_some_and(|mut agent| !end(&mut agent)) {
+        if !end(&mut agent) {
             faults.push("the agent did not end on SIGTERM".to_owned());
         }
-        if had_agent {
-            let program = self.program("bmi-agent");
-            let config = self.agent_config();
-            let arguments = ["netns", "exec", &self.namespace, program.to_str().unwrap(), "--config"];
-            let stopped = output("ip", &[&arguments[..], &[config.to_str().unwrap(), "stop"]].concat());
-            if !stopped.status.success() {
-                faults.push(format!("bmi-agent stop: {}", String::from_utf8_lossy(&stopped.stderr)));
-            }
+        let program = self.program("bmi-agent");
+        let config = self.agent_config();
+        let arguments = ["netns", "exec", &self.namespace, program.to_str().unwrap(), "--config"];
+        let stopped = output("ip", &[&arguments[..], &[config.to_str().unwrap(), "stop"]].concat());
+        if !stopped.status.success() {
+            faults.push(format!("bmi-agent stop: {}", String::from_utf8_lossy(&stopped.stderr)));
         }
+        faults
+    }
+
+    fn take_down(&mut self) -> Vec<String> {
+        let mut faults = self.agent_stop();
         if self.control_plane.take().is_some_and(|mut server| !end(&mut server)) {
             faults.push("the control plane did not end on SIGTERM".to_owned());
         }

@@ -14,6 +14,10 @@
 //! replica.rs     more control planes on the same database
 //! postgres.rs    a PostgreSQL server, and tests on both databases
 //! ceph.rs        a Ceph cluster
+//! crash.rs       the end of a host
+//! stores.rs      where a deployment's images and volumes are
+//! disk.rs        a node's disk, through its portal
+//! writes.rs      a node that writes to it
 //! statements.rs  the SQL that a test's own process executes
 //! dnsmasq.rs     another DHCP server on the network
 //! client.rs      a machine that does what firmware does, and no more
@@ -44,8 +48,10 @@ mod browser;
 mod ceph;
 mod cli;
 mod client;
+mod crash;
 mod database;
 mod deployment;
+mod disk;
 mod dnsmasq;
 mod golden;
 mod host;
@@ -57,15 +63,18 @@ mod replica;
 mod routes;
 mod setup;
 mod statements;
+mod stores;
 mod sweep;
 mod wiretap;
+mod writes;
 
 pub use api::{Answer, Api};
 pub use browser::{Browser, attribute, parameter, with_parameter};
-pub use ceph::Ceph;
+pub use ceph::{Ceph, User};
 pub use cli::{Cli, Ran};
 pub use client::Client;
 pub use deployment::{Deployment, STORE_LARGE, STORE_SMALL};
+pub use disk::Disk;
 pub use dnsmasq::Dnsmasq;
 pub use golden::{golden_image, image_place};
 pub use host::{
@@ -80,3 +89,4 @@ pub use routes::{ROUTES, Route};
 pub use setup::{SMALL_IMAGE, operation_end};
 pub use statements::{statements_record, statements_take};
 pub use wiretap::{Login, Wiretap};
+pub use writes::Writes;

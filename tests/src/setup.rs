@@ -1,11 +1,14 @@
 //! The resources that most tests need, made through the API.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::api::Api;
+use crate::deployment::Deployment;
 use crate::host::until;
+use crate::random::Random;
 
 /// How long an operation may take: sealing reads 8 GiB on a loaded machine.
 const OPERATION: Duration = Duration::from_secs(240);
@@ -15,6 +18,17 @@ pub const SMALL_IMAGE: usize = 1 << 20;
 /// A disk image that boots nothing: every import directory has it as `small.raw`.
 pub(crate) fn small_image() -> Vec<u8> {
     (0..SMALL_IMAGE).map(|at| u8::try_from((at * 31 + at / 251) % 256).unwrap()).collect()
+}
+
+impl Deployment {
+    /// Puts a disk image of 16 MiB of noise into the import directory, as `noise.raw`; gives its path.
+    pub fn noise(&self) -> PathBuf {
+        let mut random = Random::of_the_run();
+        let noise: Vec<u8> = (0..2 << 20).flat_map(|_| random.below(u64::MAX).to_le_bytes()).collect();
+        let path = self.data.join("images/noise.raw");
+        std::fs::write(&path, noise).unwrap();
+        path
+    }
 }
 
 /// Waits until an operation has ended, and gives it.
@@ -51,8 +65,13 @@ impl Api {
 
     /// Imports the small image into a project and waits until it is sealed.
     pub fn image(&self, project: &str, name: &str) -> Value {
+        self.image_of(project, name, "small.raw")
+    }
+
+    /// Imports a file of the import directory.
+    pub fn image_of(&self, project: &str, name: &str, file: &str) -> Value {
         let images = format!("/v1/projects/{project}/images");
-        let operation = self.post(&images, &json!({"name": name, "import_file": "small.raw"})).expect(202);
+        let operation = self.post(&images, &json!({"name": name, "import_file": file})).expect(202);
         let ended = operation_end(self, &operation);
         assert_eq!(ended["state"], "succeeded", "{ended:#}");
         self.get(&format!("{images}/{name}")).expect(200)

@@ -20,6 +20,9 @@ WORLD = json.load(sys.stdin)
 POOL, USER = WORLD["pool"], WORLD["user"]
 OWN, SIBLING, OTHER = WORLD["own"], WORLD["sibling"], WORLD["other"]
 GOLDEN, UNRELATED, PLAIN = WORLD["golden"], WORLD["unrelated"], WORLD["plain"]
+CONFIG, SIBLING_CONFIG = WORLD["config"], WORLD["sibling_config"]
+# Whose key it is about, whoever holds which.
+VOLUME = "client." + WORLD["volume_user"]
 # A request that nobody answers is one that was refused.
 LIMITS = {"rados_osd_op_timeout": "10", "rados_mon_op_timeout": "10", "client_mount_timeout": "10",
           "rbd_blocklist_on_break_lock": "false"}
@@ -295,9 +298,9 @@ MON = {
              {"prefix": "osd metadata"}, {"prefix": "mgr dump"}, {"prefix": "service dump"}, {"prefix": "fs dump"},
              {"prefix": "versions"}, {"prefix": "osd map", "pool": POOL, "object": "x"}, {"prefix": "osd getmap"},
              {"prefix": "osd getcrushmap"}, {"prefix": "node ls"}],
-    "change": [{"prefix": "auth get", "entity": "client.volume"},
+    "change": [{"prefix": "auth get", "entity": VOLUME},
                {"prefix": "auth get-or-create", "entity": "client.evil", "caps": ["mon", "allow *"]},
-               {"prefix": "auth caps", "entity": "client.volume", "caps": ["mon", "allow *", "osd", "allow *"]},
+               {"prefix": "auth caps", "entity": VOLUME, "caps": ["mon", "allow *", "osd", "allow *"]},
                {"prefix": "auth rm", "entity": "client.doomed"},
                {"prefix": "osd blocklist", "blocklistop": "add", "addr": "10.9.9.9:0/1"},
                {"prefix": "osd blocklist", "blocklistop": "rm", "addr": "10.9.9.9:0/1"},
@@ -324,7 +327,7 @@ def command(send, what):
 
 def words(what):
     rest = [str(value) for name, value in what.items() if name in ("entity", "blocklistop", "key", "who", "var", "field")]
-    return " ".join([what["prefix"], *rest])
+    return " ".join([what["prefix"], *rest]).replace(VOLUME, "client.volume")
 
 
 def monitors():
@@ -350,7 +353,8 @@ directory("golden namespace's directory", GOLDEN["namespace"])
 listing("golden namespace", GOLDEN["namespace"])
 attempt("golden image", "clone into the own namespace", lambda: rbd.RBD().clone(
     ioctx(GOLDEN["namespace"]), GOLDEN["name"], WORLD["snapshot_name"], ioctx(OWN["namespace"]), "evil"))
-for title, one in (("unrelated golden image", UNRELATED), ("sibling", SIBLING), ("other namespace's image", OTHER),
+for title, one in (("own config volume", CONFIG), ("unrelated golden image", UNRELATED), ("sibling", SIBLING),
+                   ("sibling's config volume", SIBLING_CONFIG), ("other namespace's image", OTHER),
                    ("default namespace's image", PLAIN)):
     foreign_image(title, one)
 listing("other namespace", OTHER["namespace"])
@@ -366,8 +370,9 @@ pool_operations()
 monitors()
 # What would be gone afterwards.
 writing("another pool's object", "", "secret", WORLD["other_pool"])
-for title, one in (("golden image", GOLDEN), ("unrelated golden image", UNRELATED), ("sibling", SIBLING),
-                   ("other namespace's image", OTHER), ("default namespace's image", PLAIN)):
+for title, one in (("golden image", GOLDEN), ("own config volume", CONFIG), ("unrelated golden image", UNRELATED),
+                   ("sibling", SIBLING), ("sibling's config volume", SIBLING_CONFIG), ("other namespace's image", OTHER),
+                   ("default namespace's image", PLAIN)):
     foreign_writes(title, one)
 own_volume_end()
 attempt("golden image", "remove its snapshot by number", lambda: ioctx("").remove_self_managed_snap(SNAP))

@@ -1,4 +1,5 @@
-//! S4: what the key of one boot volume can do, tried by an implementation that is not ours, operation by operation.
+//! S4: what the key of one boot volume can do, as a provision made it, tried by an implementation that is not ours, operation
+//! by operation.
 //!
 //! The administrator's key tries the same: what it is not refused, the volume's key was refused for what it is. The table
 //! of both is a file that a person can review; `UPDATE_GOLDEN=1` writes it.
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 /// Places of others', where every change must be refused.
 const FOREIGN: &[&str] =
-    &["golden", "unrelated", "sibling", "other", "default", "another", "a sibling", "the list"];
+    &["golden", "unrelated", "own config", "sibling", "other", "default", "another", "a sibling", "the list"];
 
 /// What the attacker says: an operation and its verdict a line.
 fn attack(world: &Value) -> Vec<(String, String)> {
@@ -49,8 +50,7 @@ fn table(volume: &[(String, String)], administrator: &[(String, String)]) -> Str
 fn s4_the_key_of_a_boot_volume_reaches_that_volume_and_nothing_else() {
     let ceph = Ceph::start();
     let world = world::make(&ceph);
-    world::volume_key(&ceph, &world);
-    let volume = attack(&world::held_by(&ceph, &world, "volume"));
+    let volume = attack(&world::held_by(&ceph, &world, world["volume_user"].as_str().unwrap()));
     let administrator = attack(&world::held_by(&ceph, &world, "admin"));
     let table = table(&volume, &administrator);
     let path = repository().join("tests/golden/s4_volume_key.txt");

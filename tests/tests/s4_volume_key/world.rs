@@ -1,6 +1,6 @@
 //! What there is in the cluster that the attacker finds itself in.
 
-use bmi_tests::Ceph;
+use bmi_tests::{Api, Ceph, Deployment};
 use serde_json::{Value, json};
 
 const FEATURES: &str = "layering,exclusive-lock,object-map,fast-diff,deep-flatten";
@@ -20,27 +20,71 @@ fn create(ceph: &Ceph, path: &str) {
     ceph.rbd(&["snap", "create", &format!("{path}@sealed")]);
 }
 
-fn clone(ceph: &Ceph, to: &str) {
-    ceph.rbd(&["clone", "--rbd-default-clone-format", "2", "bmi/golden/image@sealed", to]);
-    ceph.rbd(&["bench", "--io-type", "write", "--io-size", "4K", "--io-total", "64K", to]);
+/// Imports an image that everybody may use; gives it as the attacker names it, and its id in the API.
+fn golden(ceph: &Ceph, api: &Api, name: &str) -> (Value, Value) {
+    let made = api.image_of("golden", name, "noise.raw");
+    let sharing = format!("/v1/projects/golden/images/{name}/sharing");
+    api.json("PATCH", &sharing, &json!({"visibility": "public"})).expect(200);
+    let namespace = made["project"].as_str().unwrap();
+    let images = ceph.images(namespace).into_iter().filter(|name| name.starts_with("image-"));
+    let newest = images.max().unwrap();
+    (image(ceph, namespace, &newest), made["id"].clone())
 }
 
-/// Two golden images, two volumes of one project, one of another, one image of nobody's, and other pools.
+/// Provisions an instance; gives its boot volume's user, and its volumes as the attacker names them: the boot volume, and
+/// the config volume.
+fn instance(
+    ceph: &Ceph,
+    deployment: &Deployment,
+    (project, name): (&str, &str),
+    image_id: &Value,
+) -> (String, Vec<Value>) {
+    let user = deployment.ceph_user.as_ref().unwrap();
+    let known = ceph.users(&format!("{user}-"));
+    let more = json!({"user_data": "#!/bin/sh\n"});
+    let made = deployment.api.instance(project, name, image_id.as_str().unwrap(), &more);
+    let mut users = ceph.users(&format!("{user}-"));
+    users.retain(|user, _| !known.contains_key(user));
+    let (user, found) = users.pop_first().unwrap();
+    assert!(users.is_empty(), "a user a boot volume");
+    let namespace = made["project"].as_str().unwrap();
+    let names = found.osd.split("rbd_id.").skip(1).map(|rest| rest.split(',').next().unwrap().to_owned());
+    (user, names.map(|name| image(ceph, namespace, &name)).collect())
+}
+
+/// Two golden images, two instances of one project and one of another, made by a deployment; one image of nobody's, and
+/// other pools.
 pub fn make(ceph: &Ceph) -> Value {
-    for namespace in ["golden", "a", "b", "empty"] {
-        ceph.rbd(&["namespace", "create", &format!("bmi/{namespace}")]);
+    let mut deployment = Deployment::start_in_ceph(ceph);
+    deployment.noise();
+    for project in ["golden", "a", "b"] {
+        deployment.api.project(project);
     }
-    for path in ["bmi/golden/image", "bmi/golden/unrelated", "bmi/plain"] {
-        create(ceph, path);
+    deployment.agent_start();
+    let api = deployment.api.clone();
+    let (parent, parent_id) = golden(ceph, &api, "image");
+    let (unrelated, _) = golden(ceph, &api, "unrelated");
+    let [own, sibling, other] = [("a", "own"), ("a", "sibling"), ("b", "other")].map(|(project, name)| {
+        let number = if name == "own" { 1 } else { 2 + u8::from(name == "other") };
+        api.node_of(name, &format!("52:54:00:54:00:{number:02x}"), project);
+        instance(ceph, &deployment, (project, name), &parent_id)
+    });
+    // What was made stays; who made it, and the brokers, would take part.
+    assert_eq!(deployment.agent_stop(), Vec::<String>::new());
+    drop(deployment);
+    let (volume_user, own, sibling, other) = (own.0, own.1, sibling.1, other.1);
+    for volume in own.iter().chain(&sibling).chain(&other) {
+        let path =
+            format!("bmi/{}/{}", volume["namespace"].as_str().unwrap(), volume["name"].as_str().unwrap());
+        ceph.rbd(&["bench", "--io-type", "write", "--io-size", "4K", "--io-total", "64K", &path]);
     }
-    for path in ["bmi/a/own", "bmi/a/sibling", "bmi/b/other"] {
-        clone(ceph, path);
-    }
+    ceph.rbd(&["namespace", "create", "bmi/empty"]);
+    create(ceph, "bmi/plain");
     // A clone of the older kind is in a list of the pool.
     ceph.rbd(&["snap", "protect", "bmi/plain@sealed"]);
     ceph.rbd(&["clone", "--rbd-default-clone-format", "1", "bmi/plain@sealed", "bmi/plain-clone"]);
-    for namespace in ["bmi/golden", "bmi/a", "bmi/b"] {
-        let path = format!("{namespace}/trashed");
+    for image in [&parent, &own[0], &other[0]] {
+        let path = format!("bmi/{}/trashed", image["namespace"].as_str().unwrap());
         ceph.rbd(&["create", &path, "--size", "1M"]);
         ceph.rbd(&["trash", "mv", &path]);
     }
@@ -51,63 +95,16 @@ pub fn make(ceph: &Ceph) -> Value {
     ceph.ceph(&["config-key", "set", "secret", "value"]);
     ceph.ceph(&["config", "set", "mon", "mon_allow_pool_delete", "true"]);
     ceph.ceph(&["auth", "get-or-create", "client.doomed"]);
-    let (own, sibling, other) =
-        (image(ceph, "a", "own"), image(ceph, "a", "sibling"), image(ceph, "b", "other"));
-    let (golden, unrelated) = (image(ceph, "golden", "image"), image(ceph, "golden", "unrelated"));
-    let listed = json!({
-        "a": [sibling["name"], sibling["id"]], "b": [other["name"], other["id"]],
-        "golden": [golden["name"], golden["id"]],
-    });
+    let listed: serde_json::Map<String, Value> = [&sibling[0], &other[0], &parent]
+        .map(|one| (one["namespace"].as_str().unwrap().to_owned(), json!([one["name"], one["id"]])))
+        .into_iter()
+        .collect();
     json!({
-        "pool": ceph.pool(), "other_pool": "other", "doomed_pool": "doomed", "snapshot_name": "sealed",
-        "own": own, "sibling": sibling, "other": other, "golden": golden, "unrelated": unrelated,
-        "plain": image(ceph, "", "plain"), "listed": listed,
+        "pool": ceph.pool(), "other_pool": "other", "doomed_pool": "doomed", "snapshot_name": "golden",
+        "own": own[0], "config": own[1], "sibling": sibling[0], "sibling_config": sibling[1], "other": other[0],
+        "golden": parent, "unrelated": unrelated, "plain": image(ceph, "", "plain"), "listed": listed,
+        "volume_user": volume_user,
     })
-}
-
-/// What librbd asks of the header of a parent, each of it (16.2): all that the key may ask. `children_list` is not in it,
-/// which tells the projects and volumes of everybody.
-const HEADER: &[&str] = &[
-    "get_size",
-    "get_features",
-    "get_object_prefix",
-    "get_snapcontext",
-    "parent_get",
-    "parent_overlap_get",
-    "snapshot_get",
-    "get_flags",
-    "get_data_pool",
-    "op_features_get",
-    "get_protection_status",
-    "metadata_list",
-    "image_group_get",
-    "get_create_timestamp",
-    "get_access_timestamp",
-    "get_modify_timestamp",
-];
-
-/// The key of the volume `a/own`, as `client.volume`.
-///
-/// A right to write names no pool: one that does lets its holder remove snapshots of the whole pool by their numbers.
-pub fn volume_key(ceph: &Ceph, world: &Value) {
-    let (own, parent) = (world["own"]["id"].as_str().unwrap(), world["golden"]["id"].as_str().unwrap());
-    let golden = "pool=bmi namespace=golden object_prefix";
-    let mut grants = vec![
-        "allow class rbd metadata_list pool=bmi namespace=\"\" object_prefix rbd_info".to_owned(),
-        format!("allow rwx namespace=a object_prefix rbd_data.{own}."),
-        format!("allow rwx namespace=a object_prefix rbd_header.{own}"),
-        format!("allow rwx namespace=a object_prefix rbd_object_map.{own}"),
-        "allow r class-read pool=bmi namespace=a object_prefix rbd_id.own".to_owned(),
-        format!("allow r {golden} rbd_data.{parent}."),
-        format!("allow class rbd object_map_load {golden} rbd_object_map.{parent}"),
-        format!("allow class rbd dir_get_name {golden} rbd_directory"),
-        format!("allow class lock get_info {golden} rbd_header.{parent}"),
-    ];
-    grants
-        .extend(HEADER.iter().map(|method| format!("allow class rbd {method} {golden} rbd_header.{parent}")));
-    let monitor = "allow service osd r, allow service mon r";
-    let caps = ["mon", monitor, "mgr", "allow command none", "osd", &grants.join(", ")];
-    ceph.ceph(&[&["auth", "get-or-create", "client.volume"], caps.as_slice()].concat());
 }
 
 /// The world, with who is in it.
