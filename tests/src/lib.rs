@@ -58,6 +58,7 @@ mod routes;
 mod setup;
 mod statements;
 mod sweep;
+mod volume_key;
 mod wiretap;
 
 pub use api::{Answer, Api};

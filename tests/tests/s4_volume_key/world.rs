@@ -65,49 +65,9 @@ pub fn make(ceph: &Ceph) -> Value {
     })
 }
 
-/// What librbd asks of the header of a parent, each of it (16.2): all that the key may ask. `children_list` is not in it,
-/// which tells the projects and volumes of everybody.
-const HEADER: &[&str] = &[
-    "get_size",
-    "get_features",
-    "get_object_prefix",
-    "get_snapcontext",
-    "parent_get",
-    "parent_overlap_get",
-    "snapshot_get",
-    "get_flags",
-    "get_data_pool",
-    "op_features_get",
-    "get_protection_status",
-    "metadata_list",
-    "image_group_get",
-    "get_create_timestamp",
-    "get_access_timestamp",
-    "get_modify_timestamp",
-];
-
 /// The key of the volume `a/own`, as `client.volume`.
-///
-/// A right to write names no pool: one that does lets its holder remove snapshots of the whole pool by their numbers.
-pub fn volume_key(ceph: &Ceph, world: &Value) {
-    let (own, parent) = (world["own"]["id"].as_str().unwrap(), world["golden"]["id"].as_str().unwrap());
-    let golden = "pool=bmi namespace=golden object_prefix";
-    let mut grants = vec![
-        "allow class rbd metadata_list pool=bmi namespace=\"\" object_prefix rbd_info".to_owned(),
-        format!("allow rwx namespace=a object_prefix rbd_data.{own}."),
-        format!("allow rwx namespace=a object_prefix rbd_header.{own}"),
-        format!("allow rwx namespace=a object_prefix rbd_object_map.{own}"),
-        "allow r class-read pool=bmi namespace=a object_prefix rbd_id.own".to_owned(),
-        format!("allow r {golden} rbd_data.{parent}."),
-        format!("allow class rbd object_map_load {golden} rbd_object_map.{parent}"),
-        format!("allow class rbd dir_get_name {golden} rbd_directory"),
-        format!("allow class lock get_info {golden} rbd_header.{parent}"),
-    ];
-    grants
-        .extend(HEADER.iter().map(|method| format!("allow class rbd {method} {golden} rbd_header.{parent}")));
-    let monitor = "allow service osd r, allow service mon r";
-    let caps = ["mon", monitor, "mgr", "allow command none", "osd", &grants.join(", ")];
-    ceph.ceph(&[&["auth", "get-or-create", "client.volume"], caps.as_slice()].concat());
+pub fn volume_key(ceph: &Ceph) {
+    ceph.volume_key("volume", "a/own", "golden/image");
 }
 
 /// The world, with who is in it.
