@@ -30,8 +30,9 @@ pub struct Volume {
 impl Volume {
     pub fn make(ceph: &Ceph, name: &str) -> Self {
         let volume = Self::elsewhere(name);
+        let there = ceph.rbd(&["namespace", "ls", "--format", "json", "bmi"]);
         for namespace in ["golden", "a"] {
-            if !ceph.rbd(&["namespace", "ls", "bmi"]).contains(&format!("{namespace}\n")) {
+            if !there.contains(&format!("\"{namespace}\"")) {
                 ceph.rbd(&["namespace", "create", &format!("bmi/{namespace}")]);
             }
         }
