@@ -33,9 +33,10 @@ pub fn faults(config: &Config) -> Vec<String> {
     if !nft.is_ok_and(|output| output.status.success()) {
         faults.push("`nft` does not run: install nftables".to_owned());
     }
-    for (name, path) in
-        [("target_program", config.target_program()), ("netboot_program", config.netboot_program())]
-    {
+    let broker = config.broker.as_ref().map(|_| ("broker_program", config.broker_program()));
+    let programs =
+        [("target_program", config.target_program()), ("netboot_program", config.netboot_program())];
+    for (name, path) in programs.into_iter().chain(broker) {
         let usable =
             fs::metadata(&path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 == 0o111);
         if !usable {
@@ -53,8 +54,10 @@ pub fn faults(config: &Config) -> Vec<String> {
     {
         faults.push(format!("uplink: this host has no network card {}", uplink.as_str()));
     }
-    if !config.volume_dir.is_dir() {
-        faults.push(format!("volume_dir: {} is not a directory", config.volume_dir.display()));
+    if let Some(volumes) = &config.volume_dir
+        && !volumes.is_dir()
+    {
+        faults.push(format!("volume_dir: {} is not a directory", volumes.display()));
     }
     if let Some(socket) = config.socket()
         && !fs::metadata(socket).is_ok_and(|it| it.file_type().is_socket())

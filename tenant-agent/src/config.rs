@@ -36,8 +36,8 @@ pub struct Config {
     pub control_plane: String,
     /// Ledger and process directories. Made when absent.
     pub state_dir: PathBuf,
-    /// Only files below it may be somebody's disk.
-    pub volume_dir: PathBuf,
+    /// Only files below it may be somebody's disk. Without it no file is: every disk is with a broker.
+    pub volume_dir: Option<PathBuf>,
     /// The network's bridge. Made when absent, without an address.
     pub bridge: InterfaceName,
     /// An interface put into the bridge when it exists.
@@ -50,9 +50,8 @@ pub struct Config {
     pub netboot_program: Option<PathBuf>,
     /// `bmi-broker`; beside the agent's own executable when not given.
     pub broker_program: Option<PathBuf>,
-    /// How brokers reach Ceph.
-    #[serde(default)]
-    pub broker: BrokerSection,
+    /// How brokers reach Ceph. Without it they do as by default, and `check` does not ask for their program.
+    pub broker: Option<BrokerSection>,
     /// First of the unprivileged user ids, one per process.
     #[serde(default = "default_uid_base")]
     pub uid_base: u32,
@@ -154,12 +153,12 @@ impl Config {
         }
         let paths = [
             ("state_dir", Some(&self.state_dir)),
-            ("volume_dir", Some(&self.volume_dir)),
+            ("volume_dir", self.volume_dir.as_ref()),
             ("loaders", Some(&self.loaders)),
             ("target_program", self.target_program.as_ref()),
             ("netboot_program", self.netboot_program.as_ref()),
             ("broker_program", self.broker_program.as_ref()),
-            ("broker.network_namespace", self.broker.network_namespace.as_ref()),
+            ("broker.network_namespace", self.broker.as_ref().and_then(|it| it.network_namespace.as_ref())),
         ];
         for (key, path) in paths {
             if path.is_some_and(|path| !path.is_absolute()) {
@@ -200,6 +199,12 @@ impl Config {
     #[must_use]
     pub fn broker_program(&self) -> PathBuf {
         self.broker_program.clone().unwrap_or_else(|| beside("bmi-broker"))
+    }
+
+    /// How brokers reach Ceph.
+    #[must_use]
+    pub fn broker(&self) -> BrokerSection {
+        self.broker.clone().unwrap_or_default()
     }
 
     /// Where the brokers' sockets are: a directory for each instance.
@@ -244,6 +249,8 @@ mod tests {
         assert_eq!((config.uid_base, config.agent_uid()), (210_000, 210_000));
         assert_eq!(config.socket(), Some(Path::new("/run/bmi/agent.sock")));
         assert!(config.target_program().ends_with("bmi-target"));
+        let config = load(&GOOD.replace("volume_dir = \"/v\"\n", "")).unwrap();
+        assert_eq!((config.volume_dir, config.broker), (None, None));
     }
 
     #[test]

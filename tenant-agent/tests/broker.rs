@@ -11,6 +11,7 @@
 mod support;
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -41,11 +42,14 @@ fn disk(of: &DesiredInstance) -> [String; 3] {
     ]
 }
 
+/// How long one of QEMU's tools may run, in seconds: without a limit it would wait for ever for a disk that is gone.
+const TOOL: &str = "90";
+
 /// One of QEMU's tools in a node.
 fn in_node(node: &str, program: &str, of: &DesiredInstance, words: &[&str]) -> Command {
     let [object, secret, disk] = disk(of);
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", node, program]);
+    command.args(["netns", "exec", node, "timeout", TOOL, program]);
     match words {
         [verb, rest @ ..] if program == "qemu-img" => {
             command.args([verb, &*object, &secret]).args(rest).args(["--image-opts", &disk]);
@@ -63,6 +67,17 @@ fn must(mut command: Command) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{command:?}: {text} {}", String::from_utf8_lossy(&output.stderr));
     text
+}
+
+/// The brokers' way to be heard by the control plane: how often one was started again, and after what.
+fn restarts(host: &Host, of: &DesiredInstance) -> Vec<String> {
+    let after = |from: EventSource| match from {
+        EventSource::Broker { instance, said: BrokerEvent::Restarted { after } } if instance == of.id => {
+            Some(after)
+        }
+        _ => None,
+    };
+    host.control_plane.events().into_iter().filter_map(|event| after(event.from)).collect()
 }
 
 /// Writes a pattern again and again, one request after the other.
@@ -107,7 +122,7 @@ fn an_instance_in_ceph_has_a_broker_that_only_its_target_reaches() {
     }
     host.control_plane.want(desired(1, both.to_vec()));
     let begun = Instant::now();
-    host.agent_start();
+    host.agent_start_logged();
     for instance in &both {
         host.await_target(instance.id, &ServiceStatus::Listening);
     }
@@ -191,7 +206,7 @@ fn a_node_writes_on_when_its_broker_is_killed_or_fenced() {
     ceph.volume("volume");
     ceph.adopt(&mut one, "volume", "bmi-volume-1");
     host.control_plane.want(desired(1, vec![one.clone()]));
-    host.agent_start();
+    host.agent_start_logged();
     host.await_target(one.id, &ServiceStatus::Listening);
     let node = node_of(&mut host, 1);
     let (broker, target) = (format!("broker-{}", one.id), one.id.to_string());
@@ -212,24 +227,31 @@ fn a_node_writes_on_when_its_broker_is_killed_or_fenced() {
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     println!("the load ended {:?} after the kill", killed.elapsed());
     must(in_node(&node, "qemu-io", &one, &["-c", "read -P 165 0 16M"]));
-    let restarted = |event: &bmi_agent_api::event::AgentEvent| matches!(&event.from, EventSource::Broker { said: BrokerEvent::Restarted { .. }, instance } if *instance == one.id);
-    until("the timeline says so", || host.control_plane.events().iter().any(restarted).then_some(()));
+    until("the timeline says so", || {
+        restarts(&host, &one).iter().any(|it| it.contains("SIGKILL")).then_some(())
+    });
 
     // Fenced, as the control plane does it, and then given another key.
     let clients = host.state.path().join("agent/sockets").join(&target).join("clients");
     let address = std::fs::read_to_string(&clients).unwrap().trim().to_owned();
     ceph.ceph(&["auth", "rm", "client.bmi-volume-1"]);
     ceph.ceph(&["osd", "blocklist", "add", &address, "31536000"]);
+    let fenced = host.pid(&broker);
     let writing = load(&node, &one, 1000);
-    until("its end is told", || {
-        let status = host.control_plane.status()?;
-        let log = std::fs::read_to_string(host.directory(&broker).join("log")).unwrap_or_default();
-        let _ = status;
-        log.contains("fenced").then_some(())
+    // Its status, not its log: that goes with it when its successor is started, which the old key does not let in.
+    let ended = format!("process=broker-{}", one.id);
+    until("it ends as one that was fenced", || {
+        let log = std::fs::read_to_string(host.agent_log()).unwrap();
+        let told =
+            |line: &str| line.contains(&ended) && line.contains("exit status: 3") && line.contains("fenced");
+        log.lines().any(told).then_some(())
     });
+    assert!(!Path::new(&format!("/proc/{fenced}")).exists());
     ceph.adopt(&mut one, "volume", "bmi-volume-2");
     host.control_plane.want(desired(2, vec![one.clone()]));
     let ended = writing.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    must(in_node(&node, "qemu-io", &one, &["-c", "read -P 165 0 16M"]));
+    until("the timeline says so again", || (restarts(&host, &one).len() > 1).then_some(()));
     assert_eq!(host.pid(&target), serving, "the target was not started again for any of it");
 }

@@ -5,6 +5,7 @@
 //! boot.rs        bytes read and time to the login prompt; beside the same VM with the image as a local disk
 //! target.rs      the iSCSI target beside tgt on the same file, in turns: speed, processor, memory
 //! initiator.rs   the load: several commands open, every block that is read is checked
+//! ceph.rs        an image of Ceph through target and broker, beside librbd itself, tgt-rbd and qemu-storage-daemon
 //! tgt.rs         the peer: a stock tgtd
 //! decision.rs    what the policy takes with 10 000 bindings, beside Casbin asked about all rules
 //! api.rs         the API over HTTP with 100 000 nodes, on both databases and with two replicas
@@ -25,6 +26,7 @@
 
 mod api;
 mod boot;
+mod ceph;
 mod decision;
 mod fill;
 mod initiator;
@@ -88,7 +90,7 @@ fn number(name: &str) -> Option<u32> {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(name), Some(out)) = (arguments.next(), arguments.next().map(PathBuf::from)) else {
-        println!("usage: bmi-bench provision|boot|target|api FILE.json (infra/bench calls it)");
+        println!("usage: bmi-bench provision|boot|target|ceph|api FILE.json (infra/bench calls it)");
         std::process::exit(2);
     };
     let only = std::env::var("BMI_BENCH_ONLY").ok();
@@ -105,6 +107,15 @@ fn main() {
                 repetitions: number("BMI_BENCH_REPETITIONS").unwrap_or(target::EFFORT),
             };
             target::run_all(effort, only)
+        }
+        "ceph" => {
+            let effort = ceph::Effort {
+                repetitions: number("BMI_BENCH_REPETITIONS").unwrap_or(ceph::EFFORT.repetitions),
+                times: number("BMI_BENCH_SECONDS").unwrap_or(ceph::EFFORT.times),
+            };
+            let figures = ceph::run_all(effort, only);
+            shown = figures.len();
+            figures
         }
         "api" => {
             let effort = api::Effort {

@@ -16,7 +16,7 @@ use crate::{Figure, median};
 const DISK: u64 = 512 * 1024 * 1024;
 /// The most targets at once.
 const TARGETS: usize = 4;
-const NAME: &str = "iqn.2026-11.ours";
+pub(crate) const NAME: &str = "iqn.2026-11.ours";
 /// Ticks of /proc a second: USER_HZ is 100 on every Linux that runs here (sysconf(3)).
 const TICKS: f64 = 100.0;
 
@@ -48,13 +48,13 @@ fn load(what: &str) -> Load {
 }
 
 /// A running `bmi-target`.
-struct Ours {
-    child: Child,
-    address: String,
+pub(crate) struct Ours {
+    pub(crate) child: Child,
+    pub(crate) address: String,
 }
 
 impl Ours {
-    fn start(lun: &str) -> Self {
+    pub(crate) fn start(lun: &str) -> Self {
         let program = std::env::current_exe().unwrap().with_file_name("bmi-target");
         let mut child = Command::new(program)
             .args(["--listen", "127.0.0.1:0", "--target", NAME, "--lun", lun, "--sessions", "one"])
@@ -108,7 +108,7 @@ fn cpu(pid: u32) -> f64 {
 }
 
 /// A number of /proc/PID/status.
-fn status(pid: u32, field: &str) -> f64 {
+pub(crate) fn status(pid: u32, field: &str) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()

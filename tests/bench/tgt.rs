@@ -69,6 +69,18 @@ impl Tgt {
         name
     }
 
+    /// The same for an image of Ceph, by tgt's own librbd.
+    pub(crate) fn expose_rbd(&self, number: usize, image: &str, conf: &Path) -> String {
+        let (tid, name) = (number.to_string(), format!("iqn.2026-11.peer:{number}"));
+        adm(&["target", "new", "--tid", &tid, "--targetname", &name]);
+        let options = format!("conf={};id=admin", conf.display());
+        let unit =
+            ["logicalunit", "new", "--tid", &tid, "--lun", "1", "--bstype", "rbd", "--bsopts", &options];
+        adm(&[&unit[..], &["--backing-store", image]].concat());
+        adm(&["target", "bind", "--tid", &tid, "--initiator-address", "ALL"]);
+        name
+    }
+
     /// Lets go of what [`Self::expose`] exposed.
     pub(crate) fn withdraw(&self, number: usize) {
         adm(&["target", "delete", "--force", "--tid", &number.to_string()]);

@@ -65,6 +65,7 @@ mod setup;
 mod statements;
 mod stores;
 mod sweep;
+mod volume_key;
 mod wiretap;
 mod writes;
 

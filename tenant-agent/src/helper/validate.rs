@@ -47,6 +47,9 @@ pub enum Refusal {
     /// A text for Ceph with characters that have no place there.
     #[error("the {0} for Ceph has a character that it must not have, or too many")]
     Ceph(&'static str),
+    /// A file, where none may be a disk.
+    #[error("{0} cannot be a disk: this agent's configuration has no volume_dir")]
+    NoVolumes(PathBuf),
     /// A file that is not plainly below the volume directory.
     #[error("{0} is not below the volume directory")]
     Volume(PathBuf),
@@ -75,7 +78,7 @@ pub fn network(spec: &NetworkSpec) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// The first thing that cannot be.
-pub fn process(spec: &ProcessSpec, volumes: &Path) -> Result<(), Refusal> {
+pub fn process(spec: &ProcessSpec, volumes: Option<&Path>) -> Result<(), Refusal> {
     if let Some((_, network)) = spec.place() {
         plan(network)?;
     }
@@ -126,7 +129,7 @@ fn is_text(text: &str, longest: usize, allowed: impl Fn(u8) -> bool) -> bool {
     (1..=longest).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-fn target_spec(target: &TargetSpec, volumes: &Path) -> Result<(), Refusal> {
+fn target_spec(target: &TargetSpec, volumes: Option<&Path>) -> Result<(), Refusal> {
     node(&target.plan, target.address, &target.macs, target.node_address)?;
     relays(&target.plan, &target.relays)?;
     if target.slot == NETBOOT_SLOT || target.slot >= SLOTS {
@@ -151,8 +154,9 @@ fn target_spec(target: &TargetSpec, volumes: &Path) -> Result<(), Refusal> {
 /// The part of a path below the volume directory, of ordinary components only.
 ///
 /// # Errors
-/// When it is not there, or has `..`, a line break or another control character.
-pub fn below(volumes: &Path, path: &Path) -> Result<PathBuf, Refusal> {
+/// When it is not there, or has `..`, a line break or another control character; or when there is no such directory.
+pub fn below(volumes: Option<&Path>, path: &Path) -> Result<PathBuf, Refusal> {
+    let volumes = volumes.ok_or_else(|| Refusal::NoVolumes(path.to_owned()))?;
     let refusal = || Refusal::Volume(path.to_owned());
     let rest = path.strip_prefix(volumes).map_err(|_| refusal())?;
     let ordinary = rest.components().all(|part| matches!(part, Component::Normal(_)));
@@ -204,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_file_must_be_plainly_below_the_volume_directory() {
-        let volumes = Path::new("/volumes");
+        let volumes = Some(Path::new("/volumes"));
         assert_eq!(below(volumes, Path::new("/volumes/p/v.raw")), Ok(PathBuf::from("p/v.raw")));
         for bad in [
             "/volumes",
@@ -222,9 +226,11 @@ mod tests {
 
     #[test]
     fn a_target_is_checked_as_a_whole() {
-        let volumes = Path::new("/volumes");
+        let volumes = Some(Path::new("/volumes"));
         let good = testing::target(1);
         assert_eq!(process(&ProcessSpec::Target(good.clone()), volumes), Ok(()));
+        let without = process(&ProcessSpec::Target(good.clone()), None);
+        assert_eq!(without, Err(Refusal::NoVolumes(good.luns[0].path.clone())));
         let refused = |change: fn(&mut TargetSpec)| {
             let mut spec = good.clone();
             change(&mut spec);
@@ -252,7 +258,7 @@ mod tests {
     #[test]
     fn a_broker_is_checked_as_a_whole() {
         let good = testing::broker(1);
-        let checked = |spec: BrokerSpec| process(&ProcessSpec::Broker(spec), Path::new("/volumes"));
+        let checked = |spec: BrokerSpec| process(&ProcessSpec::Broker(spec), None);
         assert_eq!(checked(good.clone()), Ok(()));
         let refused = |change: fn(&mut BrokerSpec)| {
             let mut spec = good.clone();

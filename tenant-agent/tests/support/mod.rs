@@ -106,12 +106,28 @@ impl Host {
         fs::write(self.config(), text).unwrap();
     }
 
+    /// Where the agent of [`Self::agent_start_logged`] writes its log.
+    pub fn agent_log(&self) -> PathBuf {
+        self.state.path().join("agent.log")
+    }
+
     /// Starts the agent inside the namespace.
     pub fn agent_start(&mut self) {
+        self.agent_start_to(Stdio::inherit());
+    }
+
+    /// The same for a test that reads its log; it is printed when the test fails.
+    pub fn agent_start_logged(&mut self) {
+        let log = fs::File::create(self.agent_log()).unwrap();
+        self.agent_start_to(log.into());
+    }
+
+    fn agent_start_to(&mut self, log: Stdio) {
         let child = Command::new("ip")
             .args(["netns", "exec", &self.namespace, env!("CARGO_BIN_EXE_bmi-agent"), "--config"])
             .arg(self.config())
             .stdin(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         self.agent = Some(child);
@@ -124,10 +140,12 @@ impl Host {
         agent.wait().unwrap();
     }
 
-    /// Has brokers reach Ceph where this test does: on the machine's own loopback.
+    /// Has brokers reach Ceph where this test does: on the machine's own loopback. No file of the host is a disk then.
     pub fn ceph_reach(&self) {
         let network = format!("/proc/{}/ns/net", std::process::id());
-        let text = format!("{}[broker]\nnetwork_namespace = \"{network}\"\n", self.config_text());
+        let (config, volumes) = (self.config_text(), self.state.path().join("volumes"));
+        let config = config.replace(&format!("volume_dir = \"{}\"\n", volumes.display()), "");
+        let text = format!("{config}[broker]\nnetwork_namespace = \"{network}\"\n");
         fs::write(self.config(), text).unwrap();
     }
 
@@ -236,6 +254,11 @@ impl Drop for Host {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(agent.id()).unwrap());
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
             let _ = agent.wait();
+        }
+        if std::thread::panicking()
+            && let Ok(log) = fs::read_to_string(self.agent_log())
+        {
+            eprintln!("{log}");
         }
         let config = self.config();
         let stop =

@@ -64,7 +64,7 @@ pub struct Prepared {
 
 /// The argument of the launcher that says where Ceph is reached.
 pub fn network_argument(config: &Config) -> PathBuf {
-    config.broker.network_namespace.clone().unwrap_or_else(|| HOST.into())
+    config.broker().network_namespace.unwrap_or_else(|| HOST.into())
 }
 
 /// Enters the network in which Ceph is reached.
@@ -137,7 +137,7 @@ pub fn config(spec: &BrokerSpec, directory: &Path) -> BrokerConfig {
 pub fn ports(spec: &BrokerSpec, config: &Config) -> Vec<(u16, u16)> {
     let named = named_ports(&spec.access.mon_host);
     let single = MONITOR_PORTS.into_iter().chain(named).map(|port| (port, port));
-    single.chain([config.broker.osd_ports]).collect()
+    single.chain([config.broker().osd_ports]).collect()
 }
 
 /// The ports in a list of monitors: what follows the last colon of an address, outside the brackets of IPv6.

@@ -64,8 +64,8 @@ pub struct Order {
     pub uid: u32,
     /// In which directory.
     pub directory: PathBuf,
-    /// Where volumes are.
-    pub volume_dir: PathBuf,
+    /// Where volumes are; nothing when it has none.
+    pub volume_dir: Option<PathBuf>,
     /// Which of them to open. Each adds a `--lun` argument.
     pub luns: Vec<OrderLun>,
     /// Which system calls it may make: the name of a profile.
@@ -195,7 +195,7 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
     let volumes = order
         .luns
         .iter()
-        .map(|lun| volume_open(&order.volume_dir, lun, order.uid))
+        .map(|lun| volume_open(order.volume_dir.as_deref(), lun, order.uid))
         .collect::<Result<Vec<_>, _>>()?;
     let written = largest_written(&order.luns, &volumes).map_err(prepare)?;
     std::env::set_current_dir(&order.directory).map_err(prepare)?;
@@ -273,8 +273,9 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
 }
 
 /// Opens a volume for a process of `uid`: it may then read it, and write it unless it is read-only.
-fn volume_open(directory: &Path, lun: &OrderLun, uid: u32) -> Result<File, LaunchError> {
+fn volume_open(directory: Option<&Path>, lun: &OrderLun, uid: u32) -> Result<File, LaunchError> {
     let fault = |source| LaunchError::Volume { path: lun.path.clone(), source };
+    let directory = directory.ok_or_else(|| fault(io::Error::from(io::ErrorKind::NotFound)))?;
     let base = File::open(directory).map_err(fault)?;
     let file = beneath(&base, &lun.path, !lun.read_only).map_err(fault)?;
     let meta = file.metadata().map_err(fault)?;

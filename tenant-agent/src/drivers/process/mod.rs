@@ -304,7 +304,7 @@ impl ProcessDriver {
             },
             ProcessSpec::Target(target) => {
                 let luns = target.luns.iter().map(|lun| {
-                    let path = validate::below(&self.config.volume_dir, &lun.path)?;
+                    let path = validate::below(self.config.volume_dir.as_deref(), &lun.path)?;
                     Ok(OrderLun { lun: lun.lun, path, read_only: lun.read_only })
                 });
                 let sockets = self.sockets(target.instance);
@@ -423,7 +423,7 @@ impl Diskless for ProcessDriver {
     }
 
     async fn process_ensure(&self, spec: ProcessSpec, config: ProcessConfig) -> Result<(), ProcessError> {
-        validate::process(&spec, &self.config.volume_dir)?;
+        validate::process(&spec, self.config.volume_dir.as_deref())?;
         let id = spec.id();
         let _busy = self.occupy(id)?;
         if self.directory(id).exists() {
@@ -490,12 +490,13 @@ impl Diskless for ProcessDriver {
         }
         self.links.remove(&port(&self.config.bridge, id), &alias(id)).await?;
         if let Some(ProcessSpec::Target(target)) = record.map(|record| record.spec) {
-            for lun in &target.luns {
-                let back = validate::below(&self.config.volume_dir, &lun.path)
+            // Where the configuration has lost its volume directory, nothing can be reached there any more.
+            for (volumes, lun) in
+                self.config.volume_dir.iter().flat_map(|it| target.luns.iter().map(move |lun| (it, lun)))
+            {
+                let back = validate::below(Some(volumes), &lun.path)
                     .map_err(io::Error::other)
-                    .and_then(|path| {
-                        launcher::volume_take_back(&self.config.volume_dir, &path, self.uid(target.slot))
-                    });
+                    .and_then(|path| launcher::volume_take_back(volumes, &path, self.uid(target.slot)));
                 back.map_err(|source| ProcessError::File { doing: "taking back a volume", id, source })?;
             }
         }

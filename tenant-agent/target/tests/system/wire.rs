@@ -16,7 +16,7 @@ pub const LOGIN_TAG: u32 = 77;
 pub const ISID: u8 = 1;
 
 /// How long an answer may take. Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A PDU to send.
 #[derive(Clone)]

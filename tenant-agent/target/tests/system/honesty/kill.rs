@@ -7,9 +7,10 @@ use crate::nbd::{Server, Start};
 use crate::target::Target;
 
 use super::load::{self, Mix};
+use super::look::check;
 use super::random::Random;
 use super::writes::{Loss, Writes};
-use super::{BLOCKS, check, rounds};
+use super::{BLOCKS, rounds};
 
 /// More than can be sent before the end.
 const MIX: Mix = Mix { commands: 1_000_000, unmap: true, forced: 30, flushes: 8 };

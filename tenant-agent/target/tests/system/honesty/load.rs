@@ -58,6 +58,16 @@ pub fn unmap_list(ranges: &[Range<u64>]) -> Vec<u8> {
     list
 }
 
+/// Sends all of a load from so many sessions.
+pub fn run_to_end(target: &Target, writes: &Mutex<Writes>, random: &mut Random, sessions: u8, mix: Mix) {
+    thread::scope(|scope| {
+        for isid in 1..=sessions {
+            let mut session = Session::log_in(target, writes, random, isid, mix);
+            scope.spawn(move || session.run());
+        }
+    });
+}
+
 /// Sends load from so many sessions until each has sent all of it or, after a pause and `end`, lost its connection.
 pub fn run(
     target: &Target,
@@ -71,14 +81,7 @@ pub fn run(
     thread::scope(|scope| {
         let mut threads = Vec::new();
         for isid in 1..=sessions {
-            let mut session = Session {
-                wire: Wire::log_in_as(isid, target.address, KEYS),
-                writes,
-                random: random.fork(),
-                mix,
-                pending: HashMap::new(),
-                tag: 10,
-            };
+            let mut session = Session::log_in(target, writes, random, isid, mix);
             threads.push(scope.spawn(move || session.run()));
         }
         thread::sleep(pause);
@@ -114,7 +117,12 @@ struct Session<'a> {
     tag: u32,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    fn log_in(target: &Target, writes: &'a Mutex<Writes>, random: &mut Random, isid: u8, mix: Mix) -> Self {
+        let wire = Wire::log_in_as(isid, target.address, KEYS);
+        Self { wire, writes, random: random.fork(), mix, pending: HashMap::new(), tag: 10 }
+    }
+
     fn run(&mut self) {
         let mut left = self.mix.commands;
         loop {

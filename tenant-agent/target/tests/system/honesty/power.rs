@@ -8,11 +8,12 @@ use crate::target::Target;
 use crate::wire::Wire;
 
 use super::load::{self, Mix};
+use super::look::check;
 use super::mount::Mount;
 use super::random::Random;
 use super::store::{Forced, Store};
 use super::writes::{Answer, Kind, Loss, Writes};
-use super::{BLOCKS, check, rounds};
+use super::{BLOCKS, rounds};
 
 /// More than can be sent before the end.
 const MIX: Mix = Mix { commands: 1_000_000, unmap: true, forced: 30, flushes: 8 };

@@ -9,9 +9,10 @@ use crate::target::Target;
 use crate::wire::{Wire, pdu};
 
 use super::load;
+use super::look::check;
 use super::random::Random;
 use super::writes::{Answer, Kind, Loss, Writes};
-use super::{BLOCKS, check, rounds};
+use super::{BLOCKS, rounds};
 
 const BLOCK_SIZE: usize = 512;
 

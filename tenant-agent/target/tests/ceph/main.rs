@@ -1,0 +1,191 @@
+//! Every write and its answer, through the target and the broker to a real Ceph: what was acknowledged survives whatever
+//! is killed in between (T6), and who was fenced writes nothing any more (K5).
+//!
+//! The checker and its load are those of the target's own tests. The seed is printed and is `PROPTEST_RNG_SEED`; a normal
+//! run draws some of the losses, `BMI_FULL=1` has all of them several times.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod broker;
+#[expect(dead_code, reason = "each test program uses a part of it")]
+#[path = "../system/honesty/load.rs"]
+mod load;
+#[path = "../system/honesty/look.rs"]
+mod look;
+#[path = "../system/honesty/random.rs"]
+mod random;
+#[expect(dead_code, reason = "each test program uses a part of it")]
+#[path = "../system/target.rs"]
+mod target;
+#[expect(dead_code, reason = "each test program uses a part of it")]
+#[path = "../system/wire.rs"]
+mod wire;
+#[path = "../system/honesty/writes.rs"]
+mod writes;
+
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bmi_tests::{Ceph, until};
+
+use broker::{BLOCK_SIZE, BLOCKS, Broker, Volume};
+use load::Mix;
+use look::check;
+use random::Random;
+use target::{Killer, Target};
+use writes::{Loss, Writes};
+
+/// More than can be sent before the end.
+const MIX: Mix = Mix { commands: 1_000_000, unmap: true, forced: 30, flushes: 8 };
+
+/// Sessions side by side.
+const SESSIONS: u8 = 3;
+
+/// How many losses a normal run draws, and how often a full one has each.
+const DRAWN: usize = 3;
+const FULL: usize = 3;
+
+/// Writes that are acknowledged before something is lost, and more when it is back; and how long that may take.
+const SOME: u64 = 20;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Seconds after which Ceph forgets that a client watches a volume; 30 unless it is told.
+const WATCH_TIMEOUT: u64 = 5;
+
+/// What is lost in the middle of writes.
+#[derive(Debug, Clone, Copy)]
+enum Lost {
+    Target,
+    Broker,
+    Both,
+    Osd,
+    OsdAndBroker,
+    OsdAndBoth,
+}
+
+const ALL: [Lost; 6] =
+    [Lost::Target, Lost::Broker, Lost::Both, Lost::Osd, Lost::OsdAndBroker, Lost::OsdAndBoth];
+
+fn losses(random: &mut Random) -> Vec<Lost> {
+    if std::env::var_os("BMI_FULL").is_some() {
+        return ALL.into_iter().cycle().take(ALL.len() * FULL).collect();
+    }
+    let mut left = ALL.to_vec();
+    (0..DRAWN).map(|_| left.swap_remove(random.below(left.len() as u64) as usize)).collect()
+}
+
+fn target_of(broker: &Broker) -> Target {
+    Target::start(&["--lun", &broker.lun(), "--block-size", &BLOCK_SIZE.to_string()])
+}
+
+/// Waits until the load has gone on.
+fn go_on(writes: &Mutex<Writes>) {
+    let acknowledged = || writes.lock().unwrap().acknowledged;
+    let before = acknowledged();
+    until("writes are acknowledged", PATIENCE, || (acknowledged() >= before + SOME).then_some(()));
+}
+
+/// Loses it; what is not the target comes back, and the load goes on before the target ends with it.
+fn lose(
+    lost: Lost,
+    (ceph, volume): (&Ceph, &Volume),
+    broker: &mut Broker,
+    target: Killer,
+    writes: &Mutex<Writes>,
+) {
+    go_on(writes);
+    if matches!(lost, Lost::Osd | Lost::OsdAndBroker | Lost::OsdAndBoth) {
+        ceph.osd_kill(0);
+    }
+    if matches!(lost, Lost::Both | Lost::OsdAndBoth) {
+        target.kill();
+    }
+    let restarts = matches!(lost, Lost::Broker | Lost::Both | Lost::OsdAndBroker | Lost::OsdAndBoth);
+    if restarts {
+        broker.kill();
+    }
+    if matches!(lost, Lost::Osd | Lost::OsdAndBroker | Lost::OsdAndBoth) {
+        ceph.osd_start(0);
+    }
+    if restarts {
+        *broker = Broker::start(ceph, volume, &broker.user.clone());
+    }
+    if !matches!(lost, Lost::Target | Lost::Both | Lost::OsdAndBoth) {
+        go_on(writes);
+    }
+    target.kill();
+}
+
+#[test]
+fn t6_acknowledged_writes_survive_kill_9_of_broker_target_and_osd() {
+    let ceph = Ceph::shared();
+    let volume = Volume::make(ceph, "t6");
+    volume.key(ceph, "bmi-t6");
+    let mut random = Random::new("what is lost between a node and Ceph");
+    let writes = Mutex::new(Writes::new(random.next(), BLOCKS, BLOCK_SIZE));
+    let mut broker = Broker::start(ceph, &volume, "bmi-t6");
+    volume.zero(&target_of(&broker));
+    for lost in losses(&mut random) {
+        let begun = Instant::now();
+        let mut target = target_of(&broker);
+        let before = writes.lock().unwrap().acknowledged;
+        let running = target.process();
+        load::run(&target, &writes, &mut random, SESSIONS, MIX, || {
+            lose(lost, (ceph, &volume), &mut broker, running, &writes);
+        });
+        target.wait();
+        let acknowledged = writes.lock().unwrap().acknowledged - before;
+        check(&target_of(&broker), &mut writes.lock().unwrap(), Loss::Process);
+        eprintln!("{lost:?}: {acknowledged} writes acknowledged, {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn k5_a_broker_that_comes_back_from_a_pause_writes_nothing_that_its_successor_would_see() {
+    let ceph = Ceph::shared();
+    ceph.ceph(&["config", "set", "osd", "osd_client_watch_timeout", &WATCH_TIMEOUT.to_string()]);
+    let (volume, elsewhere) = (Volume::make(ceph, "k5"), Volume::elsewhere("k5"));
+    volume.key(ceph, "bmi-k5-1");
+    let mut random = Random::new("a pause");
+    let writes = Mutex::new(Writes::new(random.next(), BLOCKS, BLOCK_SIZE));
+    let mut old = Broker::start(ceph, &volume, "bmi-k5-1");
+    volume.zero(&target_of(&old));
+    let mut target = target_of(&old);
+    let running = target.process();
+    let mut successor = None;
+    let mut other_random = Random::new("its successor");
+    load::run(&target, &writes, &mut random, SESSIONS, MIX, || {
+        old.pause();
+        // Longer than Ceph waits for it: who watches is forgotten then, who has the lock is not.
+        thread::sleep(Duration::from_secs(WATCH_TIMEOUT + 1));
+        volume.fence(ceph, "bmi-k5-1");
+        volume.key(ceph, "bmi-k5-2");
+        let new = Broker::start(ceph, &elsewhere, "bmi-k5-2");
+        let new_target = target_of(&new);
+        // From here on a write of the old one that lands is newer than what was seen.
+        check(&new_target, &mut writes.lock().unwrap(), Loss::Process);
+        let before = writes.lock().unwrap().acknowledged;
+        let second = Mix { commands: 150, ..MIX };
+        load::run_to_end(&new_target, &writes, &mut other_random, SESSIONS, second);
+        assert!(writes.lock().unwrap().acknowledged > before + 100, "the successor writes");
+        old.resume();
+        assert_eq!(old.ended(), Some(3), "it says that it was fenced");
+        load::run_to_end(&new_target, &writes, &mut other_random, SESSIONS, second);
+        successor = Some((new, new_target));
+        running.kill();
+    });
+    target.wait();
+    let (_new, new_target) = successor.unwrap();
+    check(&new_target, &mut writes.lock().unwrap(), Loss::Process);
+    let mut again = Broker::spawn(ceph, &volume, "bmi-k5-1");
+    assert_eq!(again.ended(), Some(1), "its key is of no use");
+}
