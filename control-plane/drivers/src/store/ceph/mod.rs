@@ -106,10 +106,12 @@ impl CephStore {
         Ok(Self(Arc::new(Inner { cluster, root, settings, converter, records, known })))
     }
 
-    /// A project's namespace, as it is.
+    /// A project's namespace, as it is. A pool that is full is told, and not waited for.
     async fn namespace(&self, project: ProjectId) -> Result<Pool, StoreError> {
         let namespace = names::namespace(project);
-        self.0.cluster.pool(&self.0.settings.pool, &namespace).await.map_err(of_ceph)
+        let pool = self.0.cluster.pool(&self.0.settings.pool, &namespace).await.map_err(of_ceph)?;
+        pool.fail_when_full();
+        Ok(pool)
     }
 
     /// A project's namespace to make something in: it is made when it is not there, and refused when it is not ours.

@@ -99,10 +99,23 @@ pub(super) async fn check(cluster: &Cluster, pool: &str) -> Result<Pool, Preflig
             tries.of_rbd(&error)
         }
     })?;
+    root.fail_when_full();
     let name = format!("bmi-preflight-{}", Uuid::new_v4());
-    let tried = tries.images(&root, &name).await;
+    let tried = match tries.images(&root, &name).await {
+        // Who may not write anything more may still delete; the pool is looked at again at the next start.
+        Err(Tried::Full) => {
+            tracing::warn!(
+                pool,
+                "the pool is full: nothing new can be made, and rights to do so were not tried"
+            );
+            Ok(())
+        }
+        Err(Tried::Failed(error)) => Err(error),
+        Ok(()) => Ok(()),
+    };
     // Whatever came of it, nothing is left; what cannot be removed was told above.
     let space = cluster.pool(pool, &name).await.map_err(|error| tries.of_rbd(&error))?;
+    space.fail_when_full();
     for image in ["clone", "image"] {
         let _ = super::removal::remove_by_name(&space, image).await;
     }
@@ -115,8 +128,17 @@ pub(super) async fn check(cluster: &Cluster, pool: &str) -> Result<Pool, Preflig
     }
     let removed = root.namespace_remove(&name).await;
     tried?;
-    removed.map_err(|error| tries.of_rbd(&error))?;
-    Ok(root)
+    match removed {
+        // A pool that is full may not even have had room for it.
+        Err(error) if !error.is_absent() => Err(tries.of_rbd(&error)),
+        _ => Ok(root),
+    }
+}
+
+/// Why images could not be tried.
+enum Tried {
+    Full,
+    Failed(PreflightError),
 }
 
 struct Tries<'a> {
@@ -202,10 +224,14 @@ impl Tries<'_> {
     }
 
     /// What is done with images, in a namespace of its own.
-    async fn images(&self, root: &Pool, name: &str) -> Result<(), PreflightError> {
-        let fault = |error: RbdError| self.of_rbd(&error);
+    async fn images(&self, root: &Pool, name: &str) -> Result<(), Tried> {
+        let fault = |error: RbdError| match error.is_full() {
+            true => Tried::Full,
+            false => Tried::Failed(self.of_rbd(&error)),
+        };
         root.namespace_create(name).await.map_err(fault)?;
         let space = self.cluster.pool(self.pool, name).await.map_err(fault)?;
+        space.fail_when_full();
         space.image_create("image", 1 << 20).await.map_err(fault)?;
         let image = space.image_open("image", Access::ReadWrite).await.map_err(fault)?;
         image.write(0, vec![1; 512].into()).await.map_err(fault)?;
