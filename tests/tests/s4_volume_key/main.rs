@@ -50,12 +50,7 @@ fn table(volume: &[(String, String)], administrator: &[(String, String)]) -> Str
 fn s4_the_key_of_a_boot_volume_reaches_that_volume_and_nothing_else() {
     let ceph = Ceph::start();
     let world = world::make(&ceph);
-<<<<<<< HEAD
     let volume = attack(&world::held_by(&ceph, &world, world["volume_user"].as_str().unwrap()));
-=======
-    world::volume_key(&ceph);
-    let volume = attack(&world::held_by(&ceph, &world, "volume"));
->>>>>>> broker
     let administrator = attack(&world::held_by(&ceph, &world, "admin"));
     let table = table(&volume, &administrator);
     let path = repository().join("tests/golden/s4_volume_key.txt");
