@@ -102,7 +102,7 @@ impl Broker {
         let (send, said) = channel();
         let out = broker.child.stdout.take().unwrap();
         thread::spawn(move || {
-            BufReader::new(out).lines().map_while(Result::ok).for_each(|line| drop(send.send(line)))
+            BufReader::new(out).lines().map_while(Result::ok).for_each(|line| drop(send.send(line)));
         });
         assert_eq!(said.recv_timeout(PATIENCE).as_deref(), Ok(r#"{"event":"listening"}"#));
         broker
