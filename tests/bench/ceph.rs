@@ -49,14 +49,14 @@ const fn load(what: &'static str, size: u32, depth: u32, write: bool, count: u32
     Load { what, size, depth, write, count }
 }
 
-const WRITES: Load = load("4 KiB write, QD32", 4096, 32, true, 2000);
+const WRITES: Load = load("4 KiB write, QD32", 4096, 32, true, 800);
 const LOADS: [Load; 6] = [
     load("4 KiB read, QD1", 4096, 1, false, 1500),
     load("4 KiB read, QD32", 4096, 32, false, 6000),
-    load("4 KiB write, QD1", 4096, 1, true, 400),
+    load("4 KiB write, QD1", 4096, 1, true, 60),
     WRITES,
-    load("1 MiB read, QD8", 1 << 20, 8, false, 400),
-    load("1 MiB write, QD8", 1 << 20, 8, true, 100),
+    load("1 MiB read, QD8", 1 << 20, 8, false, 200),
+    load("1 MiB write, QD8", 1 << 20, 8, true, 40),
 ];
 
 /// A process that serves NBD, and a directory that goes with it.

@@ -1,5 +1,7 @@
 //! The protocol against what clients do, and against what they should not.
 
+#![allow(clippy::cast_possible_truncation, reason = "lengths of a few bytes")]
+
 use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
 

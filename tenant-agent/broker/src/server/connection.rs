@@ -174,7 +174,7 @@ impl<'a, V: Volume> Transmission<'a, V> {
             loop {
                 match self.next() {
                     Ok(Some((command, data, cookie, cost))) => {
-                        under_way.push(begin(command, data, cookie, cost))
+                        under_way.push(begin(command, data, cookie, cost));
                     }
                     Ok(None) => break,
                     Err(violation) => return told(&violation.into()),

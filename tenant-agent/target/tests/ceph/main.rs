@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 use bmi_tests::{Ceph, until};
 
 use broker::{BLOCK_SIZE, BLOCKS, Broker, Volume};
-use load::Mix;
+use load::{Mix, Session};
 use look::check;
 use random::Random;
 use target::{Killer, Target};
@@ -149,6 +149,16 @@ fn t6_acknowledged_writes_survive_kill_9_of_broker_target_and_osd() {
     }
 }
 
+/// Sends all of a load from so many sessions.
+fn run_to_end(target: &Target, writes: &Mutex<Writes>, random: &mut Random, sessions: u8, mix: Mix) {
+    thread::scope(|scope| {
+        for isid in 1..=sessions {
+            let mut session = Session::log_in(target, writes, random, isid, mix);
+            scope.spawn(move || session.run());
+        }
+    });
+}
+
 #[test]
 fn k5_a_broker_that_comes_back_from_a_pause_writes_nothing_that_its_successor_would_see() {
     let ceph = Ceph::shared();
@@ -175,11 +185,11 @@ fn k5_a_broker_that_comes_back_from_a_pause_writes_nothing_that_its_successor_wo
         check(&new_target, &mut writes.lock().unwrap(), Loss::Process);
         let before = writes.lock().unwrap().acknowledged;
         let second = Mix { commands: 150, ..MIX };
-        load::run_to_end(&new_target, &writes, &mut other_random, SESSIONS, second);
+        run_to_end(&new_target, &writes, &mut other_random, SESSIONS, second);
         assert!(writes.lock().unwrap().acknowledged > before + 100, "the successor writes");
         old.resume();
         assert_eq!(old.ended(), Some(3), "it says that it was fenced");
-        load::run_to_end(&new_target, &writes, &mut other_random, SESSIONS, second);
+        run_to_end(&new_target, &writes, &mut other_random, SESSIONS, second);
         successor = Some((new, new_target));
         running.kill();
     });

@@ -1,5 +1,7 @@
 //! The server over a real socket, with a volume in memory behind it.
 
+#![allow(clippy::cast_possible_truncation, reason = "lengths of a few bytes")]
+
 mod client;
 mod hostile;
 mod order;

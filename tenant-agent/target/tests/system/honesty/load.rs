@@ -58,16 +58,6 @@ pub fn unmap_list(ranges: &[Range<u64>]) -> Vec<u8> {
     list
 }
 
-/// Sends all of a load from so many sessions.
-pub fn run_to_end(target: &Target, writes: &Mutex<Writes>, random: &mut Random, sessions: u8, mix: Mix) {
-    thread::scope(|scope| {
-        for isid in 1..=sessions {
-            let mut session = Session::log_in(target, writes, random, isid, mix);
-            scope.spawn(move || session.run());
-        }
-    });
-}
-
 /// Sends load from so many sessions until each has sent all of it or, after a pause and `end`, lost its connection.
 pub fn run(
     target: &Target,
@@ -108,7 +98,8 @@ enum Pending {
     Flush { sent: u64 },
 }
 
-struct Session<'a> {
+/// One session, and what it has under way.
+pub struct Session<'a> {
     wire: Wire,
     writes: &'a Mutex<Writes>,
     random: Random,
@@ -118,12 +109,19 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn log_in(target: &Target, writes: &'a Mutex<Writes>, random: &mut Random, isid: u8, mix: Mix) -> Self {
+    pub fn log_in(
+        target: &Target,
+        writes: &'a Mutex<Writes>,
+        random: &mut Random,
+        isid: u8,
+        mix: Mix,
+    ) -> Self {
         let wire = Wire::log_in_as(isid, target.address, KEYS);
         Self { wire, writes, random: random.fork(), mix, pending: HashMap::new(), tag: 10 }
     }
 
-    fn run(&mut self) {
+    /// Sends until all is sent and answered, or the connection is lost.
+    pub fn run(&mut self) {
         let mut left = self.mix.commands;
         loop {
             while self.pending.len() < DEPTH && left > 0 {
