@@ -71,7 +71,7 @@ impl Place {
         assert!(!self.has_namespace(), "the namespace is left");
         assert_eq!(mounts_below(&self.0), Vec::<String>::new());
         assert_eq!(self.own_processes(), Vec::<String>::new());
-        for kept in ["control-plane", "agent", "run", "control-plane.toml", "agent.toml"] {
+        for kept in ["control-plane", "agent", "ceph", "run", "control-plane.toml", "agent.toml"] {
             assert!(!self.0.join(kept).exists(), "{kept} is left");
         }
         assert!(Path::new(&self.0.join("images/debian-12.raw")).exists(), "the golden image is kept");
@@ -107,11 +107,21 @@ fn interrupt(child: &Child) {
 
 #[test]
 fn f1_quickstart_once() {
-    let place = Place::new("once");
+    boots_once("once", &["--once"]);
+}
+
+#[test]
+fn f1_quickstart_once_from_ceph() {
+    boots_once("ceph", &["--once", "--store", "ceph"]);
+}
+
+/// Boots a node in a place of its own, and leaves nothing there.
+fn boots_once(name: &str, arguments: &[&str]) {
+    let place = Place::new(name);
     let golden = place.0.join("images/debian-12.raw");
     let before = sha256(&golden);
     let begun = Instant::now();
-    let mut child = place.quickstart(&["--once"], "out");
+    let mut child = place.quickstart(arguments, "out");
     let status = wait(&mut child, ONCE);
     let said = place.said("out");
     println!("{said}\nquickstart --once: {:.0} s", begun.elapsed().as_secs_f64());

@@ -94,9 +94,13 @@ async fn a_namespace_with_strangers_is_not_used_and_strangers_are_left_alone() {
     let space = format!("bmi/{}", image.project);
     ceph.rbd(&["namespace", "create", &space]);
     ceph.rbd(&["create", &format!("{space}/accounting"), "--size", "1M"]);
+    ceph.rbd(&["create", &format!("{space}/thrown-away"), "--size", "1M"]);
+    ceph.rbd(&["trash", "mv", &format!("{space}/thrown-away")]);
     let refused = store.image_create(image, ByteSize::new(1 << 20)).await.unwrap_err().to_string();
     assert!(refused.contains("accounting") && refused.contains(&space), "{refused}");
     assert!(store.items().await.unwrap().iter().all(|item| item.place.project != image.project));
     store.reclaim().await.unwrap();
     assert_eq!(ceph.rbd(&["ls", &space]).trim(), "accounting", "nothing was made beside it, and it is there");
+    let trash = ceph.rbd(&["trash", "ls", &space]);
+    assert!(trash.contains("thrown-away"), "what others threw away is theirs: {trash}");
 }

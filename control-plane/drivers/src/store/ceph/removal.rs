@@ -48,10 +48,11 @@ async fn has_clones(pool: &Pool, name: &str) -> Result<Option<bool>, StoreError>
     Ok(Some(!image.children().await.map_err(of_ceph)?.is_empty()))
 }
 
-/// Takes everything out of a namespace's trash that can go, and says how much that was.
+/// Takes everything of ours out of a namespace's trash that can go, and says how much that was.
 async fn purge(pool: &Pool, limit: usize) -> Result<u64, StoreError> {
     let mut purged = 0;
-    for trashed in pool.trash().await.map_err(of_ceph)?.into_iter().take(limit) {
+    let trash = pool.trash().await.map_err(of_ceph)?.into_iter();
+    for trashed in trash.filter(|trashed| names::parse(&trashed.name).is_some()).take(limit) {
         match pool.trash_remove(&trashed.id, Box::new(|_, _| true)).await {
             Ok(()) => purged += 1,
             // Another replica was quicker, or something still reads it: later.
