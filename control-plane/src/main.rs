@@ -169,7 +169,8 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     let lost = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
-        error = sealed::keep(held, &app) => Some(error),
+        error = sealed::keep(held, &app) => Some(StartError::from(error)),
+        error = app.store.lost() => Some(format!("the data store is lost to this process: {}", bmi_types::chain(&error)).into()),
     };
     tracing::info!("stopping");
     app.wake.stopping.say();
@@ -182,7 +183,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     }
     api_handle.stop(true).await;
     api.await??;
-    lost.map_or(Ok(()), |error| Err(error.into()))
+    lost.map_or(Ok(()), Err)
 }
 
 /// Serves the agents' API on the configured socket.

@@ -223,6 +223,12 @@ impl Deployment {
         child.wait().unwrap();
     }
 
+    /// Waits until the control plane has ended by itself; gives its exit status.
+    pub fn control_plane_end(&mut self) -> std::process::ExitStatus {
+        let mut child = self.control_plane.take().unwrap();
+        until("the control plane ends", Duration::from_secs(60), || child.try_wait().unwrap())
+    }
+
     /// Makes the network `provisioning`, starts its agent in the namespace, and waits until its boot services listen.
     pub fn agent_start(&mut self) {
         self.api.network("provisioning", "10.77.0.0/24");

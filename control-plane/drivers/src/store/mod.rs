@@ -348,6 +348,11 @@ pub trait DataStore: Send + Sync {
     /// that a new server can, with what [`DataStore::access`] gives then.
     async fn fence(&self, boot: Place, config: Place) -> Result<(), StoreError>;
 
+    /// Ends when this process can use the store no more, and only another one can. A store on this host is never lost so.
+    async fn lost(&self) -> StoreError {
+        std::future::pending().await
+    }
+
     /// Where the blocks of a volume are.
     fn backing(&self, volume: Place) -> Backing;
 

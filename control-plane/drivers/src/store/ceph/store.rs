@@ -9,7 +9,7 @@ use bmi_types::{ByteSize, ImageFormat, VolumeId};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::fault::of_command;
+use super::fault::{of_ceph, of_command};
 use super::records::RecordError;
 use super::removal::remove_by_name;
 use super::{CephStore, names};
@@ -17,6 +17,11 @@ use crate::image::{ConverterError, Inspected};
 use crate::store::{
     Access, Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage,
 };
+
+/// How often it is looked whether this client is on the blocklist: it never comes off it.
+const LOOK: Duration = Duration::from_secs(5);
+/// `ESHUTDOWN`, which Ceph calls `EBLOCKLISTED`.
+const BLOCKLISTED: i32 = 108;
 
 impl From<RecordError> for StoreError {
     fn from(error: RecordError) -> Self {
@@ -157,7 +162,7 @@ impl DataStore for CephStore {
         let settings = &self.0.settings;
         let mon_host = match &settings.broker_mon_host {
             Some(mon_host) => mon_host.clone(),
-            None => self.0.cluster.option("mon_host").map_err(super::fault::of_ceph)?,
+            None => self.0.cluster.option("mon_host").map_err(of_ceph)?,
         };
         let volumes: Vec<VolumeId> = boots.iter().map(|place| place.volume).collect();
         let keys = self.0.records.keys(&volumes).await?;
@@ -198,6 +203,17 @@ impl DataStore for CephStore {
             )));
         };
         Ok(Usage { capacity: ByteSize::new(stored.saturating_add(available)), used: ByteSize::new(stored) })
+    }
+
+    async fn lost(&self) -> StoreError {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Err(error) = self.0.root.namespaces().await
+                && error.errno() == BLOCKLISTED
+            {
+                return of_ceph(error);
+            }
+        }
     }
 
     fn backing(&self, volume: Place) -> Backing {
