@@ -26,6 +26,9 @@ const SOON: Duration = Duration::from_secs(120);
 const BLOCKS: u32 = 600;
 const BEFORE: usize = 100;
 
+/// What fails, and comes back.
+type Fault = fn(&Ceph, &mut Deployment);
+
 fn is_full() -> bool {
     std::env::var_os("BMI_FULL").is_some()
 }
@@ -68,7 +71,7 @@ fn a_node_writes_on_whatever_fails_and_loses_nothing() {
     let client = Client::new(&deployment, "node-1", "52:54:00:cf:00:01");
     let disk = Disk::of(&client);
     let target = of_program(&deployment, "bmi-target");
-    let faults: [(&str, fn(&Ceph, &mut Deployment)); 6] = [
+    let faults: [(&str, Fault); 6] = [
         ("its broker is killed", |_, deployment| {
             let broker = of_program(deployment, "bmi-broker").remove(0);
             signal(&broker, "KILL");
