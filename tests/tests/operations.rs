@@ -88,7 +88,7 @@ fn an_installation_has_everything_and_keeps_what_was_configured() {
     let place = Path::new("/var/lib/bmi-tests").join(format!("install-{}", std::process::id()));
     let built = place.join("target/release");
     fs::create_dir_all(&built).unwrap();
-    for program in ["bmi", "bmi-control-plane", "bmi-agent", "bmi-target", "bmi-netboot"] {
+    for program in ["bmi", "bmi-control-plane", "bmi-agent", "bmi-target", "bmi-netboot", "bmi-broker"] {
         fs::copy(Deployment::built(program), built.join(program)).unwrap();
     }
     let root = place.join("root");
@@ -105,6 +105,7 @@ fn an_installation_has_everything_and_keeps_what_was_configured() {
     for file in [
         "usr/local/bin/bmi",
         "usr/local/sbin/bmi-target",
+        "usr/local/sbin/bmi-broker",
         "etc/systemd/system/bmi-agent.service",
         "etc/sysctl.d/90-bmi.conf",
         "usr/local/share/man/man1/bmi.1",

@@ -371,6 +371,15 @@ impl Peer {
             0x23 => {
                 assert!(self.max_cmd_sn.is_none(), "a login response in full feature phase");
                 assert!(length <= 8192);
+                // What is behind a login's last request may be in the same bytes, and is answered with digests then.
+                let said = |key: &str, before| {
+                    let text = answer
+                        .data
+                        .split(|byte| *byte == 0)
+                        .find_map(|text| text.strip_prefix(key.as_bytes()));
+                    text.map_or(before, |value| value == b"CRC32C")
+                };
+                self.agreed = (said("HeaderDigest=", self.agreed.0), said("DataDigest=", self.agreed.1));
                 self.trace
                     .note(Kind::LoginStatus, u64::from(answer.word(36) >> 16) << 8 | u64::from(header[1]));
                 if header[1] & 0x83 == 0x83 && answer.word(36) >> 16 == 0 {

@@ -55,3 +55,8 @@ INSERT INTO audit (id, at, actor, project_id, action, outcome, text, position, h
   ('00000000-0000-7000-8000-0000000000e2', 1000031, 'user:a', NULL, 'node.read', 'denied', '{"b":2}', NULL, NULL);
 INSERT INTO audit_heads (position, kind, hash, signed_at, public_key, signature) VALUES (1, 'head', 'ee', 1000032, 'ff', '00');
 INSERT INTO leases (name, holder, held_until) VALUES ('reconciler', 'server 1', 9000000000000000);
+INSERT INTO ceph_keys (volume_id, user_name, key_sealed, caps, image, header) VALUES
+  ('00000000-0000-7000-8000-0000000000e1', 'bmi-00000000-0000-7000-8000-0000000000e1', 'v1:EEEE',
+    'allow rwx namespace=a object_prefix rbd_data.1.', '1', 'ab');
+INSERT INTO ceph_fences (address, volume_id, fenced_at) VALUES
+  ('10.0.0.1:0/7', '00000000-0000-7000-8000-0000000000e1', 1000027);
