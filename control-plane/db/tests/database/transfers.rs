@@ -190,7 +190,9 @@ async fn every_sealed_value_is_found_and_can_be_sealed_again() {
         });
         assert_eq!(good(found.await), ["v1:AAAA", "v1:BBBB", "v1:CCCC", "v1:DDDD", "v1:EEEE"]);
         let all = everything(&database.url).join(" ");
-        assert!(["v1:aaaa", "v1:bbbb", "v1:cccc", "v1:dddd", "v1:eeee"].iter().all(|text| all.contains(text)));
+        assert!(
+            ["v1:aaaa", "v1:bbbb", "v1:cccc", "v1:dddd", "v1:eeee"].iter().all(|text| all.contains(text))
+        );
         assert!(!all.contains("v1:A") && !all.contains("v1:E"));
     }
 }
