@@ -117,6 +117,7 @@ pub(super) fn store_error(error: &StoreError) -> StepError {
         ) => StepError::later(message),
         StoreError::Refused(_) | StoreError::Conversion(_) => StepError::never(message),
         StoreError::Absent(_)
+        | StoreError::NoTag { .. }
         | StoreError::WrongState { .. }
         | StoreError::OutOfRange { .. }
         | StoreError::Foreign(_) => StepError::never(message),

@@ -13,6 +13,11 @@ use crate::text::to_c;
 
 /// "Of the image itself, not of a snapshot" (`CEPH_NOSNAP`).
 const NO_SNAPSHOT: u64 = u64::MAX - 1;
+/// What a header says of operations (`RBD_OPERATION_FEATURE_…`): a snapshot was cloned, a snapshot is in the trash.
+const CLONE_PARENT: u64 = 1;
+const SNAP_TRASH: u64 = 8;
+/// The feature that says that there are such (`RBD_FEATURE_OPERATIONS`).
+const OPERATIONS: u64 = 1 << 8;
 /// The longest answer, in bytes: names, ids and numbers.
 const ANSWER_MAX: usize = 4096;
 
@@ -91,8 +96,55 @@ impl Pool {
                 }
                 answers.push((method, answer));
             }
+            forget_clones(&mut answers);
             Ok(Header(answers))
         })
         .await
+    }
+}
+
+/// Leaves out whether somebody cloned a snapshot of the image, and whether one of those is in the trash: that comes and goes
+/// with others, and says nothing of where the image's data are.
+fn forget_clones(answers: &mut [(&'static str, Result<Vec<u8>, i32>)]) {
+    let mut operations = 0;
+    if let Some((_, Ok(bytes))) = answers.iter_mut().find(|(method, _)| *method == "op_features_get")
+        && let Some(word) = bytes.first_chunk_mut::<8>()
+    {
+        operations = u64::from_le_bytes(*word) & !(CLONE_PARENT | SNAP_TRASH);
+        *word = operations.to_le_bytes();
+    }
+    // "There are operations to know of": only because of those left out.
+    if operations == 0
+        && let Some((_, Ok(bytes))) = answers.iter_mut().find(|(method, _)| *method == "get_features")
+    {
+        for word in bytes.as_chunks_mut::<8>().0 {
+            *word = (u64::from_le_bytes(*word) & !OPERATIONS).to_le_bytes();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forgotten(features: u64, operations: u64) -> (u64, u64) {
+        let pair = [features.to_le_bytes(), 0_u64.to_le_bytes()].concat();
+        let mut answers =
+            [("get_features", Ok(pair)), ("op_features_get", Ok(operations.to_le_bytes().to_vec()))];
+        forget_clones(&mut answers);
+        let word = |index: usize| {
+            u64::from_le_bytes(*answers[index].1.as_ref().unwrap().first_chunk::<8>().unwrap())
+        };
+        (word(0), word(1))
+    }
+
+    #[test]
+    fn clones_of_snapshots_do_not_count_and_everything_else_does() {
+        assert_eq!(forgotten(61, 0), (61, 0));
+        assert_eq!(forgotten(61 | OPERATIONS, CLONE_PARENT | SNAP_TRASH), (61, 0));
+        // Of a clone: what else would be forgotten is by whom it is to be removed from its parent.
+        assert_eq!(forgotten(61 | OPERATIONS, CLONE_PARENT | 2), (61 | OPERATIONS, 2));
+        assert_eq!(forgotten(61, 2), (61, 2));
+        assert_eq!(forgotten(64, 4), (64, 4));
     }
 }

@@ -76,6 +76,8 @@ typed_id! {
     ServiceAccountId,
     /// A token of a service account.
     ServiceTokenId,
+    /// A checkpoint of a boot volume.
+    TagId,
     /// The content of a boot volume, config volume or image in a data store.
     VolumeId,
 }

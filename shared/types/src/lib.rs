@@ -25,7 +25,7 @@ pub use ceph::CephKey;
 pub use chain::chain;
 pub use id::{
     AgentId, ImageId, InstanceId, NetworkId, NodeId, OperationId, ParseIdError, ProjectId, ServiceAccountId,
-    ServiceTokenId, VolumeId,
+    ServiceTokenId, TagId, VolumeId,
 };
 pub use image::{ImageFormat, ImageFormatError};
 pub use iqn::{Iqn, IqnError};

@@ -5,6 +5,7 @@
 //! images/<project>/<id>.part    an open image
 //! images/<project>/<id>.raw     a golden image, mode 0400
 //! volumes/<project>/<id>.raw    a boot volume or config volume; the agent gives it to the target's user
+//! tags/<project>/<id>.<tag>.raw what a volume was at a tag, mode 0400
 //! aside/…                       what nobody knew, kept for a while
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! always whole. Blocking calls run on tokio's blocking threads.
 
 mod items;
+mod tags;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -22,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_types::{ByteSize, ImageFormat, Timestamp, VolumeId};
+use bmi_types::{ByteSize, ImageFormat, TagId, Timestamp, VolumeId};
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate};
 use sha2::{Digest, Sha256};
@@ -542,7 +544,11 @@ impl DataStore for LocalStore {
     }
 
     async fn volume_remove(&self, volume: Place) -> Result<(), StoreError> {
-        self.blocking(move |store| remove_with_folder(&store.volume(volume))).await
+        self.blocking(move |store| {
+            store.tags_gone(volume)?;
+            remove_with_folder(&store.volume(volume))
+        })
+        .await
     }
 
     async fn items(&self) -> Result<Vec<Item>, StoreError> {
@@ -601,6 +607,46 @@ impl DataStore for LocalStore {
 
     async fn access(&self, _boots: &[Place]) -> Result<BTreeMap<VolumeId, Access>, StoreError> {
         Ok(BTreeMap::new())
+    }
+
+    async fn tag_create(&self, boot: Place, _config: Place, tag: TagId) -> Result<(), StoreError> {
+        self.blocking(move |store| store.tag_make(boot, tag)).await
+    }
+
+    async fn tags(&self, boot: Place) -> Result<Vec<TagId>, StoreError> {
+        self.blocking(move |store| {
+            if size_of(&store.volume(boot))?.is_none() {
+                return Err(StoreError::Absent(boot));
+            }
+            store.tag_list(boot)
+        })
+        .await
+    }
+
+    async fn tag_remove(&self, boot: Place, _config: Place, tag: TagId) -> Result<(), StoreError> {
+        self.blocking(move |store| store.tag_gone(boot, tag)).await
+    }
+
+    // A server that still has the file open keeps what it had, and nobody sees what it writes.
+    async fn roll_back(
+        &self,
+        boot: Place,
+        _config: Place,
+        tag: TagId,
+        _progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        self.blocking(move |store| store.back_to(boot, tag)).await
+    }
+
+    async fn image_snapshot(
+        &self,
+        boot: Place,
+        _config: Place,
+        tag: TagId,
+        image: Place,
+        _progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        self.blocking(move |store| store.image_of(boot, tag, image)).await
     }
 
     // Its volumes are on one host, whose agent ends a server before it starts another.

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_types::{ByteSize, CephKey, ImageFormat, ProjectId, VolumeId};
+use bmi_types::{ByteSize, CephKey, ImageFormat, ProjectId, TagId, VolumeId};
 use bytes::Bytes;
 
 use crate::image::{ConverterError, Inspected, Refusal};
@@ -145,6 +145,14 @@ pub enum StoreError {
     /// Something is not there.
     #[error("{0} does not exist in the store")]
     Absent(Place),
+    /// There is no such tag.
+    #[error("{place} has no tag {tag}")]
+    NoTag {
+        /// Of which volume.
+        place: Place,
+        /// Which.
+        tag: TagId,
+    },
     /// A sealed image would have been changed, or an open one cloned.
     #[error("{place} is {state}")]
     WrongState {
@@ -347,6 +355,37 @@ pub trait DataStore: Send + Sync {
     /// Makes sure that nobody who had a boot volume can write to it from now on, wherever that is and whatever it does; and
     /// that a new server can, with what [`DataStore::access`] gives then.
     async fn fence(&self, boot: Place, config: Place) -> Result<(), StoreError>;
+
+    /// Keeps what a boot volume holds as a tag. One that is there is kept as it is. Whoever has the volume is fenced, as by
+    /// [`DataStore::fence`]: what was acknowledged to it is in the tag.
+    async fn tag_create(&self, boot: Place, config: Place, tag: TagId) -> Result<(), StoreError>;
+
+    /// The tags of a boot volume, in order.
+    async fn tags(&self, boot: Place) -> Result<Vec<TagId>, StoreError>;
+
+    /// Removes a tag. What is at work on it is not disturbed; whoever has the volume may be fenced.
+    async fn tag_remove(&self, boot: Place, config: Place, tag: TagId) -> Result<(), StoreError>;
+
+    /// Makes a boot volume what it was at a tag; what was written since is gone, unless another tag has it. Whoever has the
+    /// volume is fenced. Other tags stay, later ones included.
+    async fn roll_back(
+        &self,
+        boot: Place,
+        config: Place,
+        tag: TagId,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError>;
+
+    /// Replaces an open or absent image by what a boot volume was at a tag; it needs the volume no more. Whoever has the
+    /// volume is fenced.
+    async fn image_snapshot(
+        &self,
+        boot: Place,
+        config: Place,
+        tag: TagId,
+        image: Place,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError>;
 
     /// Ends when this process can use the store no more, and only another one can. A store on this host is never lost so.
     async fn lost(&self) -> StoreError {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_types::{ByteSize, ImageFormat, VolumeId};
+use bmi_types::{ByteSize, ImageFormat, TagId, VolumeId};
 use bytes::Bytes;
 
 use crate::image::{ConverterError, Inspected};
@@ -29,7 +29,20 @@ struct State {
     open: BTreeMap<Place, ByteSize>,
     golden: BTreeMap<Place, ByteSize>,
     volumes: BTreeMap<Place, ByteSize>,
+    tags: BTreeSet<(Place, TagId)>,
     aside: u64,
+}
+
+impl State {
+    /// The size of a volume that has a tag.
+    fn tagged(&self, volume: Place, tag: TagId) -> Result<ByteSize, StoreError> {
+        let size = *self.volumes.get(&volume).ok_or(StoreError::Absent(volume))?;
+        if self.tags.contains(&(volume, tag)) {
+            Ok(size)
+        } else {
+            Err(StoreError::NoTag { place: volume, tag })
+        }
+    }
 }
 
 impl SimulatedStore {
@@ -223,7 +236,9 @@ impl DataStore for SimulatedStore {
     }
 
     async fn volume_remove(&self, volume: Place) -> Result<(), StoreError> {
-        self.lock().volumes.remove(&volume);
+        let mut state = self.lock();
+        state.volumes.remove(&volume);
+        state.tags.retain(|(of, _)| *of != volume);
         Ok(())
     }
 
@@ -281,6 +296,50 @@ impl DataStore for SimulatedStore {
 
     async fn access(&self, _boots: &[Place]) -> Result<BTreeMap<VolumeId, Access>, StoreError> {
         Ok(BTreeMap::new())
+    }
+
+    async fn tag_create(&self, boot: Place, _config: Place, tag: TagId) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        if !state.volumes.contains_key(&boot) {
+            return Err(StoreError::Absent(boot));
+        }
+        state.tags.insert((boot, tag));
+        Ok(())
+    }
+
+    async fn tags(&self, boot: Place) -> Result<Vec<TagId>, StoreError> {
+        let state = self.lock();
+        if !state.volumes.contains_key(&boot) {
+            return Err(StoreError::Absent(boot));
+        }
+        Ok(state.tags.iter().filter(|(volume, _)| *volume == boot).map(|(_, tag)| *tag).collect())
+    }
+
+    async fn tag_remove(&self, boot: Place, _config: Place, tag: TagId) -> Result<(), StoreError> {
+        self.lock().tags.remove(&(boot, tag));
+        Ok(())
+    }
+
+    async fn roll_back(
+        &self,
+        boot: Place,
+        _config: Place,
+        tag: TagId,
+        _progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        self.lock().tagged(boot, tag).map(drop)
+    }
+
+    async fn image_snapshot(
+        &self,
+        boot: Place,
+        _config: Place,
+        tag: TagId,
+        image: Place,
+        _progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        let size = self.lock().tagged(boot, tag)?;
+        self.image_create(image, size).await
     }
 
     // Its volumes are on one host, whose agent ends a server before it starts another.

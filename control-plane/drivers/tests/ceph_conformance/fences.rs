@@ -6,12 +6,12 @@ use bmi_drivers::store::ceph::CephRecords;
 use bmi_drivers::store::{Access, Backing, DataStore, Place};
 use bmi_rbd::{Cluster, Identity, Image, Settings, Timeouts};
 use bmi_tests::Ceph;
-use bmi_types::VolumeId;
+use bmi_types::{TagId, VolumeId};
 
 use crate::{golden, open, suite};
 
 /// Opens a boot volume as its broker does.
-async fn broker(access: &BTreeMap<VolumeId, Access>, store: &dyn DataStore, volume: Place) -> Image {
+pub async fn broker(access: &BTreeMap<VolumeId, Access>, store: &dyn DataStore, volume: Place) -> Image {
     let access = &access[&volume.volume];
     let settings = Settings {
         conf: None,
@@ -27,13 +27,14 @@ async fn broker(access: &BTreeMap<VolumeId, Access>, store: &dyn DataStore, volu
     pool.image_open(&image, bmi_rbd::Access::ReadWrite).await.unwrap()
 }
 
-struct Boot {
-    image: Place,
-    boot: Place,
-    config: Place,
+/// A boot volume, what it was cloned from, and what is beside it.
+pub struct Boot {
+    pub image: Place,
+    pub boot: Place,
+    pub config: Place,
 }
 
-async fn boot(store: &dyn DataStore) -> Boot {
+pub async fn boot(store: &dyn DataStore) -> Boot {
     let image = golden(store, 16 << 20).await;
     let boot = suite::place();
     let config = Place { project: boot.project, volume: VolumeId::generate() };
@@ -138,6 +139,8 @@ async fn s4_a_volume_whose_header_was_changed_is_not_opened() {
         let at = ["-p", "bmi", "-N", space.as_str(), "setomapval", header.as_str(), "object_prefix"];
         ceph.rados(&[&at[..], &["--input-file", value.path().to_str().unwrap()]].concat());
     };
+    let tag = TagId::generate();
+    store.tag_create(boot, config, tag).await.unwrap();
     write(&other);
     let item = bmi_drivers::store::Item { kind: bmi_drivers::store::ItemKind::Volume, place: boot };
     let refused = [
@@ -145,6 +148,11 @@ async fn s4_a_volume_whose_header_was_changed_is_not_opened() {
         store.fence(boot, config).await.unwrap_err(),
         store.item_used(item).await.unwrap_err(),
         store.set_aside(item).await.unwrap_err(),
+        store.tag_create(boot, config, TagId::generate()).await.unwrap_err(),
+        store.tags(boot).await.unwrap_err(),
+        store.tag_remove(boot, config, tag).await.unwrap_err(),
+        store.roll_back(boot, config, tag, &suite::quiet).await.unwrap_err(),
+        store.image_snapshot(boot, config, tag, suite::place(), &suite::quiet).await.unwrap_err(),
     ];
     assert!(refused.iter().all(|error| error.to_string().contains("was changed")), "{refused:?}");
     let there = ceph.rados(&["-p", "bmi", "-N", &boot.project.to_string(), "ls"]);

@@ -15,6 +15,7 @@ mod preflight;
 mod records;
 #[path = "../store_conformance/suite.rs"]
 mod suite;
+mod tags;
 
 use std::path::PathBuf;
 use std::sync::Arc;

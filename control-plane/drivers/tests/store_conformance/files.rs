@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use bmi_drivers::image::Converter;
 use bmi_drivers::store::{Backing, DataStore, ImageContent, LocalStore, StoreError, prepare_local_directory};
-use bmi_types::ByteSize;
+use bmi_types::{ByteSize, TagId};
 use sha2::{Digest, Sha256};
 
 use crate::mounted::{Mounted, ROOMY};
@@ -60,6 +60,43 @@ async fn what_is_uploaded_is_what_is_sealed_and_cloned() {
     // What the clone becomes, its image does not.
     File::options().write(true).open(&path).unwrap().write_all_at(&[0; 4096], 0).unwrap();
     assert_eq!(store.image_seal(image, &quiet).await.unwrap(), sealed);
+}
+
+#[tokio::test]
+async fn a_tag_keeps_what_a_volume_was_and_shares_its_blocks() {
+    let mounted = Mounted::new(ROOMY);
+    let (store, image, volume, made) = (&mounted.store, place(), place(), place());
+    store.image_import(image, raw_file(4 * MIB, 1), &quiet).await.unwrap();
+    store.image_seal(image, &quiet).await.unwrap();
+    store.volume_clone(image, volume).await.unwrap();
+    let path = mounted.volume_file(volume, "raw");
+    let write = |value: u8| {
+        File::options().write(true).open(&path).unwrap().write_all_at(&vec![value; MIB], 0).unwrap();
+    };
+    let [one, other] = [TagId::generate(), TagId::generate()];
+    let used = store.usage().await.unwrap().used.bytes();
+    for (value, tag) in [(2, one), (3, other)] {
+        write(value);
+        store.tag_create(volume, volume, tag).await.unwrap();
+    }
+    write(4);
+    let server = File::options().write(true).open(&path).unwrap();
+    for (tag, value) in [(one, 2), (other, 3), (one, 2)] {
+        store.roll_back(volume, volume, tag, &quiet).await.unwrap();
+        let content = fs::read(&path).unwrap();
+        assert!(
+            content[..MIB].iter().all(|byte| *byte == value) && content[MIB..].iter().all(|byte| *byte == 1)
+        );
+        assert_eq!(mode(&path), 0o600);
+    }
+    server.write_all_at(&[99; 512], 0).unwrap();
+    assert_eq!(fs::read(&path).unwrap()[0], 2, "who had it before writes nowhere");
+    store.image_snapshot(volume, volume, other, made, &quiet).await.unwrap();
+    store.image_seal(made, &quiet).await.unwrap();
+    assert_eq!(store.image_read(made, 0, 1).await.unwrap()[0], 3);
+    drop(server);
+    let taken = store.usage().await.unwrap().used.bytes() - used;
+    assert!(taken < 4 * MIB as u64, "{taken} bytes for a volume with two tags and an image of one");
 }
 
 #[tokio::test]

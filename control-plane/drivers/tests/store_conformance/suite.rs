@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use bmi_drivers::store::{DataStore, ImageContent, Item, ItemKind, Place, StoreError};
-use bmi_types::{ByteSize, ProjectId, VolumeId};
+use bmi_types::{ByteSize, ProjectId, TagId, VolumeId};
 use bytes::Bytes;
 
 const MIB: u64 = 1 << 20;
@@ -38,6 +38,7 @@ pub async fn run(store: &dyn DataStore) {
     an_image_is_resized_until_it_is_sealed_and_then_read(store).await;
     volumes_come_and_go(store).await;
     projects_are_apart(store).await;
+    tags_are_kept_gone_back_to_and_made_images_of(store).await;
     what_is_set_aside_is_gone(store).await;
 }
 
@@ -166,6 +167,74 @@ async fn volumes_come_and_go(store: &dyn DataStore) {
     for _ in 0..2 {
         store.volume_remove(volume).await.unwrap();
         assert!(!store.volume_exists(volume).await.unwrap());
+    }
+}
+
+async fn tags_are_kept_gone_back_to_and_made_images_of(store: &dyn DataStore) {
+    let (golden, boot, image) = (place(), place(), place());
+    let config = Place { project: boot.project, volume: VolumeId::generate() };
+    let [one, other, nowhere] = [TagId::generate(), TagId::generate(), TagId::generate()];
+    let absent = store.tag_create(boot, config, one).await;
+    assert!(matches!(absent, Err(StoreError::Absent(at)) if at == boot), "{absent:?}");
+    let absent = store.tags(boot).await;
+    assert!(matches!(absent, Err(StoreError::Absent(at)) if at == boot), "{absent:?}");
+
+    store.image_create(golden, SIZE).await.unwrap();
+    store.image_seal(golden, &quiet).await.unwrap();
+    store.volume_clone(golden, boot).await.unwrap();
+    store.volume_put(config, Bytes::from_static(b"x")).await.unwrap();
+    store.access_ensure(boot, config).await.unwrap();
+    assert_eq!(store.tags(boot).await.unwrap(), []);
+    for tag in [one, other, one] {
+        store.tag_create(boot, config, tag).await.unwrap();
+    }
+    let mut both = vec![one, other];
+    both.sort();
+    assert_eq!(store.tags(boot).await.unwrap(), both);
+
+    for refused in [
+        store.roll_back(boot, config, nowhere, &quiet).await,
+        store.image_snapshot(boot, config, nowhere, image, &quiet).await,
+    ] {
+        assert!(
+            matches!(refused, Err(StoreError::NoTag { place, tag }) if place == boot && tag == nowhere),
+            "{refused:?}"
+        );
+    }
+    let sealed = store.image_snapshot(boot, config, one, golden, &quiet).await;
+    assert!(matches!(sealed, Err(StoreError::WrongState { state: "sealed", .. })), "{sealed:?}");
+    is(store, image, ImageContent::Absent).await;
+
+    // To the older one and to the younger one, and again: each stays.
+    for tag in [one, other, one, one] {
+        store.roll_back(boot, config, tag, &quiet).await.unwrap();
+        assert!(store.volume_exists(boot).await.unwrap() && store.access_exists(boot).await.unwrap());
+        assert_eq!(store.tags(boot).await.unwrap(), both);
+    }
+    for _ in 0..2 {
+        store.image_snapshot(boot, config, other, image, &quiet).await.unwrap();
+        is(store, image, ImageContent::Open { size: SIZE }).await;
+    }
+    store.image_seal(image, &quiet).await.unwrap();
+    for _ in 0..2 {
+        store.tag_remove(boot, config, other).await.unwrap();
+        assert_eq!(store.tags(boot).await.unwrap(), [one]);
+    }
+    let of_boot = |item: &Item| item.place == boot;
+    assert_eq!(
+        store.items().await.unwrap().iter().filter(|item| of_boot(item)).count(),
+        1,
+        "tags are its own"
+    );
+
+    // With a volume go its tags; an image that was made of one stays.
+    for volume in [boot, config] {
+        store.volume_remove(volume).await.unwrap();
+    }
+    assert!(!store.items().await.unwrap().iter().any(of_boot));
+    is(store, image, ImageContent::Sealed { size: SIZE }).await;
+    for image in [image, golden] {
+        store.image_remove(image).await.unwrap();
     }
 }
 

@@ -22,7 +22,10 @@ impl Drop for Interest {
 }
 
 /// Makes a long call that tells how far it is, and stops it when whoever waits loses interest.
-async fn told<F>(progress: Progress<'_>, call: impl FnOnce(bmi_rbd::Progress) -> F) -> Result<(), StoreError>
+pub(super) async fn told<F>(
+    progress: Progress<'_>,
+    call: impl FnOnce(bmi_rbd::Progress) -> F,
+) -> Result<(), StoreError>
 where
     F: Future<Output = Result<(), bmi_rbd::RbdError>>,
 {

@@ -27,11 +27,7 @@ const ENOENT: i32 = 2;
 impl CephStore {
     /// Fences whoever has a volume, and makes a new user for who comes next.
     pub(super) async fn fenced(&self, volume: Place, config: Place) -> Result<(), StoreError> {
-        self.key_revoke(volume.volume).await?;
-        let pool = self.namespace(volume.project).await?;
-        self.header_check(&pool, volume.volume).await?;
-        self.cut_off(&pool, volume).await?;
-        self.key_ensure(volume, Some(config)).await
+        self.alone(volume, config, async |_| Ok(())).await
     }
 
     /// Puts everybody who has a volume open to write on the blocklist, and takes the lock away.

@@ -4,7 +4,6 @@
 use bmi_rbd::Pool;
 
 use super::fault::of_ceph;
-use super::names;
 use super::removal::remove_by_name;
 use crate::store::StoreError;
 
@@ -28,15 +27,15 @@ pub(super) async fn is_ambiguous(pool: &Pool, id: &str) -> Result<bool, StoreErr
 pub(super) enum Origin<'a> {
     /// Nothing: so many bytes of zeroes.
     Empty(u64),
-    /// A golden image.
-    Golden(&'a Pool, &'a str),
+    /// A snapshot of an image, of which it is a clone.
+    Snapshot(&'a Pool, &'a str, &'a str),
 }
 
 impl Origin<'_> {
     async fn make(&self, pool: &Pool, name: &str) -> Result<(), StoreError> {
         let made = match self {
             Self::Empty(size) => pool.image_create(name, *size).await,
-            Self::Golden(parent, image) => pool.image_clone(parent, image, names::GOLDEN, name).await,
+            Self::Snapshot(parent, image, snapshot) => pool.image_clone(parent, image, snapshot, name).await,
         };
         made.map_err(of_ceph)
     }

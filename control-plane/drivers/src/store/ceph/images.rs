@@ -17,7 +17,7 @@ use crate::image::{Conversion, Inspected, inspect};
 use crate::store::{ImageContent, Place, Progress, Sealed, StoreError, source_size, within};
 
 /// Opens an image, if it is there.
-async fn find(pool: &Pool, name: &str, access: Access) -> Result<Option<Image>, StoreError> {
+pub(super) async fn find(pool: &Pool, name: &str, access: Access) -> Result<Option<Image>, StoreError> {
     match pool.image_open(name, access).await {
         Ok(image) => Ok(Some(image)),
         Err(error) if error.is_absent() => Ok(None),
@@ -48,7 +48,7 @@ impl CephStore {
     }
 
     /// Gives an unfinished image its name, instead of what has it.
-    async fn finish(&self, pool: &Pool, unfinished: &str, name: &str) -> Result<(), StoreError> {
+    pub(super) async fn finish(&self, pool: &Pool, unfinished: &str, name: &str) -> Result<(), StoreError> {
         remove_by_name(pool, name).await?;
         pool.image_rename(unfinished, name).await.map_err(of_ceph)
     }
@@ -220,7 +220,7 @@ impl CephStore {
         }
         let parent = self.namespace(golden.project).await?;
         let image = names::image(golden.volume);
-        let unfinished = self.begin(&pool, &name, Origin::Golden(&parent, &image)).await?;
+        let unfinished = self.begin(&pool, &name, Origin::Snapshot(&parent, &image, names::GOLDEN)).await?;
         pool.image_rename(&unfinished, &name).await.map_err(of_ceph)
     }
 

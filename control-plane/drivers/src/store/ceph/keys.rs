@@ -1,6 +1,6 @@
 //! Keys of boot volumes: made when the volume is, replaced by a fence, gone with the volume.
 
-use bmi_rbd::{Access, Header, Pool};
+use bmi_rbd::{Access, Header, Image, Pool};
 use bmi_types::{CephKey, VolumeId};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -9,12 +9,11 @@ use super::CephStore;
 use super::caps::{self, Named};
 use super::fault::{of_ceph, of_command};
 use super::records::VolumeKey;
+use super::tags::ANCESTORS_MAX;
 use crate::store::{Place, StoreError};
 
 /// `ENOENT`.
 const ENOENT: i32 = 2;
-/// How deep ancestors are followed. Images are at most three deep; more is a defect, and no key is made.
-const ANCESTORS_MAX: usize = 8;
 
 impl CephStore {
     /// The cephx user of a volume, without `client.`. It begins as the control plane's own, since that is all that the
@@ -103,18 +102,25 @@ impl CephStore {
             .await
             .map_err(|error| if error.is_absent() { StoreError::Absent(volume) } else { of_ceph(error) })?;
         let id = image.id().await.map_err(of_ceph)?;
-        let mut ancestors = Vec::new();
-        let mut youngest = image;
+        let ancestors = self.ancestors(&image).await?;
+        Ok((Named { namespace, name, id }, ancestors))
+    }
+
+    /// What an image was cloned from, the youngest first.
+    pub(super) async fn ancestors(&self, image: &Image) -> Result<Vec<Named>, StoreError> {
+        let mut ancestors: Vec<Named> = Vec::new();
+        let mut youngest = image.clone();
         while let Some(parent) = youngest.parent().await.map_err(of_ceph)? {
             if ancestors.len() == ANCESTORS_MAX {
-                return Err(StoreError::Unusable(format!("{volume} has too many ancestors")));
+                let namespace = parent.namespace;
+                return Err(StoreError::Unusable(format!("an image in {namespace} has too many ancestors")));
             }
             let pool =
                 self.0.cluster.pool(&self.0.settings.pool, &parent.namespace).await.map_err(of_ceph)?;
             youngest = pool.image_open(&parent.image, Access::ReadOnly).await.map_err(of_ceph)?;
             ancestors.push(Named { namespace: parent.namespace, name: parent.image, id: parent.id });
         }
-        Ok((Named { namespace, name, id }, ancestors))
+        Ok(ancestors)
     }
 
     /// Whether a volume has its user, and the store knows its key.

@@ -6,8 +6,11 @@
 //! <project>/volume-<id>     a boot volume (a clone) or config volume
 //! <project>/new-…           one of these until it is whole; what is left of it is made anew
 //! <project>/retired-<id>    a golden image that was removed and has clones yet
+//! <project>/former-<i>-…     a volume's image (`i` in Ceph) before it went back to a tag
 //! <project>/aside-<s>-…     what nobody knew, set aside at that time (seconds since 1970)
 //! ```
+//!
+//! A tag is the snapshot `tag-<id>` of a volume's image, former ones included (`tags.rs`).
 //!
 //! An image gets its name by a rename, once it is whole. What is removed goes to RBD's trash at once, and is taken out of
 //! it in the background. Caps of a cephx user are beginnings of names, so no id of a namespace may begin with another:
@@ -31,6 +34,7 @@ mod preflight;
 mod records;
 mod removal;
 mod store;
+mod tags;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! What things in the store are called. Names come from ids, and are read back only to find what nobody knows.
 
-use bmi_types::{ProjectId, Timestamp, VolumeId};
+use bmi_types::{ProjectId, TagId, Timestamp, VolumeId};
 
 use crate::store::{Item, ItemKind, Place};
 
@@ -13,7 +13,10 @@ const IMAGE: &str = "image-";
 const UPLOAD: &str = "upload-";
 const VOLUME: &str = "volume-";
 const RETIRED: &str = "retired-";
+const FORMER: &str = "former-";
 const ASIDE: &str = "aside-";
+/// What begins the name of the snapshot that a tag is.
+const TAG: &str = "tag-";
 
 pub(super) fn namespace(project: ProjectId) -> String {
     project.to_string()
@@ -35,6 +38,20 @@ pub(super) fn retired(id: VolumeId) -> String {
     format!("{RETIRED}{id}")
 }
 
+/// What a volume's image is called when another was swapped in: by its id in Ceph, of which there is one.
+pub(super) fn former(image: &str, volume: VolumeId) -> String {
+    format!("{FORMER}{image}-{VOLUME}{volume}")
+}
+
+pub(super) fn tag(id: TagId) -> String {
+    format!("{TAG}{id}")
+}
+
+/// The tag that a snapshot is.
+pub(super) fn tag_parse(snapshot: &str) -> Option<TagId> {
+    snapshot.strip_prefix(TAG)?.parse().ok()
+}
+
 /// What a thing is called until it is whole.
 pub(super) fn unfinished(name: &str) -> String {
     format!("{NEW}{name}")
@@ -51,6 +68,8 @@ pub(super) enum Meaning {
     Item(ItemKind, VolumeId),
     /// A golden image that waits for its clones to go.
     Retired(VolumeId),
+    /// What a volume was before it went back to a tag.
+    Former(VolumeId),
     /// Set aside at that time.
     Aside(Timestamp),
 }
@@ -64,6 +83,10 @@ pub(super) fn parse(name: &str) -> Option<Meaning> {
     }
     if let Some(id) = name.strip_prefix(RETIRED) {
         return Some(Meaning::Retired(id.parse().ok()?));
+    }
+    if let Some(rest) = name.strip_prefix(FORMER) {
+        let (_, volume) = rest.split_once('-')?;
+        return Some(Meaning::Former(volume.strip_prefix(VOLUME)?.parse().ok()?));
     }
     let name = name.strip_prefix(NEW).unwrap_or(name);
     let kinds = [(IMAGE, ItemKind::Image), (UPLOAD, ItemKind::Image), (VOLUME, ItemKind::Volume)];
@@ -80,6 +103,7 @@ pub(super) fn volume_in(name: &str) -> Option<VolumeId> {
 pub(super) fn item(project: ProjectId, name: &str) -> Option<Item> {
     match parse(name)? {
         Meaning::Item(kind, volume) => Some(Item { kind, place: Place { project, volume } }),
+        Meaning::Former(volume) => Some(Item { kind: ItemKind::Volume, place: Place { project, volume } }),
         Meaning::Retired(_) | Meaning::Aside(_) => None,
     }
 }
@@ -100,9 +124,23 @@ mod tests {
             assert_eq!(parse(&aside(at, &name)), Some(Meaning::Aside(at)));
         }
         assert_eq!(parse(&retired(id)), Some(Meaning::Retired(id)));
-        for stranger in
-            ["", "vm-disk", "image-", "image-7", "volume-x", "aside-", "aside-x-y", "new-", "retired-"]
-        {
+        assert_eq!(parse(&former("10ab", id)), Some(Meaning::Former(id)));
+        assert_eq!(volume_in(&former("10ab", id)), Some(id));
+        let tagged = TagId::generate();
+        assert_eq!((tag_parse(&tag(tagged)), tag_parse(GOLDEN)), (Some(tagged), None));
+        for stranger in [
+            "",
+            "vm-disk",
+            "image-",
+            "image-7",
+            "volume-x",
+            "aside-",
+            "aside-x-y",
+            "new-",
+            "retired-",
+            "former-7",
+            "former-7-volume-",
+        ] {
             assert_eq!(parse(stranger), None, "{stranger}");
         }
     }

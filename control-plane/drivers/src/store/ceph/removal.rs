@@ -39,7 +39,7 @@ async fn remove(pool: &Pool, name: &str) -> Result<(), RbdError> {
 }
 
 /// Whether anything was cloned from an image, what is in the trash included; nothing when it is not there.
-async fn has_clones(pool: &Pool, name: &str) -> Result<Option<bool>, StoreError> {
+pub(super) async fn has_clones(pool: &Pool, name: &str) -> Result<Option<bool>, StoreError> {
     let image = match pool.image_open(name, Access::ReadOnly).await {
         Ok(image) => image,
         Err(error) if error.is_absent() => return Ok(None),
@@ -95,6 +95,11 @@ impl CephStore {
         self.header_check(&pool, place.volume).await?;
         remove_by_name(&pool, &name).await?;
         remove_by_name(&pool, &names::unfinished(&name)).await?;
+        for entry in pool.images().await.map_err(of_ceph)? {
+            if matches!(names::parse(&entry.name), Some(Meaning::Former(of)) if of == place.volume) {
+                remove_by_name(&pool, &entry.name).await?;
+            }
+        }
         self.0.records.key_remove(place.volume).await?;
         self.purge_later(pool);
         Ok(())
@@ -102,7 +107,7 @@ impl CephStore {
 
     /// Gives back what the trash of a namespace takes, while nobody waits. What this does not do, [`Self::reclaim_all`]
     /// does.
-    fn purge_later(&self, pool: Pool) {
+    pub(super) fn purge_later(&self, pool: Pool) {
         tokio::spawn(async move {
             if let Err(error) = purge(&pool, RECLAIM_MAX).await {
                 let error = bmi_types::chain(&error);
@@ -198,6 +203,7 @@ impl CephStore {
             reclaimed += purge(&pool, RECLAIM_MAX).await?;
         }
         for (_, pool) in self.projects().await? {
+            reclaimed += self.former_tidy(&pool, None).await?;
             for entry in pool.images().await.map_err(of_ceph)? {
                 let retired = matches!(names::parse(&entry.name), Some(Meaning::Retired(_)));
                 if retired && has_clones(&pool, &entry.name).await? == Some(false) {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_types::{ByteSize, ImageFormat, VolumeId};
+use bmi_types::{ByteSize, ImageFormat, TagId, VolumeId};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -171,6 +171,39 @@ impl DataStore for CephStore {
             (volume, Access { mon_host, pool, user: record.user, key: record.key })
         });
         Ok(access.collect())
+    }
+
+    async fn tag_create(&self, boot: Place, config: Place, tag: TagId) -> Result<(), StoreError> {
+        self.tagged(boot, config, tag).await
+    }
+
+    async fn tags(&self, boot: Place) -> Result<Vec<TagId>, StoreError> {
+        self.tags_of(boot).await
+    }
+
+    async fn tag_remove(&self, boot: Place, config: Place, tag: TagId) -> Result<(), StoreError> {
+        self.untagged(boot, config, tag).await
+    }
+
+    async fn roll_back(
+        &self,
+        boot: Place,
+        config: Place,
+        tag: TagId,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        self.rolled_back(boot, config, tag, progress).await
+    }
+
+    async fn image_snapshot(
+        &self,
+        boot: Place,
+        config: Place,
+        tag: TagId,
+        image: Place,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        self.image_of_tag(boot, config, tag, image, progress).await
     }
 
     async fn fence(&self, boot: Place, config: Place) -> Result<(), StoreError> {

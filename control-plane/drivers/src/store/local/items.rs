@@ -19,7 +19,8 @@ use super::super::{Item, ItemKind, Place, StoreError};
 use super::{io as fault, make_folder, parent, sync_folder};
 
 /// Folders of the store, by what is in them.
-const FOLDERS: [(&str, ItemKind); 2] = [("images", ItemKind::Image), ("volumes", ItemKind::Volume)];
+const FOLDERS: [(&str, ItemKind); 3] =
+    [("images", ItemKind::Image), ("volumes", ItemKind::Volume), ("tags", ItemKind::Volume)];
 /// Where things go that nobody knows.
 const ASIDE: &str = "aside";
 
@@ -30,7 +31,7 @@ pub(super) fn list(root: &Path) -> Result<Vec<Item>, StoreError> {
         for project in entries(&root.join(folder))? {
             for file in entries(&project)? {
                 match item(kind, &file) {
-                    // An image being written and its temporary name are one.
+                    // An image being written and its temporary name are one, and so are a volume and its tags.
                     Some(item) if !items.contains(&item) => items.push(item),
                     Some(_) => {}
                     None => {
@@ -69,22 +70,26 @@ pub(super) fn used(path: &Path, kind: ItemKind) -> Result<u64, StoreError> {
 pub(super) fn set_aside(root: &Path, item: Item, now: Timestamp) -> Result<(), StoreError> {
     let aside = root.join(ASIDE);
     make_folder(&aside, 0o700)?;
-    let (folder, kind) = match item.kind {
-        ItemKind::Image => ("images", "image"),
-        ItemKind::Volume => ("volumes", "volume"),
+    let kind = match item.kind {
+        ItemKind::Image => "image",
+        ItemKind::Volume => "volume",
     };
-    let project = root.join(folder).join(item.place.project.to_string());
-    for file in entries(&project)?.into_iter().filter(|file| self::item(item.kind, file) == Some(item)) {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let seconds = now.micros() / 1_000_000;
-        let to = aside.join(format!("{seconds}-{kind}-{}-{name}", item.place.project));
-        fs::rename(&file, &to).map_err(|error| fault("set aside", &file, error))?;
-    }
-    match fs::remove_dir(&project) {
-        Ok(()) => sync_folder(parent(&project))?,
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => sync_folder(&project)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(fault("remove", &project, error)),
+    let project = item.place.project.to_string();
+    for (folder, _) in FOLDERS.iter().filter(|(_, kind)| *kind == item.kind) {
+        let folder = root.join(folder).join(&project);
+        let files = entries(&folder)?;
+        for file in files.into_iter().filter(|file| self::item(item.kind, file) == Some(item)) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let seconds = now.micros() / 1_000_000;
+            let to = aside.join(format!("{seconds}-{kind}-{project}-{name}"));
+            fs::rename(&file, &to).map_err(|error| fault("set aside", &file, error))?;
+        }
+        match fs::remove_dir(&folder) {
+            Ok(()) => sync_folder(parent(&folder))?,
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => sync_folder(&folder)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(fault("remove", &folder, error)),
+        }
     }
     sync_folder(&aside)
 }
@@ -119,9 +124,9 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     Ok(entries)
 }
 
-/// The item that a file `<project>/<id>.<extension>` belongs to.
+/// The item that a file `<project>/<id>.…` belongs to.
 fn item(kind: ItemKind, file: &Path) -> Option<Item> {
-    let volume = file.file_stem()?.to_str()?.parse().ok()?;
+    let volume = file.file_name()?.to_str()?.split_once('.')?.0.parse().ok()?;
     let project = parent(file).file_name()?.to_str()?.parse().ok()?;
     Some(Item { kind, place: Place { project, volume } })
 }
