@@ -20,7 +20,7 @@ const BOOTS: usize = 3;
 const KERNEL: &str = "Linux version";
 
 /// Seconds from power on.
-struct Times {
+pub(crate) struct Times {
     kernel: f64,
     login: f64,
 }
@@ -37,7 +37,7 @@ fn watch(node: &mut Node, begun: Instant) -> Times {
 }
 
 /// A boot over iSCSI from a fresh clone, and the bytes that were read to the login prompt.
-fn network(deployment: &Deployment, number: usize) -> (Times, f64) {
+pub(crate) fn network(deployment: &Deployment, number: usize) -> (Times, f64) {
     let (name, mac) = (format!("node-{number}"), format!("52:54:00:be:01:{number:02x}"));
     let api = &deployment.api;
     api.node_of(&name, &mac, "lab");

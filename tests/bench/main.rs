@@ -6,6 +6,7 @@
 //! target.rs      the iSCSI target beside tgt on the same file, in turns: speed, processor, memory
 //! initiator.rs   the load: several commands open, every block that is read is checked
 //! ceph.rs        an image of Ceph through target and broker, beside librbd itself, tgt-rbd and qemu-storage-daemon
+//! ceph_store.rs  what the control plane does in Ceph: clone, tag, roll back; 24 nodes at once; what their boots read
 //! tgt.rs         the peer: a stock tgtd
 //! decision.rs    what the policy takes with 10 000 bindings, beside Casbin asked about all rules
 //! api.rs         the API over HTTP with 100 000 nodes, on both databases and with two replicas
@@ -27,6 +28,7 @@
 mod api;
 mod boot;
 mod ceph;
+mod ceph_store;
 mod decision;
 mod fill;
 mod initiator;
@@ -113,7 +115,9 @@ fn main() {
                 repetitions: number("BMI_BENCH_REPETITIONS").unwrap_or(ceph::EFFORT.repetitions),
                 times: number("BMI_BENCH_SECONDS").unwrap_or(ceph::EFFORT.times),
             };
-            let figures = ceph::run_all(effort, only);
+            let nodes = number("BMI_BENCH_NODES").map_or(ceph_store::NODES, |nodes| nodes as usize);
+            let mut figures = ceph::run_all(effort, only);
+            figures.extend(ceph_store::run_all(effort.repetitions, nodes, only));
             shown = figures.len();
             figures
         }

@@ -23,13 +23,13 @@ fn seconds(from: &Value, to: &Value) -> f64 {
 }
 
 /// What one round took: to the last portal, a single clone, and to the last removal.
-struct Round {
-    portal: f64,
+pub(crate) struct Round {
+    pub(crate) portal: f64,
     clone: f64,
-    removal: f64,
+    pub(crate) removal: f64,
 }
 
-fn round(deployment: &Deployment, count: usize) -> Round {
+pub(crate) fn round(deployment: &Deployment, count: usize) -> Round {
     let api = &deployment.api;
     let nodes: Vec<String> = (1..=count).map(|number| format!("node-{number}")).collect();
     let operations: Vec<Value> = std::thread::scope(|scope| {

@@ -22,6 +22,7 @@
 //! dnsmasq.rs     another DHCP server on the network
 //! client.rs      a machine that does what firmware does, and no more
 //! random.rs      moments and choices
+//! records.rs     what a store in Ceph notes, without a database
 //! golden.rs      the Debian image that nodes boot
 //! sweep.rs       what killed test runs left
 //! host.rs        commands, waits and what the kernel says
@@ -59,6 +60,7 @@ mod idp;
 mod node;
 mod postgres;
 mod random;
+mod records;
 mod replica;
 mod routes;
 mod setup;
@@ -85,6 +87,7 @@ pub use idp::{AUDIENCE, Canaille, OidcProvider, free_port};
 pub use node::{Firmware, Node};
 pub use postgres::{Durability, Postgres, TestDatabase};
 pub use random::Random;
+pub use records::MemoryRecords;
 pub use replica::Replica;
 pub use routes::{ROUTES, Route};
 pub use setup::{SMALL_IMAGE, operation_end};

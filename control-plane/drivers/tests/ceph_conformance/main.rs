@@ -12,7 +12,6 @@ mod clones;
 mod fences;
 mod imports;
 mod preflight;
-mod records;
 #[path = "../store_conformance/suite.rs"]
 mod suite;
 mod tags;
@@ -23,14 +22,13 @@ use std::sync::Arc;
 use bmi_drivers::image::Converter;
 use bmi_drivers::store::ceph::{CephSettings, CephStore, PreflightError};
 use bmi_drivers::store::{DataStore, Place};
-use bmi_tests::Ceph;
+use bmi_tests::{Ceph, MemoryRecords};
 use bmi_types::ByteSize;
-use records::Records;
 
 /// A store with what is around it.
 pub struct Opened {
     pub store: CephStore,
-    pub records: Arc<Records>,
+    pub records: Arc<MemoryRecords>,
     _staging: tempfile::TempDir,
 }
 
@@ -49,7 +47,7 @@ pub fn settings(ceph: &Ceph, keyring: PathBuf, staging: PathBuf) -> CephSettings
 pub async fn open(ceph: &Ceph) -> Opened {
     let staging = tempfile::tempdir().unwrap();
     let settings = settings(ceph, ceph.control_plane_keyring("bmi"), staging.path().to_owned());
-    let records = Arc::new(Records::default());
+    let records = Arc::new(MemoryRecords::default());
     let opened: Result<CephStore, PreflightError> =
         CephStore::open(settings, Converter::nothing(), Arc::clone(&records) as _).await;
     Opened { store: opened.unwrap(), records, _staging: staging }

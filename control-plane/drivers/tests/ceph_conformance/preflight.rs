@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use bmi_drivers::image::Converter;
 use bmi_drivers::store::ceph::{CephSettings, CephStore};
-use bmi_tests::Ceph;
+use bmi_tests::{Ceph, MemoryRecords};
 use bmi_types::chain;
 
-use crate::records::Records;
 use crate::settings;
 
 async fn refused(change: impl FnOnce(&mut CephSettings)) -> String {
@@ -15,7 +14,7 @@ async fn refused(change: impl FnOnce(&mut CephSettings)) -> String {
     let staging = tempfile::tempdir().unwrap();
     let mut settings = settings(ceph, ceph.control_plane_keyring("bmi"), staging.path().to_owned());
     change(&mut settings);
-    match CephStore::open(settings, Converter::nothing(), Arc::new(Records::default())).await {
+    match CephStore::open(settings, Converter::nothing(), Arc::new(MemoryRecords::default())).await {
         Ok(_) => panic!("it was opened"),
         Err(error) => chain(&error),
     }

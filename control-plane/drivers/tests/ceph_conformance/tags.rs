@@ -23,8 +23,9 @@ async fn write(disk: &Image, offset: u64, value: u8) {
 
 async fn read(disk: &Image, offset: u64) -> u8 {
     let bytes = disk.read(offset, 512).await.unwrap();
-    assert!(bytes.iter().all(|byte| *byte == bytes[0]), "a sector is of one value");
-    bytes[0]
+    let first = *bytes.first().unwrap();
+    assert!(bytes.iter().all(|byte| *byte == first), "a sector is of one value");
+    first
 }
 
 async fn tag(store: &dyn DataStore, boot: &Boot) -> TagId {

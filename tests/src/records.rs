@@ -1,4 +1,4 @@
-//! The store's records, in memory.
+//! The records of a `ceph` store that has no database.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,17 +7,21 @@ use async_trait::async_trait;
 use bmi_drivers::store::ceph::{CephRecords, Fence, RecordError, VolumeKey};
 use bmi_types::VolumeId;
 
+/// A store's records, in memory.
 #[derive(Debug, Default)]
-pub struct Records {
+pub struct MemoryRecords {
     keys: Mutex<BTreeMap<VolumeId, VolumeKey>>,
     fences: Mutex<BTreeMap<String, Fence>>,
 }
 
-impl Records {
+impl MemoryRecords {
+    /// Whether it knows no key and no fence.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.lock().unwrap().is_empty() && self.fences.lock().unwrap().is_empty()
     }
 
+    /// Makes every fence older.
     pub fn age_fences(&self, seconds: i64) {
         for fence in self.fences.lock().unwrap().values_mut() {
             fence.at = bmi_types::Timestamp::from_micros(fence.at.micros() - seconds * 1_000_000);
@@ -26,7 +30,7 @@ impl Records {
 }
 
 #[async_trait]
-impl CephRecords for Records {
+impl CephRecords for MemoryRecords {
     async fn keys(&self, volumes: &[VolumeId]) -> Result<BTreeMap<VolumeId, VolumeKey>, RecordError> {
         let keys = self.keys.lock().unwrap();
         Ok(volumes.iter().filter_map(|volume| Some((*volume, keys.get(volume)?.clone()))).collect())
