@@ -5,13 +5,10 @@
 //! script would do the same.
 
 use std::fs::File;
-use std::sync::Arc;
 use std::time::Instant;
 
-use bmi_drivers::image::Converter;
-use bmi_drivers::store::ceph::{CephSettings, CephStore};
 use bmi_drivers::store::{DataStore, Place};
-use bmi_tests::{Ceph, Deployment, MemoryRecords, image_place};
+use bmi_tests::{Ceph, Deployment, WaitingStore, image_place};
 use bmi_types::{ProjectId, TagId, VolumeId};
 use serde_json::Value;
 
@@ -58,25 +55,16 @@ fn timed<T>(samples: &mut Vec<f64>, work: impl FnOnce() -> T) -> T {
 /// The driver's verbs, with the rights of a control plane, on clones of the golden Debian image.
 fn verbs(repetitions: u32) -> Vec<Figure> {
     let ceph = Ceph::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let staging = tempfile::tempdir().unwrap();
-    let file = staging.path().join("debian.raw");
+    let store = WaitingStore::open(&ceph);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("debian.raw");
     image_place(&file);
-    let settings = CephSettings {
-        conf: ceph.conf(),
-        user: "bmi".to_owned(),
-        keyring: Some(ceph.control_plane_keyring("bmi")),
-        pool: ceph.pool().to_owned(),
-        broker_mon_host: None,
-        staging: staging.path().to_owned(),
-    };
-    let opening = CephStore::open(settings, Converter::nothing(), Arc::new(MemoryRecords::default()));
-    let store = runtime.block_on(opening).unwrap();
     let quiet = &|_: u64, _: u64| {};
     let golden = Place { project: ProjectId::generate(), volume: VolumeId::generate() };
-    let importing = store.image_import(golden, File::open(&file).unwrap(), quiet);
-    runtime.block_on(importing).unwrap();
-    runtime.block_on(store.image_seal(golden, quiet)).unwrap();
+    store.ask(async |store| {
+        store.image_import(golden, File::open(&file).unwrap(), quiet).await.unwrap();
+        store.image_seal(golden, quiet).await.unwrap();
+    });
     let golden_name = format!("bmi/{}/image-{}@golden", golden.project, golden.volume);
     let write = |name: &str| {
         ceph.rbd(&["bench", "--io-type", "write", "--io-size", "1M", "--io-total", WRITTEN, name]);
@@ -89,22 +77,30 @@ fn verbs(repetitions: u32) -> Vec<Figure> {
         let config = Place { project: boot.project, volume: VolumeId::generate() };
         let image = Place { project: boot.project, volume: VolumeId::generate() };
         let (tag, name) = (TagId::generate(), format!("bmi/{}/volume-{}", boot.project, boot.volume));
-        timed(&mut ours[0], || runtime.block_on(store.volume_clone(golden, boot))).unwrap();
-        runtime.block_on(store.volume_put(config, vec![1; 65536].into())).unwrap();
-        runtime.block_on(store.access_ensure(boot, config)).unwrap();
-        write(&name);
-        timed(&mut ours[1], || runtime.block_on(store.tag_create(boot, config, tag))).unwrap();
-        write(&name);
-        timed(&mut ours[2], || runtime.block_on(store.roll_back(boot, config, tag, quiet))).unwrap();
-        let work = store.image_snapshot(boot, config, tag, image, quiet);
-        timed(&mut ours[3], || runtime.block_on(work)).unwrap();
-        timed(&mut ours[4], || {
-            for volume in [boot, config] {
-                runtime.block_on(store.volume_remove(volume)).unwrap();
-            }
+        timed(&mut ours[0], || store.ask(async |store| store.volume_clone(golden, boot).await.unwrap()));
+        store.ask(async |store| {
+            store.volume_put(config, vec![1; 65536].into()).await.unwrap();
+            store.access_ensure(boot, config).await.unwrap();
         });
-        runtime.block_on(store.image_remove(image)).unwrap();
-        runtime.block_on(store.reclaim()).unwrap();
+        write(&name);
+        timed(&mut ours[1], || store.ask(async |store| store.tag_create(boot, config, tag).await.unwrap()));
+        write(&name);
+        timed(&mut ours[2], || {
+            store.ask(async |store| store.roll_back(boot, config, tag, quiet).await.unwrap());
+        });
+        timed(&mut ours[3], || {
+            store.ask(async |store| store.image_snapshot(boot, config, tag, image, quiet).await.unwrap());
+        });
+        timed(&mut ours[4], || {
+            store.ask(async |store| {
+                store.volume_remove(boot).await.unwrap();
+                store.volume_remove(config).await.unwrap();
+            });
+        });
+        store.ask(async |store| {
+            store.image_remove(image).await.unwrap();
+            store.reclaim().await.unwrap();
+        });
 
         // The first is a full copy, which is what a clone saves; it is the volume of the others.
         timed(&mut peers[0], || ceph.rbd(&["cp", &golden_name, "bmi/peer"]));

@@ -14,6 +14,7 @@
 //! replica.rs     more control planes on the same database
 //! postgres.rs    a PostgreSQL server, and tests on both databases
 //! ceph.rs        a Ceph cluster
+//! ceph_store.rs  the store in one, as a control plane opens it
 //! crash.rs       the end of a host
 //! stores.rs      where a deployment's images and volumes are
 //! disk.rs        a node's disk, through its portal
@@ -47,6 +48,7 @@ mod agent;
 mod api;
 mod browser;
 mod ceph;
+mod ceph_store;
 mod cli;
 mod client;
 mod crash;
@@ -74,6 +76,7 @@ mod writes;
 pub use api::{Answer, Api};
 pub use browser::{Browser, attribute, parameter, with_parameter};
 pub use ceph::{Ceph, User};
+pub use ceph_store::{OpenStore, WaitingStore};
 pub use cli::{Cli, Ran};
 pub use client::Client;
 pub use deployment::{Deployment, STORE_LARGE, STORE_SMALL};

@@ -3,7 +3,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    missing_docs,
     reason = "a test ends by panicking; clippy knows only functions marked as tests"
 )]
 
@@ -16,41 +15,13 @@ mod preflight;
 mod suite;
 mod tags;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use bmi_drivers::image::Converter;
-use bmi_drivers::store::ceph::{CephSettings, CephStore, PreflightError};
 use bmi_drivers::store::{DataStore, Place};
-use bmi_tests::{Ceph, MemoryRecords};
+use bmi_tests::{Ceph, OpenStore};
 use bmi_types::ByteSize;
 
-/// A store with what is around it.
-pub struct Opened {
-    pub store: CephStore,
-    pub records: Arc<MemoryRecords>,
-    _staging: tempfile::TempDir,
-}
-
-pub fn settings(ceph: &Ceph, keyring: PathBuf, staging: PathBuf) -> CephSettings {
-    CephSettings {
-        conf: ceph.conf(),
-        user: "bmi".to_owned(),
-        keyring: Some(keyring),
-        pool: ceph.pool().to_owned(),
-        broker_mon_host: None,
-        staging,
-    }
-}
-
 /// Opens the store as a control plane does, with the rights that it has.
-pub async fn open(ceph: &Ceph) -> Opened {
-    let staging = tempfile::tempdir().unwrap();
-    let settings = settings(ceph, ceph.control_plane_keyring("bmi"), staging.path().to_owned());
-    let records = Arc::new(MemoryRecords::default());
-    let opened: Result<CephStore, PreflightError> =
-        CephStore::open(settings, Converter::nothing(), Arc::clone(&records) as _).await;
-    Opened { store: opened.unwrap(), records, _staging: staging }
+pub async fn open(ceph: &Ceph) -> OpenStore {
+    OpenStore::open(ceph).await
 }
 
 /// A golden image of a size with some bytes in it.

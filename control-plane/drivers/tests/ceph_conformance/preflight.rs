@@ -7,12 +7,10 @@ use bmi_drivers::store::ceph::{CephSettings, CephStore};
 use bmi_tests::{Ceph, MemoryRecords};
 use bmi_types::chain;
 
-use crate::settings;
-
 async fn refused(change: impl FnOnce(&mut CephSettings)) -> String {
     let ceph = Ceph::shared();
     let staging = tempfile::tempdir().unwrap();
-    let mut settings = settings(ceph, ceph.control_plane_keyring("bmi"), staging.path().to_owned());
+    let mut settings = ceph.store_settings(staging.path().to_owned());
     change(&mut settings);
     match CephStore::open(settings, Converter::nothing(), Arc::new(MemoryRecords::default())).await {
         Ok(_) => panic!("it was opened"),

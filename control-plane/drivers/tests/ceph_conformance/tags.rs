@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bmi_drivers::store::{DataStore, Place};
 use bmi_rbd::Image;
-use bmi_tests::Ceph;
+use bmi_tests::{Ceph, OpenStore};
 use bmi_types::TagId;
 
 use crate::fences::{Boot, boot, broker};
 use crate::suite::quiet;
-use crate::{Opened, open, suite};
+use crate::{open, suite};
 
 /// A boot volume as its broker has it.
 async fn disk(store: &dyn DataStore, boot: Place) -> Image {
@@ -49,7 +49,7 @@ async fn value(store: &dyn DataStore, boot: Place) -> u8 {
     value
 }
 
-async fn remove(opened: &Opened, boot: &Boot) {
+async fn remove(opened: &OpenStore, boot: &Boot) {
     for volume in [boot.boot, boot.config] {
         opened.store.volume_remove(volume).await.unwrap();
     }

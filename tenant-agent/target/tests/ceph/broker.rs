@@ -8,7 +8,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bmi_tests::{Ceph, until};
+use bmi_drivers::store::{Access, Backing, DataStore, Place};
+use bmi_tests::{WaitingStore, until};
+use bmi_types::{ByteSize, ProjectId, VolumeId};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -21,45 +23,40 @@ pub const BLOCK_SIZE: usize = 4096;
 /// How long a broker may take until it serves or has ended: a lock whose owner is dead is free after 30 s.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A volume that is a clone of a golden image full of something, as a host knows it.
-pub struct Volume {
-    name: String,
-    host: tempfile::TempDir,
+/// A boot volume that is a clone of a golden image full of something, made by the control plane's store.
+pub struct Volume<'a> {
+    store: &'a WaitingStore,
+    boot: Place,
+    config: Place,
 }
 
-impl Volume {
-    pub fn make(ceph: &Ceph, name: &str) -> Self {
-        let volume = Self::elsewhere(name);
-        let there = ceph.rbd(&["namespace", "ls", "--format", "json", "bmi"]);
-        for namespace in ["golden", "a"] {
-            if !there.contains(&format!("\"{namespace}\"")) {
-                ceph.rbd(&["namespace", "create", &format!("bmi/{namespace}")]);
-            }
-        }
-        let image = volume.host.path().join("image");
-        fs::write(&image, vec![0x5a; BLOCKS as usize * BLOCK_SIZE]).unwrap();
-        let golden = format!("bmi/golden/{name}");
-        ceph.rbd(&["import", "--no-progress", image.to_str().unwrap(), &golden]);
-        ceph.rbd(&["snap", "create", "--no-progress", &format!("{golden}@sealed")]);
-        let clone = ["clone", "--rbd-default-clone-format", "2"];
-        ceph.rbd(&[&clone[..], &[&format!("{golden}@sealed"), &volume.path()]].concat());
-        volume
+impl<'a> Volume<'a> {
+    pub fn make(store: &'a WaitingStore) -> Self {
+        let place = || Place { project: ProjectId::generate(), volume: VolumeId::generate() };
+        let (golden, boot) = (place(), place());
+        let config = Place { project: boot.project, volume: VolumeId::generate() };
+        let quiet = &|_, _| {};
+        store.ask(async |store| {
+            let size = BLOCKS * BLOCK_SIZE as u64;
+            store.image_create(golden, ByteSize::new(size)).await.unwrap();
+            store.image_write(golden, 0, vec![0x5a; size as usize].into()).await.unwrap();
+            store.image_seal(golden, quiet).await.unwrap();
+            store.volume_clone(golden, boot).await.unwrap();
+            store.volume_put(config, vec![1; 65536].into()).await.unwrap();
+            store.access_ensure(boot, config).await.unwrap();
+        });
+        Self { store, boot, config }
     }
 
-    /// A volume that there is, on another host.
-    pub fn elsewhere(name: &str) -> Self {
-        let host = tempfile::tempdir().unwrap();
-        fs::write(host.path().join("clients"), "").unwrap();
-        Self { name: name.to_owned(), host }
+    /// Keeps out whoever has it, and makes a new key.
+    pub fn fence(&self) {
+        self.store.ask(async |store| store.fence(self.boot, self.config).await.unwrap());
     }
 
-    fn path(&self) -> String {
-        format!("bmi/a/{}", self.name)
-    }
-
-    /// Makes a user for it.
-    pub fn key(&self, ceph: &Ceph, user: &str) {
-        ceph.volume_key(user, &format!("a/{}", self.name), &format!("golden/{}", self.name));
+    /// What a broker proves itself with now.
+    pub fn access(&self) -> Access {
+        let all = self.store.ask(async |store| store.access(&[self.boot]).await.unwrap());
+        all[&self.boot.volume].clone()
     }
 
     /// Makes all of it zeros, which its golden image is not.
@@ -68,23 +65,21 @@ impl Volume {
         must("qemu-io", &["-f", "raw", "-c", &zeros, "-c", "flush", &target.url(0)]);
     }
 
-    /// What a control plane does before somebody else may write (the driver's own is tested with the driver): the key
-    /// goes; who has the lock and who watches are read from Ceph, and kept out; the lock is broken.
-    pub fn fence(&self, ceph: &Ceph, user: &str) {
-        ceph.ceph(&["auth", "rm", &format!("client.{user}")]);
-        let list = |verb: &[&str]| -> Value {
-            serde_json::from_str(&ceph.rbd(&[verb, &[&self.path(), "--format", "json"]].concat())).unwrap()
-        };
-        let locks = list(&["lock", "ls"]);
-        let status = list(&["status"]);
-        assert_eq!(status["watchers"], json!([]), "the pause was longer than Ceph waits");
-        let lock = &locks[0];
-        let word = |key: &str| lock[key].as_str().unwrap();
-        ceph.ceph(&["osd", "blocklist", "add", word("address"), "31536000"]);
-        // It would blocklist, too.
-        let breaking =
-            ["--rbd_blocklist_on_break_lock=false", "lock", "rm", &self.path(), word("id"), word("locker")];
-        ceph.rbd(&breaking);
+    fn export(&self) -> Value {
+        let backing = self.store.ask(async |store| store.backing(self.boot));
+        let Backing::Rbd { namespace, image } = backing else { panic!("it is in Ceph") };
+        json!({"name": "0", "namespace": namespace, "image": image, "read_only": false})
+    }
+}
+
+/// Where brokers run that know of each other.
+pub struct Host(tempfile::TempDir);
+
+impl Host {
+    pub fn new() -> Self {
+        let host = tempfile::tempdir().unwrap();
+        fs::write(host.path().join("clients"), "").unwrap();
+        Self(host)
     }
 }
 
@@ -92,13 +87,12 @@ impl Volume {
 pub struct Broker {
     child: Child,
     socket: PathBuf,
-    pub user: String,
 }
 
 impl Broker {
     /// Starts one and waits until it serves.
-    pub fn start(ceph: &Ceph, volume: &Volume, user: &str) -> Self {
-        let mut broker = Self::spawn(ceph, volume, user);
+    pub fn start(host: &Host, volume: &Volume<'_>, access: &Access) -> Self {
+        let mut broker = Self::spawn(host, volume, access);
         let (send, said) = channel();
         let out = broker.child.stdout.take().unwrap();
         thread::spawn(move || {
@@ -108,19 +102,18 @@ impl Broker {
         broker
     }
 
-    pub fn spawn(ceph: &Ceph, volume: &Volume, user: &str) -> Self {
-        let file = |name: &str| volume.host.path().join(name);
+    pub fn spawn(host: &Host, volume: &Volume<'_>, access: &Access) -> Self {
+        let file = |name: &str| host.0.path().join(name);
         let config = json!({
-            "socket": file("nbd"), "mon_host": ceph.mon_host(), "pool": ceph.pool(), "user": user,
-            "key": key_of(ceph, user).unwrap_or_else(|| "AQBnAAAAAAAAABAAAAAAAAAAAAAAAAAAAAAAAA==".to_owned()),
-            "exports": [{"name": "0", "namespace": "a", "image": volume.name, "read_only": false}],
+            "socket": file("nbd"), "mon_host": access.mon_host, "pool": access.pool, "user": access.user,
+            "key": access.key.expose(), "exports": [volume.export()],
         });
         fs::write(file("broker.json"), config.to_string()).unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_bmi-target")).with_file_name("bmi-broker");
         let mut command = Command::new(program);
         command.arg("--config").arg(file("broker.json")).arg("--clients").arg(file("clients"));
         let child = command.env("RUST_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        Self { child: child.unwrap(), socket: file("nbd"), user: user.to_owned() }
+        Self { child: child.unwrap(), socket: file("nbd") }
     }
 
     /// How its target finds it.
@@ -160,12 +153,4 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The key of a user; nothing when there is no such user.
-fn key_of(ceph: &Ceph, user: &str) -> Option<String> {
-    let users: Value = serde_json::from_str(&ceph.ceph(&["auth", "ls", "--format", "json"])).unwrap();
-    let mut users = users["auth_dump"].as_array().unwrap().iter();
-    let found = users.find(|it| it["entity"] == format!("client.{user}"))?;
-    Some(found["key"].as_str().unwrap().to_owned())
 }

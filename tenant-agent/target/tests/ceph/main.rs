@@ -35,9 +35,9 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bmi_tests::{Ceph, until};
+use bmi_tests::{Ceph, WaitingStore, until};
 
-use broker::{BLOCK_SIZE, BLOCKS, Broker, Volume};
+use broker::{BLOCK_SIZE, BLOCKS, Broker, Host, Volume};
 use load::{Mix, Session};
 use look::check;
 use random::Random;
@@ -97,8 +97,8 @@ fn go_on(writes: &Mutex<Writes>) {
 /// Loses it; what is not the target comes back, and the load goes on before the target ends with it.
 fn lose(
     lost: Lost,
-    (ceph, volume): (&Ceph, &Volume),
-    broker: &mut Broker,
+    (ceph, volume): (&Ceph, &Volume<'_>),
+    (host, broker): (&Host, &mut Broker),
     target: Killer,
     writes: &Mutex<Writes>,
 ) {
@@ -117,7 +117,7 @@ fn lose(
         ceph.osd_start(0);
     }
     if restarts {
-        *broker = Broker::start(ceph, volume, &broker.user.clone());
+        *broker = Broker::start(host, volume, &volume.access());
     }
     if !matches!(lost, Lost::Target | Lost::Both | Lost::OsdAndBoth) {
         go_on(writes);
@@ -128,11 +128,11 @@ fn lose(
 #[test]
 fn t6_acknowledged_writes_survive_kill_9_of_broker_target_and_osd() {
     let ceph = Ceph::shared();
-    let volume = Volume::make(ceph, "t6");
-    volume.key(ceph, "bmi-t6");
+    let (store, host) = (WaitingStore::open(ceph), Host::new());
+    let volume = Volume::make(&store);
     let mut random = Random::new("what is lost between a node and Ceph");
     let writes = Mutex::new(Writes::new(random.next(), BLOCKS, BLOCK_SIZE));
-    let mut broker = Broker::start(ceph, &volume, "bmi-t6");
+    let mut broker = Broker::start(&host, &volume, &volume.access());
     volume.zero(&target_of(&broker));
     for lost in losses(&mut random) {
         let begun = Instant::now();
@@ -140,7 +140,7 @@ fn t6_acknowledged_writes_survive_kill_9_of_broker_target_and_osd() {
         let before = writes.lock().unwrap().acknowledged;
         let running = target.process();
         load::run(&target, &writes, &mut random, SESSIONS, MIX, || {
-            lose(lost, (ceph, &volume), &mut broker, running, &writes);
+            lose(lost, (ceph, &volume), (&host, &mut broker), running, &writes);
         });
         target.wait();
         let acknowledged = writes.lock().unwrap().acknowledged - before;
@@ -163,11 +163,13 @@ fn run_to_end(target: &Target, writes: &Mutex<Writes>, random: &mut Random, sess
 fn k5_a_broker_that_comes_back_from_a_pause_writes_nothing_that_its_successor_would_see() {
     let ceph = Ceph::shared();
     ceph.ceph(&["config", "set", "osd", "osd_client_watch_timeout", &WATCH_TIMEOUT.to_string()]);
-    let (volume, elsewhere) = (Volume::make(ceph, "k5"), Volume::elsewhere("k5"));
-    volume.key(ceph, "bmi-k5-1");
+    let store = WaitingStore::open(ceph);
+    let (here, elsewhere) = (Host::new(), Host::new());
+    let volume = Volume::make(&store);
+    let first = volume.access();
     let mut random = Random::new("a pause");
     let writes = Mutex::new(Writes::new(random.next(), BLOCKS, BLOCK_SIZE));
-    let mut old = Broker::start(ceph, &volume, "bmi-k5-1");
+    let mut old = Broker::start(&here, &volume, &first);
     volume.zero(&target_of(&old));
     let mut target = target_of(&old);
     let running = target.process();
@@ -177,9 +179,8 @@ fn k5_a_broker_that_comes_back_from_a_pause_writes_nothing_that_its_successor_wo
         old.pause();
         // Longer than Ceph waits for it: who watches is forgotten then, who has the lock is not.
         thread::sleep(Duration::from_secs(WATCH_TIMEOUT + 1));
-        volume.fence(ceph, "bmi-k5-1");
-        volume.key(ceph, "bmi-k5-2");
-        let new = Broker::start(ceph, &elsewhere, "bmi-k5-2");
+        volume.fence();
+        let new = Broker::start(&elsewhere, &volume, &volume.access());
         let new_target = target_of(&new);
         // From here on a write of the old one that lands is newer than what was seen.
         check(&new_target, &mut writes.lock().unwrap(), Loss::Process);
@@ -196,6 +197,6 @@ fn k5_a_broker_that_comes_back_from_a_pause_writes_nothing_that_its_successor_wo
     target.wait();
     let (_new, new_target) = successor.unwrap();
     check(&new_target, &mut writes.lock().unwrap(), Loss::Process);
-    let mut again = Broker::spawn(ceph, &volume, "bmi-k5-1");
+    let mut again = Broker::spawn(&here, &volume, &first);
     assert_eq!(again.ended(), Some(1), "its key is of no use");
 }
