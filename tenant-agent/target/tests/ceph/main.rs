@@ -140,6 +140,7 @@ fn t6_acknowledged_writes_survive_kill_9_of_broker_target_and_osd() {
         let before = writes.lock().unwrap().acknowledged;
         let running = target.process();
         load::run(&target, &writes, &mut random, SESSIONS, MIX, || {
+            let _ends = EndsWithTest(running);
             lose(lost, (ceph, &volume), (&host, &mut broker), running, &writes);
         });
         target.wait();
@@ -159,15 +160,24 @@ fn run_to_end(target: &Target, writes: &Mutex<Writes>, random: &mut Random, sess
     });
 }
 
-#[test]
-fn k5_a_broker_that_comes_back_from_a_pause_writes_nothing_that_its_successor_would_see() {
-    let ceph = Ceph::shared();
-    ceph.ceph(&["config", "set", "osd", "osd_client_watch_timeout", &WATCH_TIMEOUT.to_string()]);
+/// Ends a target when a test fails, whose load would go on until then.
+struct EndsWithTest(Killer);
+
+impl Drop for EndsWithTest {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.kill();
+        }
+    }
+}
+
+/// A broker is fenced while it writes, or after a pause; its successor is on another host.
+fn fenced(ceph: &Ceph, pause: Option<Duration>) {
     let store = WaitingStore::open(ceph);
     let (here, elsewhere) = (Host::new(), Host::new());
     let volume = Volume::make(&store);
     let first = volume.access();
-    let mut random = Random::new("a pause");
+    let mut random = Random::new("who is fenced");
     let writes = Mutex::new(Writes::new(random.next(), BLOCKS, BLOCK_SIZE));
     let mut old = Broker::start(&here, &volume, &first);
     volume.zero(&target_of(&old));
@@ -176,9 +186,12 @@ fn k5_a_broker_that_comes_back_from_a_pause_writes_nothing_that_its_successor_wo
     let mut successor = None;
     let mut other_random = Random::new("its successor");
     load::run(&target, &writes, &mut random, SESSIONS, MIX, || {
-        old.pause();
-        // Longer than Ceph waits for it: who watches is forgotten then, who has the lock is not.
-        thread::sleep(Duration::from_secs(WATCH_TIMEOUT + 1));
+        let _ends = EndsWithTest(running);
+        go_on(&writes);
+        if let Some(pause) = pause {
+            old.pause();
+            thread::sleep(pause);
+        }
         volume.fence();
         let new = Broker::start(&elsewhere, &volume, &volume.access());
         let new_target = target_of(&new);
@@ -188,7 +201,9 @@ fn k5_a_broker_that_comes_back_from_a_pause_writes_nothing_that_its_successor_wo
         let second = Mix { commands: 150, ..MIX };
         run_to_end(&new_target, &writes, &mut other_random, SESSIONS, second);
         assert!(writes.lock().unwrap().acknowledged > before + 100, "the successor writes");
-        old.resume();
+        if pause.is_some() {
+            old.resume();
+        }
         assert_eq!(old.ended(), Some(3), "it says that it was fenced");
         run_to_end(&new_target, &writes, &mut other_random, SESSIONS, second);
         successor = Some((new, new_target));
@@ -199,4 +214,20 @@ fn k5_a_broker_that_comes_back_from_a_pause_writes_nothing_that_its_successor_wo
     check(&new_target, &mut writes.lock().unwrap(), Loss::Process);
     let mut again = Broker::spawn(&here, &volume, &first);
     assert_eq!(again.ended(), Some(1), "its key is of no use");
+}
+
+/// Ceph has forgotten by then that it watches: it finds its lock gone when it comes back.
+#[test]
+fn k5_a_broker_that_comes_back_from_a_long_pause_writes_nothing_that_its_successor_would_see() {
+    let ceph = Ceph::start();
+    ceph.ceph(&["config", "set", "osd", "osd_client_watch_timeout", &WATCH_TIMEOUT.to_string()]);
+    fenced(&ceph, Some(Duration::from_secs(WATCH_TIMEOUT + 1)));
+}
+
+/// Nobody tells it that its lock is gone: only the blocklist keeps it out.
+#[test]
+fn k5_a_broker_that_still_runs_or_comes_back_from_a_short_pause_is_kept_out() {
+    for pause in [None, Some(Duration::from_secs(1))] {
+        fenced(Ceph::shared(), pause);
+    }
 }
