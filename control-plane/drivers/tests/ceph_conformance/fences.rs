@@ -11,7 +11,7 @@ use bmi_types::VolumeId;
 use crate::{golden, open, suite};
 
 /// Opens a boot volume as its broker does.
-async fn broker(access: &BTreeMap<VolumeId, Access>, store: &dyn DataStore, volume: Place) -> Image {
+pub async fn broker(access: &BTreeMap<VolumeId, Access>, store: &dyn DataStore, volume: Place) -> Image {
     let access = &access[&volume.volume];
     let settings = Settings {
         conf: None,
@@ -27,13 +27,13 @@ async fn broker(access: &BTreeMap<VolumeId, Access>, store: &dyn DataStore, volu
     pool.image_open(&image, bmi_rbd::Access::ReadWrite).await.unwrap()
 }
 
-struct Boot {
-    image: Place,
-    boot: Place,
-    config: Place,
+pub struct Boot {
+    pub image: Place,
+    pub boot: Place,
+    pub config: Place,
 }
 
-async fn boot(store: &dyn DataStore) -> Boot {
+pub async fn boot(store: &dyn DataStore) -> Boot {
     let image = golden(store, 16 << 20).await;
     let boot = suite::place();
     let config = Place { project: boot.project, volume: VolumeId::generate() };
@@ -97,63 +97,13 @@ async fn k5_who_is_fenced_writes_no_more_and_who_comes_next_does() {
     assert!(listed().contains(&fences[0].address), "{}", listed());
     store.reclaim().await.unwrap();
     assert!(listed().contains(&fences[0].address), "it may still have a ticket");
-    opened.records.age_fences(74 * 3600);
+    opened.records.age_fences(218 * 3600);
     store.reclaim().await.unwrap();
     assert!(!listed().contains(&fences[0].address));
     assert!(opened.records.fences().await.unwrap().is_empty());
     new.close().await.unwrap();
     drop(old);
     for volume in [boot, config] {
-        store.volume_remove(volume).await.unwrap();
-    }
-}
-
-/// Who has a key may write its own header: the control plane must not follow what it says there.
-#[tokio::test(flavor = "multi_thread")]
-async fn s4_a_volume_whose_header_was_changed_is_not_opened() {
-    let ceph = Ceph::shared();
-    let opened = open(ceph).await;
-    let store = &opened.store;
-    let Boot { boot, config, .. } = boot(store).await;
-    let sibling = Place { project: boot.project, volume: VolumeId::generate() };
-    store.volume_put(sibling, vec![5; 1 << 20].into()).await.unwrap();
-    let id = |place: Place| {
-        let info = ceph.rbd(&[
-            "info",
-            &format!("bmi/{}/volume-{}", place.project, place.volume),
-            "--format",
-            "json",
-        ]);
-        serde_json::from_str::<serde_json::Value>(&info).unwrap()["id"].as_str().unwrap().to_owned()
-    };
-    let (own, other) = (id(boot), id(sibling));
-    let prefix = |of: &str| {
-        let text = format!("rbd_data.{of}");
-        [&u32::try_from(text.len()).unwrap().to_le_bytes()[..], text.as_bytes()].concat()
-    };
-    let write = |of: &str| {
-        let value = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(value.path(), prefix(of)).unwrap();
-        let (space, header) = (boot.project.to_string(), format!("rbd_header.{own}"));
-        let at = ["-p", "bmi", "-N", space.as_str(), "setomapval", header.as_str(), "object_prefix"];
-        ceph.rados(&[&at[..], &["--input-file", value.path().to_str().unwrap()]].concat());
-    };
-    write(&other);
-    let item = bmi_drivers::store::Item { kind: bmi_drivers::store::ItemKind::Volume, place: boot };
-    let refused = [
-        store.volume_remove(boot).await.unwrap_err(),
-        store.fence(boot, config).await.unwrap_err(),
-        store.item_used(item).await.unwrap_err(),
-        store.set_aside(item).await.unwrap_err(),
-    ];
-    assert!(refused.iter().all(|error| error.to_string().contains("was changed")), "{refused:?}");
-    let there = ceph.rados(&["-p", "bmi", "-N", &boot.project.to_string(), "ls"]);
-    assert!(there.contains(&format!("rbd_data.{other}.")), "the other's data were removed: {there}");
-    let users = ceph.ceph(&["auth", "ls"]);
-    assert!(!users.contains(&boot.volume.to_string()), "its key is worth nothing");
-    // As it was, it can be removed.
-    write(&own);
-    for volume in [boot, config, sibling] {
         store.volume_remove(volume).await.unwrap();
     }
 }

@@ -10,6 +10,7 @@
 mod changes;
 mod clones;
 mod fences;
+mod headers;
 mod imports;
 mod preflight;
 mod records;

@@ -18,6 +18,10 @@ impl Records {
         self.keys.lock().unwrap().is_empty() && self.fences.lock().unwrap().is_empty()
     }
 
+    pub fn is_fenceless(&self) -> bool {
+        self.fences.lock().unwrap().is_empty()
+    }
+
     pub fn age_fences(&self, seconds: i64) {
         for fence in self.fences.lock().unwrap().values_mut() {
             fence.at = bmi_types::Timestamp::from_micros(fence.at.micros() - seconds * 1_000_000);

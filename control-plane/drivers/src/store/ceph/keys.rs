@@ -61,15 +61,15 @@ impl CephStore {
         let Some(known) = self.0.records.keys(&[volume]).await?.remove(&volume) else { return Ok(()) };
         match pool.header(&known.image).await {
             Ok(header) if digest(&header) == known.header => Ok(()),
-            // It is gone already.
-            Err(error) if error.is_absent() => Ok(()),
-            Ok(_) => Err(StoreError::Foreign(format!(
+            // It is gone already; unless its name is still there, which nobody with its key could remove.
+            Err(error) if error.is_absent() && !has_id(pool, &known.image).await? => Ok(()),
+            Err(error) if !error.is_absent() => Err(of_ceph(error)),
+            _ => Err(StoreError::Foreign(format!(
                 "the header of the volume {volume} in {} was changed by who had its key; it is not opened. Look at it \
                  (rados listomapvals rbd_header.{}), and remove it by hand",
                 pool.namespace(),
                 known.image,
             ))),
-            Err(error) => Err(of_ceph(error)),
         }
     }
 
@@ -129,6 +129,11 @@ impl CephStore {
             Err(error) => Err(of_command(error)),
         }
     }
+}
+
+/// Whether an image with an id has a name.
+async fn has_id(pool: &Pool, id: &str) -> Result<bool, StoreError> {
+    Ok(pool.images().await.map_err(of_ceph)?.iter().any(|entry| entry.id == id))
 }
 
 /// The key in what `auth get-or-create` answers.
