@@ -21,6 +21,12 @@ impl MemoryRecords {
         self.keys.lock().unwrap().is_empty() && self.fences.lock().unwrap().is_empty()
     }
 
+    /// Whether nobody was fenced.
+    #[must_use]
+    pub fn is_fenceless(&self) -> bool {
+        self.fences.lock().unwrap().is_empty()
+    }
+
     /// Makes every fence older.
     pub fn age_fences(&self, seconds: i64) {
         for fence in self.fences.lock().unwrap().values_mut() {

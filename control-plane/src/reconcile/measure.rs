@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bmi_db::known::Known;
-use bmi_drivers::store::{Item, ItemKind, Place};
+use bmi_drivers::store::{Item, ItemKind, Place, StoreError};
 use bmi_types::{ImageId, InstanceId, VolumeId};
 
 use crate::app::App;
@@ -24,17 +24,20 @@ pub(super) async fn measure(app: &App, known: &Known, last: &mut Measured) -> Re
     let mut now = Measured::default();
     for (project, id, _) in &known.images {
         let place = Place { project: *project, volume: VolumeId::from(id.uuid()) };
-        let used = app.store.item_used(Item { kind: ItemKind::Image, place }).await?;
-        now.images.insert(*id, used.bytes());
+        if let Some(used) = used(app, Item { kind: ItemKind::Image, place }).await? {
+            now.images.insert(*id, used);
+        }
     }
     for instance in &known.instances {
-        let mut used = 0_u64;
+        let mut sum = Some(0_u64);
         for volume in instance.volumes {
             let place = Place { project: instance.project, volume };
-            let own = app.store.item_used(Item { kind: ItemKind::Volume, place }).await?;
-            used = used.saturating_add(own.bytes());
+            let own = used(app, Item { kind: ItemKind::Volume, place }).await?;
+            sum = sum.zip(own).map(|(sum, own)| sum.saturating_add(own));
         }
-        now.instances.insert(instance.instance, used);
+        if let Some(sum) = sum {
+            now.instances.insert(instance.instance, sum);
+        }
     }
     let images = now.images.iter().filter(|(id, used)| last.images.get(id) != Some(used));
     let images: Vec<(ImageId, u64)> = images.map(|(id, used)| (*id, *used)).collect();
@@ -55,4 +58,17 @@ pub(super) async fn measure(app: &App, known: &Known, last: &mut Measured) -> Re
     }
     *last = now;
     Ok(())
+}
+
+/// How many bytes an item takes. Nothing when it was tampered with: whoever did that must not keep others from being
+/// measured.
+async fn used(app: &App, item: Item) -> Result<Option<u64>, StoreError> {
+    match app.store.item_used(item).await {
+        Ok(used) => Ok(Some(used.bytes())),
+        Err(StoreError::Foreign(reason)) => {
+            tracing::warn!(place = %item.place, reason, "it is not measured");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_db::known::Known;
-use bmi_drivers::store::{Item, ItemKind, Place};
+use bmi_drivers::store::{Item, ItemKind, Place, StoreError};
 use bmi_types::{InstanceId, Timestamp, VolumeId};
 
 use crate::app::App;
@@ -130,7 +130,14 @@ pub async fn look(app: &App, keep: Duration, told: &mut Told) -> Result<Found, A
 
     let places: BTreeSet<Item> = holdings(&after).map(|holding| holding.item).collect();
     for item in items.difference(&places).take(ASIDE_MAX) {
-        app.store.set_aside(*item).await?;
+        match app.store.set_aside(*item).await {
+            // Whoever tampered with it must not keep the rest from being looked at.
+            Err(StoreError::Foreign(reason)) => {
+                tracing::warn!(place = %item.place, reason, "nobody knows it, and it cannot be set aside");
+                continue;
+            }
+            done => done?,
+        }
         tracing::warn!(kind = ?item.kind, place = %item.place, "nobody knows it; it is set aside");
         found.set_aside += 1;
     }

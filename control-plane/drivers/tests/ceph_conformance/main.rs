@@ -9,6 +9,7 @@
 mod changes;
 mod clones;
 mod fences;
+mod headers;
 mod imports;
 mod preflight;
 #[path = "../store_conformance/suite.rs"]

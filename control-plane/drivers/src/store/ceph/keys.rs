@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::CephStore;
 use super::caps::{self, Named};
 use super::fault::{of_ceph, of_command};
+use super::names::{self, Meaning};
 use super::records::VolumeKey;
 use super::tags::ANCESTORS_MAX;
 use crate::store::{Place, StoreError};
@@ -30,7 +31,7 @@ impl CephStore {
             None => {
                 let (osd, image) = self.caps(volume, config).await?;
                 let pool = self.namespace(volume.project).await?;
-                let header = digest(&pool.header(&image).await.map_err(of_ceph)?);
+                let header = notes(&pool, volume.volume, &image).await?;
                 (osd, image, header)
             }
         };
@@ -54,22 +55,27 @@ impl CephStore {
         Ok(self.0.records.key_put(volume.volume, &record).await?)
     }
 
-    /// Looks whether a volume's header says what it said before anybody had its key. With another one it is not opened: that
-    /// would read, write or remove what is another's, with the rights of the control plane.
+    /// Looks whether the headers of a volume and of what it was before say what they said before anybody had its key. With
+    /// another one it is not opened: that would read, write or remove what is another's, with the rights of the control plane.
     pub(super) async fn header_check(&self, pool: &Pool, volume: VolumeId) -> Result<(), StoreError> {
         let Some(known) = self.0.records.keys(&[volume]).await?.remove(&volume) else { return Ok(()) };
-        match pool.header(&known.image).await {
-            Ok(header) if digest(&header) == known.header => Ok(()),
-            // It is gone already.
-            Err(error) if error.is_absent() => Ok(()),
-            Ok(_) => Err(StoreError::Foreign(format!(
-                "the header of the volume {volume} in {} was changed by who had its key; it is not opened. Look at it \
-                 (rados listomapvals rbd_header.{}), and remove it by hand",
-                pool.namespace(),
-                known.image,
-            ))),
-            Err(error) => Err(of_ceph(error)),
+        for note in known.header.lines() {
+            let image = note.split(' ').next().unwrap_or_default();
+            match pool.header(image).await {
+                Ok(header) if agrees(note, image, &header) => {}
+                // It is gone already; unless its name is still there, which nobody with its key could remove.
+                Err(error) if error.is_absent() && !has_id(pool, image).await? => {}
+                Err(error) if !error.is_absent() => return Err(of_ceph(error)),
+                _ => {
+                    return Err(StoreError::Foreign(format!(
+                        "the header of the volume {volume} in {} was changed by who had its key; it is not opened. Look \
+                         at it (rados listomapvals rbd_header.{image}), and remove it by hand",
+                        pool.namespace(),
+                    )));
+                }
+            }
         }
+        Ok(())
     }
 
     /// Takes a volume's user away from the monitors: who has its key cannot connect any more.
@@ -137,9 +143,39 @@ impl CephStore {
     }
 }
 
+/// Whether an image with an id has a name.
+async fn has_id(pool: &Pool, id: &str) -> Result<bool, StoreError> {
+    Ok(pool.images().await.map_err(of_ceph)?.iter().any(|entry| entry.id == id))
+}
+
 /// The key in what `auth get-or-create` answers.
 fn key_of(answer: &Value) -> Option<CephKey> {
     CephKey::parse(answer.get(0)?.get("key")?.as_str()?)
+}
+
+/// What the headers of a volume and of what it was before say, a line each: `ID SHA-256 SNAPSHOT…`.
+async fn notes(pool: &Pool, volume: VolumeId, image: &str) -> Result<String, StoreError> {
+    let mut ids = vec![image.to_owned()];
+    for entry in pool.images().await.map_err(of_ceph)? {
+        if matches!(names::parse(&entry.name), Some(Meaning::Former(of)) if of == volume) {
+            ids.push(entry.id);
+        }
+    }
+    let mut notes = Vec::new();
+    for id in ids {
+        let header = pool.header(&id).await.map_err(of_ceph)?;
+        let snapshots: String = header.snapshots().iter().map(|number| format!(" {number}")).collect();
+        notes.push(format!("{id} {}{snapshots}", digest(&header)));
+    }
+    Ok(notes.join("\n"))
+}
+
+/// Whether a header says what is noted of it. Snapshots may be gone: they go with the last clone.
+fn agrees(note: &str, image: &str, header: &Header) -> bool {
+    let mut words = note.split(' ').skip(1);
+    let same = words.next() == Some(digest(header).as_str());
+    let known: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
+    same && note.starts_with(image) && header.snapshots().iter().all(|number| known.contains(number))
 }
 
 fn digest(header: &Header) -> String {

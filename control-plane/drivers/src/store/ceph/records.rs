@@ -22,7 +22,7 @@ pub struct VolumeKey {
     pub caps: String,
     /// What the volume's objects are named by.
     pub image: String,
-    /// The SHA-256, in hexadecimal, of what its header said then.
+    /// What its header said then, and those of what it was before: a line each, with a SHA-256 and the numbers of snapshots.
     pub header: String,
 }
 

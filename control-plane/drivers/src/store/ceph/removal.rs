@@ -57,7 +57,13 @@ async fn purge(pool: &Pool, limit: usize) -> Result<u64, StoreError> {
             Ok(()) => purged += 1,
             // Another replica was quicker, or something still reads it: later.
             Err(error) if error.is_absent() || error.is_busy() => {}
-            Err(error) => return Err(of_ceph(error)),
+            // The cluster is away, or this client is.
+            Err(error) if error.is_timeout() || error.is_fenced() => return Err(of_ceph(error)),
+            // Whoever had it may have made it so: the others go all the same.
+            Err(error) => {
+                let (namespace, name, error) = (pool.namespace(), trashed.name, bmi_types::chain(&error));
+                tracing::warn!(namespace, name, error, "it stays in the trash");
+            }
         }
     }
     Ok(purged)
@@ -179,7 +185,14 @@ impl CephStore {
                 let volume = names::volume_in(&entry.name);
                 if let Some(volume) = volume {
                     self.key_revoke(volume).await?;
-                    self.header_check(&pool, volume).await?;
+                    match self.header_check(&pool, volume).await {
+                        // The others go all the same.
+                        Err(StoreError::Foreign(what)) => {
+                            tracing::warn!(what, "it is not removed");
+                            continue;
+                        }
+                        checked => checked?,
+                    }
                 }
                 // With clones it stays until they are gone.
                 if has_clones(&pool, &entry.name).await? == Some(false) {

@@ -46,6 +46,8 @@ impl CephStore {
         self.header_check(&pool, volume.volume).await?;
         self.cut_off(&pool, volume).await?;
         self.header_check(&pool, volume.volume).await?;
+        // What its key may do and what its header says are noted anew for who comes next: the work changes both.
+        self.0.records.key_remove(volume.volume).await?;
         let done = work(&pool).await;
         // Also when it failed: the volume is what it was.
         let reached = self.key_ensure(volume, Some(config)).await;
@@ -98,8 +100,6 @@ impl CephStore {
         let absent = StoreError::NoTag { place: volume, tag };
         let generation = self.tag_find(volume, tag).await?.ok_or(absent)?;
         self.alone(volume, config, async |pool| {
-            // What its key may do and what its header says is that of the image that it was; the next is looked at anew.
-            self.0.records.key_remove(volume.volume).await?;
             self.flattened_when_deep(pool, &generation.name, progress).await?;
             let name = names::volume(volume.volume);
             let origin = Origin::Snapshot(pool, &generation.name, &names::tag(tag));
