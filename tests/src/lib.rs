@@ -73,6 +73,8 @@ mod volume_key;
 mod wiretap;
 mod writes;
 
+pub use bmi_drivers::store;
+
 pub use api::{Answer, Api};
 pub use browser::{Browser, attribute, parameter, with_parameter};
 pub use ceph::{Ceph, User};

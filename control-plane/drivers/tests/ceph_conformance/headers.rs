@@ -25,9 +25,7 @@ struct Hostile<'a> {
 }
 
 fn id_of(ceph: &Ceph, place: Place) -> String {
-    let path = format!("bmi/{}/volume-{}", place.project, place.volume);
-    let info = ceph.rbd(&["info", &path, "--format", "json"]);
-    serde_json::from_str::<serde_json::Value>(&info).unwrap()["id"].as_str().unwrap().to_owned()
+    ceph.image_id(&format!("{}/volume-{}", place.project, place.volume))
 }
 
 /// A text as Ceph keeps it.
@@ -109,7 +107,7 @@ impl<'a> Hostile<'a> {
     }
 
     /// As it was, it can be removed.
-    async fn is_removed(self) {
+    async fn can_be_removed(self) {
         for volume in [self.boot, self.config] {
             self.opened.store.volume_remove(volume).await.unwrap();
         }
@@ -132,7 +130,7 @@ async fn s4_a_volume_whose_header_was_changed_is_not_opened() {
     hostile.is_refused().await;
     hostile.write("object_prefix", &text(&format!("rbd_data.{}", hostile.id)));
     store.volume_remove(sibling).await.unwrap();
-    hostile.is_removed().await;
+    hostile.can_be_removed().await;
 }
 
 /// A snapshot's number is the pool's: to remove it from one image takes it from all.
@@ -164,7 +162,7 @@ async fn s4_a_snapshot_in_a_changed_header_is_not_removed() {
     hostile.write("snap_seq", &newest);
     ceph.rbd(&["snap", "purge", victim]);
     ceph.rbd(&["rm", victim]);
-    hostile.is_removed().await;
+    hostile.can_be_removed().await;
 }
 
 /// Metadata called `conf_…` are options of whoever opens the image: here one with which it looks as if it were not there.
@@ -174,7 +172,7 @@ async fn s4_options_in_a_changed_header_are_not_followed() {
     hostile.write("metadata_conf_rbd_plugins", &text("absent"));
     hostile.is_refused().await;
     hostile.rados(&["rmomapkey", &hostile.header(), "metadata_conf_rbd_plugins"]);
-    hostile.is_removed().await;
+    hostile.can_be_removed().await;
 }
 
 /// The lock as the class `lock` keeps it, with an owner at each address.
@@ -244,5 +242,5 @@ async fn s4_a_crowd_of_made_up_owners_is_refused() {
     assert!(matches!(refused, StoreError::Foreign(_)), "{refused:?}");
     assert!(hostile.opened.records.is_fenceless(), "none of them was noted");
     hostile.rados(&["rmxattr", &hostile.header(), "lock.rbd_lock"]);
-    hostile.is_removed().await;
+    hostile.can_be_removed().await;
 }

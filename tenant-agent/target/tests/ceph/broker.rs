@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bmi_drivers::store::{Access, Backing, DataStore, Place};
+use bmi_tests::store::{Access, Backing, DataStore, Place};
 use bmi_tests::{WaitingStore, until};
 use bmi_types::{ByteSize, ProjectId, VolumeId};
 use rustix::process::{Pid, Signal, kill_process};
