@@ -71,7 +71,7 @@ mod writes;
 
 pub use api::{Answer, Api};
 pub use browser::{Browser, attribute, parameter, with_parameter};
-pub use ceph::{Ceph, User};
+pub use ceph::{Ceph, Full, User};
 pub use cli::{Cli, Ran};
 pub use client::Client;
 pub use deployment::{Deployment, STORE_LARGE, STORE_SMALL};

@@ -21,6 +21,15 @@ const ANSWER_MAX: usize = 4096;
 pub struct Header(Vec<(&'static str, Result<Vec<u8>, i32>)>);
 
 impl Header {
+    /// The features of the image, as the bits that `rbd/features.h` gives them.
+    #[must_use]
+    pub fn features(&self) -> Option<u64> {
+        let (_, answer) = self.0.iter().find(|(method, _)| *method == "get_features")?;
+        // Behind them come those without which it cannot be read.
+        let (features, _) = answer.as_ref().ok()?.split_first_chunk()?;
+        Some(u64::from_le_bytes(*features))
+    }
+
     /// It as bytes, the same for the same.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -320,6 +320,11 @@ unsafe extern "C" {
         cb: librbd_progress_fn_t,
         cbdata: *mut ::std::os::raw::c_void,
     ) -> ::std::os::raw::c_int;
+    pub fn rbd_snap_get_id(
+        image: rbd_image_t,
+        snapname: *const ::std::os::raw::c_char,
+        snap_id: *mut u64,
+    ) -> ::std::os::raw::c_int;
     pub fn rbd_snap_set(image: rbd_image_t, snapname: *const ::std::os::raw::c_char)
     -> ::std::os::raw::c_int;
     pub fn rbd_flatten_with_progress(

@@ -13,6 +13,7 @@ mod fences;
 mod imports;
 mod preflight;
 mod records;
+mod stored;
 #[path = "../store_conformance/suite.rs"]
 mod suite;
 
@@ -39,6 +40,7 @@ pub fn settings(ceph: &Ceph, keyring: PathBuf, staging: PathBuf) -> CephSettings
         user: "bmi".to_owned(),
         keyring: Some(keyring),
         pool: ceph.pool().to_owned(),
+        import_namespace: None,
         broker_mon_host: None,
         staging,
     }
@@ -46,8 +48,20 @@ pub fn settings(ceph: &Ceph, keyring: PathBuf, staging: PathBuf) -> CephSettings
 
 /// Opens the store as a control plane does, with the rights that it has.
 pub async fn open(ceph: &Ceph) -> Opened {
+    open_with(ceph, None).await
+}
+
+/// The same where images can be imported from the namespace `import`.
+pub async fn open_importing(ceph: &Ceph) -> Opened {
+    static MADE: std::sync::Once = std::sync::Once::new();
+    MADE.call_once(|| drop(ceph.rbd(&["namespace", "create", "bmi/import"])));
+    open_with(ceph, Some("import")).await
+}
+
+async fn open_with(ceph: &Ceph, import: Option<&str>) -> Opened {
     let staging = tempfile::tempdir().unwrap();
-    let settings = settings(ceph, ceph.control_plane_keyring("bmi"), staging.path().to_owned());
+    let mut settings = settings(ceph, ceph.control_plane_keyring("bmi"), staging.path().to_owned());
+    settings.import_namespace = import.map(str::to_owned);
     let records = Arc::new(Records::default());
     let opened: Result<CephStore, PreflightError> =
         CephStore::open(settings, Converter::nothing(), Arc::clone(&records) as _).await;
