@@ -331,11 +331,20 @@ struct Can {
     be_invalid: bool,
 }
 
+/// What only an import answers with.
+const IMPORTS: &[Code] =
+    &[Code::ImageHasClones, Code::ImageInUse, Code::ImportSourceAbsent, Code::ImportUnsupported];
+/// What only an operation, or a server that does not start, fails with.
+const NO_ANSWERS: &[Code] =
+    &[Code::TargetFailed, Code::AgentUnavailable, Code::StorePoolAbsent, Code::StorePoolUnfit];
+
 /// The problems a route may answer with: one entry per status, naming its codes.
 fn problems(path: &str, method: &HttpMethod, can: Can) -> Vec<(String, Response)> {
     let changes = matches!(method, HttpMethod::Post | HttpMethod::Patch | HttpMethod::Delete);
     let may = |code: Code| match code.status() {
         _ if code == Code::SignInRefused => path.starts_with("/v1/sign-in/"),
+        _ if IMPORTS.contains(&code) => changes && path == "/v1/projects/{project}/images",
+        _ if NO_ANSWERS.contains(&code) => false,
         401 => !guard::OPEN.contains(&path),
         403 => !guard::OPEN.contains(&path),
         404 => can.be_absent,

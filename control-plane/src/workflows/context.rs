@@ -113,6 +113,11 @@ pub(super) fn app_error(error: AppError) -> StepError {
     StepError::later(problem.detail).coded(problem.code.as_str())
 }
 
+/// A failure of a power driver or an isolator: what it asks did not do it, and may yet.
+pub(super) fn driver_error(error: impl std::error::Error) -> StepError {
+    StepError::later(error.to_string()).coded(Code::Unavailable.as_str())
+}
+
 /// A failure of the store inside a step.
 pub(super) fn store_error(error: &StoreError) -> StepError {
     let message = bmi_types::chain(error);

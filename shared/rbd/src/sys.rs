@@ -32,6 +32,13 @@ pub const RBD_SNAP_REMOVE_FLATTEN: u32 = 2;
 pub const RBD_SNAP_REMOVE_FORCE: u32 = 3;
 pub type __time_t = ::std::os::raw::c_long;
 pub type time_t = __time_t;
+pub type __syscall_slong_t = ::std::os::raw::c_long;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct timespec {
+    pub tv_sec: __time_t,
+    pub tv_nsec: __syscall_slong_t,
+}
 pub type rados_t = *mut ::std::os::raw::c_void;
 pub type rados_ioctx_t = *mut ::std::os::raw::c_void;
 pub type rbd_image_t = *mut ::std::os::raw::c_void;
@@ -288,6 +295,7 @@ unsafe extern "C" {
     ) -> ::std::os::raw::c_int;
     pub fn rbd_get_size(image: rbd_image_t, size: *mut u64) -> ::std::os::raw::c_int;
     pub fn rbd_get_features(image: rbd_image_t, features: *mut u64) -> ::std::os::raw::c_int;
+    pub fn rbd_get_modify_timestamp(image: rbd_image_t, timestamp: *mut timespec) -> ::std::os::raw::c_int;
     pub fn rbd_get_id(
         image: rbd_image_t,
         id: *mut ::std::os::raw::c_char,

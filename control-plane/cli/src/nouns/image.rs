@@ -51,11 +51,12 @@ pub(crate) enum Verb {
         seal: bool,
     },
     /// Imports a file from the server's import directory, or an image from its store, and seals it.
+    #[command(group(clap::ArgGroup::new("source").required(true).args(["file", "rbd"])))]
     Import {
         /// Its name: a lower-case DNS label.
         name: Name,
         /// A relative path below the server's import_dir.
-        #[arg(long, required_unless_present = "rbd", conflicts_with = "rbd")]
+        #[arg(long)]
         file: Option<String>,
         /// How the file holds the disk: raw or qcow2. It is never guessed.
         #[arg(long, default_value_t, conflicts_with = "rbd")]

@@ -186,6 +186,37 @@ async fn what_goes_away_while_it_is_copied_is_not_taken_for_zeroes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_to_while_it_is_copied_is_refused_though_the_writer_is_gone_again() {
+    let ceph = Ceph::shared();
+    let opened = open_importing(ceph).await;
+    let (store, image) = (&opened.store, suite::place());
+    let place = put(ceph, file(64 * MIB).path(), "touched");
+    let write = [
+        "bench",
+        "--rbd_mtime_update_interval=1",
+        "--io-type",
+        "write",
+        "--io-size",
+        "4K",
+        "--io-total",
+        "4K",
+    ];
+    let written = AtomicBool::new(false);
+    let progress = |done, _| {
+        if done > 0 && !written.swap(true, Ordering::Relaxed) {
+            // The time of the last write is noted by the second here.
+            std::thread::sleep(std::time::Duration::from_millis(1100));
+            ceph.rbd(&[&write[..], &[&place]].concat());
+        }
+    };
+    let copied = store.image_import_stored(image, &named("touched"), &progress).await;
+    assert!(matches!(copied, Err(StoreError::Source(SourceError::Changed(_)))), "{copied:?}");
+    assert_eq!(store.image_observe(image).await.unwrap(), ImageContent::Absent);
+    store.image_import_stored(image, &named("touched"), &suite::quiet).await.unwrap();
+    store.image_remove(image).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_told() {
     let ceph = Ceph::shared();
     let opened = open_importing(ceph).await;

@@ -10,6 +10,7 @@ use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bmi_types::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::Progress;
@@ -153,6 +154,20 @@ impl Image {
             // SAFETY: the image is open, and the pointer is where the size is put.
             check(unsafe { sys::rbd_get_size(handle.raw, &raw mut size) })?;
             Ok(size)
+        })
+        .await
+    }
+
+    /// When it was last written to, as far as whoever wrote noted that: once a minute, unless it is told otherwise.
+    ///
+    /// # Errors
+    /// When the library cannot tell.
+    pub async fn modified_at(&self) -> Result<Timestamp, RbdError> {
+        self.call("ask when somebody wrote to", |handle| {
+            let mut time = sys::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: the image is open, and the pointer is where the time is put.
+            check(unsafe { sys::rbd_get_modify_timestamp(handle.raw, &raw mut time) })?;
+            Ok(Timestamp::from_micros(time.tv_sec.saturating_mul(1_000_000) + time.tv_nsec / 1000))
         })
         .await
     }

@@ -4,11 +4,11 @@
 //! namespace, and neither does what an image there was cloned from: not into a project's.
 //!
 //! Deliberately absent: anything that changes the image, a snapshot of it included; so the copy of an image that somebody may
-//! write to is refused unless a snapshot is named. (Who writes after the first look and has closed it before the second is not
-//! noticed: of what lives, name a snapshot.)
+//! write to is refused unless a snapshot is named. (Who writes after the first look and has closed it before the second is
+//! noticed by the time of the last write, which writers note once a minute: of what lives, name a snapshot.)
 
 use bmi_rbd::{Access, Header, Image, Pool, features};
-use bmi_types::{ImageFormat, ProjectId};
+use bmi_types::{ImageFormat, ProjectId, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -32,14 +32,16 @@ struct Source {
     size: u64,
     id: String,
     header: Header,
+    modified_at: Timestamp,
     snapshot: Option<u64>,
 }
 
 impl Source {
     /// Whether a second look found the same.
     fn is(&self, other: &Self) -> bool {
-        // The present header of an image says nothing of a snapshot.
-        let same = self.snapshot.is_some() || self.header == other.header;
+        // What an image is now says nothing of a snapshot.
+        let same =
+            self.snapshot.is_some() || (&self.header, self.modified_at) == (&other.header, other.modified_at);
         same && self.id == other.id && self.snapshot == other.snapshot && self.size == other.size
     }
 
@@ -164,8 +166,9 @@ impl CephStore {
                 Some(number)
             }
         };
-        let size = image.size().await.map_err(of_ceph)?;
-        Ok(Source { image, size, id, header, snapshot })
+        let (size, modified_at) =
+            (image.size().await.map_err(of_ceph)?, image.modified_at().await.map_err(of_ceph)?);
+        Ok(Source { image, size, id, header, modified_at, snapshot })
     }
 
     /// Looks at an image to import.
