@@ -204,8 +204,8 @@ async fn what_is_written_to_while_it_is_copied_is_refused_though_the_writer_is_g
     let written = AtomicBool::new(false);
     let progress = |done, _| {
         if done > 0 && !written.swap(true, Ordering::Relaxed) {
-            // The time of the last write is noted by the second here.
-            std::thread::sleep(std::time::Duration::from_millis(1100));
+            // The writer notes the time of its write when the last one is more than a second ago, in whole seconds.
+            std::thread::sleep(std::time::Duration::from_millis(2500));
             ceph.rbd(&[&write[..], &[&place]].concat());
         }
     };
