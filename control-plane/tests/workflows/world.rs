@@ -146,7 +146,7 @@ impl World {
         let network = app::network::network_create(&app, &admin(), network).await.unwrap().id;
         let agent = agent::start(Arc::clone(&app), name(NETWORK), Arc::clone(&hardware));
         let clock = Arc::new(AtomicI64::new(Timestamp::now().plus(Duration::from_secs(1)).micros()));
-        Self { app, store, hardware, network, agent, clock, directory: directory }
+        Self { app, store, hardware, network, agent, clock, directory }
     }
 
     pub fn agent_dies(&self) {
