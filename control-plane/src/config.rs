@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bmi_auth::oidc::ProviderSettings;
 use bmi_db::ConfiguredBinding;
-use bmi_types::{ByteSize, Name};
+use bmi_types::{ByteSize, Name, ProjectId};
 use serde::Deserialize;
 
 use crate::app::BootLimits;
@@ -196,6 +196,8 @@ pub enum Store {
         /// The pool.
         #[serde(default = "ceph_pool")]
         pool: String,
+        /// The namespace of the pool whose images may be imported by a platform admin. Default: none may.
+        import_namespace: Option<String>,
         /// Where the monitors are for the agents' hosts, when they reach them elsewhere.
         broker_mon_host: Option<String>,
         /// A directory with room for the largest image that is converted. Default: `staging` in `data_dir`.
@@ -265,12 +267,25 @@ impl Store {
             Self::Ceph { .. } if !cfg!(feature = "ceph") => {
                 Err("store.kind is \"ceph\", and this program was built without it".to_owned())
             }
-            Self::Ceph { user, pool, .. } => {
-                match [("user", user), ("pool", pool)].iter().find(|(_, text)| !plain(text)) {
-                    Some((key, text)) => {
-                        Err(format!("store.{key} must be letters, digits, `-`, `_` and `.`, not `{text}`"))
+            Self::Ceph { user, pool, import_namespace, .. } => {
+                let named = [
+                    ("user", Some(user)),
+                    ("pool", Some(pool)),
+                    ("import_namespace", import_namespace.as_ref()),
+                ];
+                for (key, text) in named {
+                    if let Some(text) = text.filter(|text| !plain(text)) {
+                        return Err(format!(
+                            "store.{key} must be letters, digits, `-`, `_` and `.`, not `{text}`"
+                        ));
                     }
-                    None => Ok(()),
+                }
+                // A project's namespace is called by its id: what is in it is its tenant's.
+                match import_namespace {
+                    Some(name) if name.parse::<ProjectId>().is_ok() => Err(format!(
+                        "store.import_namespace is `{name}`, which is a project's; make one of its own for imports"
+                    )),
+                    _ => Ok(()),
                 }
             }
         }
@@ -442,6 +457,22 @@ mod tests {
         let path = directory.path().join("bmi.toml");
         std::fs::write(&path, format!("data_dir = '/x'\n{more}\n[store]\nkind = 'local'\n")).unwrap();
         Config::load(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_projects_namespace_is_none_to_import_from() {
+        let check = |namespace: &str| {
+            let store = format!("kind = 'ceph'\nimport_namespace = '{namespace}'");
+            toml::from_str::<Store>(&store).unwrap().check()
+        };
+        assert_eq!(check("import"), Ok(()));
+        let project = ProjectId::generate().to_string();
+        for other in [project.clone(), project.to_uppercase(), project.replace('-', "")] {
+            assert!(check(&other).unwrap_err().contains("a project's"), "{other}");
+        }
+        for bad in ["", "im/port", "import@", "im port", "im\u{e9}"] {
+            assert!(check(bad).unwrap_err().contains("store.import_namespace must be"), "{bad}");
+        }
     }
 
     const PROVIDER: &str = "[[oidc]]\nname = 'corp'\nissuer = 'https://id.example.org'\nclient_id = 'bmi'\n";

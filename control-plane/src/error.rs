@@ -5,6 +5,8 @@ use bmi_auth::SealError;
 use bmi_db::DbError;
 use bmi_drivers::store::StoreError;
 
+use crate::code;
+
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -83,31 +85,36 @@ impl AppError {
                 tracing::error!(reason, "the database is not available");
                 Problem::new(Code::Unavailable, "the database is not available")
             }
-            Self::Store(StoreError::Refused(refusal)) => {
-                Problem::new(Code::ImageRefused, refusal.to_string())
-            }
-            Self::Store(StoreError::Full { action }) => {
-                tracing::error!(action, "the store is full");
-                Problem::new(Code::StoreFull, "the data store has no space left")
-            }
-            Self::Store(error @ StoreError::Denied { .. }) => {
-                tracing::error!(error = bmi_types::chain(&error), "the data store refuses the server's user");
-                Problem::new(Code::StoreDenied, "the server may not do this in the data store")
-            }
-            Self::Store(StoreError::Foreign(reason)) => {
-                tracing::error!(reason, "the data store has something that is not BMI's");
-                Problem::new(Code::StoreForeign, "the data store has something there that is not BMI's")
-            }
-            Self::Store(error @ StoreError::Unreachable { .. }) => {
-                tracing::error!(error = bmi_types::chain(&error), "the data store does not answer");
-                Problem::new(Code::Unavailable, "the data store does not answer")
-            }
+            Self::Store(error) => store_problem(&error),
             error => {
                 tracing::error!(error = bmi_types::chain(&error), "a request failed");
                 Problem::new(Code::Internal, "the server failed; its log has the request id")
             }
         }
     }
+}
+
+/// What the caller is told of a store's failure: nothing that only the operator should know.
+fn store_problem(error: &StoreError) -> Problem {
+    let detail = match error {
+        // The caller can do something about these.
+        StoreError::Refused(refusal) => return Problem::new(code::of_store(error), refusal.to_string()),
+        StoreError::Source(refusal) => return Problem::new(code::of_store(error), refusal.to_string()),
+        StoreError::Full { .. } => "the data store has no space left",
+        StoreError::Denied { .. } => "the server may not do this in the data store",
+        StoreError::Foreign(_) => "the data store has something there that is not BMI's",
+        StoreError::Unreachable { .. } => "the data store does not answer",
+        StoreError::Unusable(_) => "the data store cannot be used as it is",
+        StoreError::Absent(_) | StoreError::NoTag { .. } => "the data store has lost what this is about",
+        StoreError::WrongState { .. } => "what the data store has of this is in another state",
+        StoreError::Io { .. }
+        | StoreError::OutOfRange { .. }
+        | StoreError::Records(_)
+        | StoreError::Conversion(_) => "the server failed; its log has the request id",
+    };
+    let code = code::of_store(error);
+    tracing::error!(%code, error = bmi_types::chain(error), "the data store failed");
+    Problem::new(code, detail)
 }
 
 #[cfg(test)]
@@ -123,6 +130,7 @@ mod tests {
             (StoreError::Denied { action: action(), source: source() }, Code::StoreDenied),
             (StoreError::Unreachable { action: action(), source: source() }, Code::Unavailable),
             (StoreError::Foreign("bmi/secret has a stranger".to_owned()), Code::StoreForeign),
+            (StoreError::Unusable("bmi/secret".to_owned()), Code::StoreUnusable),
             (StoreError::Io { action: action(), source: source() }, Code::Internal),
         ];
         for (error, code) in cases {

@@ -14,6 +14,7 @@
 //! is authorized inside the application layer; nothing here listens on a provisioning network.
 
 pub mod app;
+pub mod code;
 pub mod config;
 pub mod data_dir;
 pub mod error;

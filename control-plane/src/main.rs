@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use bmi_api::Code;
 use bmi_auth::oidc::Providers;
 use bmi_auth::{AuditKey, LocalAdmin, MasterKey, Subject};
 use bmi_control_plane::app::authentication::{Authentication, PublicUrl, Throttle};
@@ -20,14 +21,14 @@ use bmi_control_plane::app::rate_limit::RateLimit;
 use bmi_control_plane::app::{App, Wake, audit, boots_watch, policies};
 use bmi_control_plane::config::{AgentSocket, Config, Store};
 use bmi_control_plane::tls::Certificate;
-use bmi_control_plane::{data_dir, http, reconcile, sealed, workflows};
+use bmi_control_plane::{code, data_dir, http, reconcile, sealed, workflows};
 use bmi_db::{ConfiguredBinding, Db, DbError, Held, Purpose};
 use bmi_drivers::image::{Converter, launcher};
 use bmi_drivers::isolation::Unisolated;
 use bmi_drivers::power::Manual;
 #[cfg(feature = "ceph")]
 use bmi_drivers::store::ceph::{CephSettings, CephStore};
-use bmi_drivers::store::{DataStore, ImportDir, LocalStore, prepare_local_directory};
+use bmi_drivers::store::{DataStore, ImportDir, LocalStore, StoreError, prepare_local_directory};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
@@ -240,6 +241,11 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
     })
 }
 
+/// Why the data store cannot be used, behind the code of that.
+fn told(code: Code, error: &dyn std::error::Error) -> StartError {
+    format!("{code}: {}", bmi_types::chain(error)).into()
+}
+
 /// The configured data store.
 async fn data_store(
     config: &Config,
@@ -250,22 +256,25 @@ async fn data_store(
     match &config.store {
         Store::Local { directory, size } => {
             let directory = config.path(directory.as_ref(), "store");
-            prepare_local_directory(&directory, &config.data_dir.join("store.xfs"), size.parse()?)?;
-            Ok(Arc::new(LocalStore::open(directory, converter)?))
+            let image = config.data_dir.join("store.xfs");
+            let told = |error: StoreError| told(code::of_store(&error), &error);
+            prepare_local_directory(&directory, &image, size.parse()?).map_err(told)?;
+            Ok(Arc::new(LocalStore::open(directory, converter).map_err(told)?))
         }
         #[cfg(feature = "ceph")]
-        Store::Ceph { conf, user, keyring, pool, broker_mon_host, staging } => {
+        Store::Ceph { conf, user, keyring, pool, import_namespace, broker_mon_host, staging } => {
             let settings = CephSettings {
                 conf: conf.clone(),
                 user: user.clone(),
                 keyring: keyring.clone(),
                 pool: pool.clone(),
+                import_namespace: import_namespace.clone(),
                 broker_mon_host: broker_mon_host.clone(),
                 staging: config.path(staging.as_ref(), "staging"),
             };
             let records = Arc::new(bmi_db::CephTables::new(db.clone(), master_key.clone()));
             let store = CephStore::open(settings, converter, records).await;
-            Ok(Arc::new(store.map_err(|error| bmi_types::chain(&error))?))
+            Ok(Arc::new(store.map_err(|error| told(code::of_preflight(&error), &error))?))
         }
         #[cfg(not(feature = "ceph"))]
         Store::Ceph { .. } => Err("this program was built without the ceph store".into()),

@@ -23,6 +23,8 @@ use crate::host::{repository, run, until};
 const COMMAND: &str = "120";
 /// How long a process that was killed may still be seen.
 const GONE: Duration = Duration::from_secs(10);
+/// How long monitors may take to say that a pool is full, or no longer.
+const TOLD: Duration = Duration::from_secs(60);
 /// Ends the cluster once nobody has the other end of its standard input.
 const KEEPER: &str = r#"read -r _; "$1" stop "$2/ceph" >/dev/null; rm -rf "$2""#;
 
@@ -43,6 +45,23 @@ pub struct User {
     pub key: String,
     /// What it may do at OSDs.
     pub osd: String,
+}
+
+/// A pool that is full while this lives: others use it.
+#[derive(Debug)]
+pub struct Full<'a>(&'a Ceph);
+
+impl Full<'_> {
+    /// Gives room again, and waits until everybody knows.
+    pub fn end(self) {
+        self.0.pool_quota("0", false);
+    }
+}
+
+impl Drop for Full<'_> {
+    fn drop(&mut self) {
+        self.0.ceph(&["osd", "pool", "set-quota", self.0.pool(), "max_bytes", "0"]);
+    }
 }
 
 /// What every verb of `infra/ceph` is asked of.
@@ -163,6 +182,33 @@ impl Ceph {
         let trash = named(&["trash", "ls", "--all"]);
         let trash = trash.into_iter().map(|entry| format!("trash: {}", entry["name"].as_str().unwrap()));
         images.chain(trash).collect()
+    }
+
+    /// The names of the pool's namespaces.
+    #[must_use]
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        let listed = self.rbd(&["namespace", "ls", self.pool(), "--format", "json"]);
+        let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+        listed.into_iter().map(|space| space["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Makes the pool full, whatever is in it.
+    #[must_use]
+    pub fn fill(&self) -> Full<'_> {
+        let full = Full(self);
+        self.pool_quota("4096", true);
+        full
+    }
+
+    /// Tells the pool how much it may hold, and waits until it says whether that is too much.
+    fn pool_quota(&self, bytes: &str, full: bool) {
+        self.ceph(&["osd", "pool", "set-quota", self.pool(), "max_bytes", bytes]);
+        until("the monitors have told it", TOLD, || {
+            let pools: Value = serde_json::from_str(&self.ceph(&["osd", "dump", "-f", "json"])).unwrap();
+            let pool =
+                pools["pools"].as_array().unwrap().iter().find(|pool| pool["pool_name"] == self.pool());
+            (pool.unwrap()["flags_names"].as_str().unwrap().contains("full") == full).then_some(())
+        });
     }
 
     /// Kills an OSD as a crash would.

@@ -22,8 +22,14 @@ pub struct OpenStore {
 impl OpenStore {
     /// Opens it as a control plane does.
     pub async fn open(ceph: &Ceph) -> Self {
+        Self::open_with(ceph, |_| ()).await
+    }
+
+    /// The same with other settings.
+    pub async fn open_with(ceph: &Ceph, change: impl FnOnce(&mut CephSettings)) -> Self {
         let staging = tempfile::tempdir().unwrap();
-        let settings = ceph.store_settings(staging.path().to_owned());
+        let mut settings = ceph.store_settings(staging.path().to_owned());
+        change(&mut settings);
         let records = Arc::new(MemoryRecords::default());
         let opened: Result<CephStore, PreflightError> =
             CephStore::open(settings, Converter::nothing(), Arc::clone(&records) as _).await;
@@ -61,6 +67,7 @@ impl Ceph {
             user: "bmi".to_owned(),
             keyring: Some(self.control_plane_keyring("bmi")),
             pool: self.pool().to_owned(),
+            import_namespace: None,
             broker_mon_host: None,
             staging,
         }

@@ -77,7 +77,7 @@ pub use bmi_drivers::store;
 
 pub use api::{Answer, Api};
 pub use browser::{Browser, attribute, parameter, with_parameter};
-pub use ceph::{Ceph, User};
+pub use ceph::{Ceph, Full, User};
 pub use ceph_store::{OpenStore, WaitingStore};
 pub use cli::{Cli, Ran};
 pub use client::Client;

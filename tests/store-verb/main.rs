@@ -60,6 +60,7 @@ async fn main() {
         user: "bmi".to_owned(),
         keyring: Some(PathBuf::from(&arguments[1])),
         pool: "bmi".to_owned(),
+        import_namespace: None,
         broker_mon_host: None,
         staging: staging.path().to_owned(),
     };

@@ -150,11 +150,22 @@ fn begin(api: &Api, kind: u64, round: u64) -> Value {
             api.instance("lab", "node-1", "noise", &json!({}));
             api.delete("/v1/projects/lab/instances/node-1").expect(202)
         }
-        _ => {
-            let body = json!({"name": format!("image-{round}"), "import_file": "noise.raw"});
+        kind => {
+            let (from, what) =
+                if kind == 2 { ("import_file", "noise.raw") } else { ("import_rbd", "noise@v1") };
+            let body = json!({"name": format!("image-{round}"), from: what});
             api.post("/v1/projects/lab/images", &body).expect(202)
         }
     }
+}
+
+/// Puts the noise where it can be imported from.
+fn import_namespace(ceph: &Ceph, deployment: &mut Deployment) {
+    let noise = deployment.data.join("images/noise.raw");
+    ceph.rbd(&["namespace", "create", "bmi/import"]);
+    ceph.rbd(&["import", "--no-progress", noise.to_str().unwrap(), "bmi/import/noise"]);
+    ceph.rbd(&["snap", "create", "--no-progress", "bmi/import/noise@v1"]);
+    deployment.control_plane_configure("import_namespace = \"import\"");
 }
 
 #[test]
@@ -163,10 +174,11 @@ fn k1_a_control_plane_killed_at_any_moment_leaves_nothing_half_done_in_ceph() {
     let mut random = Random::of_the_run();
     let (mut deployment, namespace) = start(ceph);
     deployment.api.node_of("node-1", "52:54:00:cf:01:01", "lab");
+    import_namespace(ceph, &mut deployment);
     let before = world(ceph, &deployment, &namespace);
-    for round in 0..if is_full() { 60 } else { 3 } {
+    for round in 0..if is_full() { 80 } else { 4 } {
         // Each kind in turn; they take a second at most.
-        let (kind, delay) = (round % 3, random.below(900));
+        let (kind, delay) = (round % 4, random.below(900));
         println!("round {round}: operation {kind}, after {delay} ms");
         let operation = begin(&deployment.api, kind, round);
         std::thread::sleep(Duration::from_millis(delay));

@@ -49,14 +49,16 @@ impl Failure {
 
     /// What can be done about it, where that is known.
     const fn hint(&self) -> Option<&'static str> {
-        let problem = match self {
-            Self::Unreachable { .. } => {
-                return Some("is it running there? name it: --server URL, or BMI_SERVER");
-            }
-            Self::Refused(problem) => problem,
-            Self::Usage(_) | Self::Operation(_) => return None,
-        };
-        match problem.code {
+        match self {
+            Self::Unreachable { .. } => Some("is it running there? name it: --server URL, or BMI_SERVER"),
+            Self::Refused(problem) => Self::hint_of(problem.code),
+            Self::Usage(_) | Self::Operation(_) => None,
+        }
+    }
+
+    /// What can be done about a failure of a kind.
+    pub(crate) const fn hint_of(code: Code) -> Option<&'static str> {
+        match code {
             Code::Unauthenticated => Some(
                 "sign in with `bmi login`, or name a token file: --token-file FILE, or set BMI_TOKEN_FILE",
             ),
@@ -74,7 +76,9 @@ impl Failure {
             Code::StaleVersion => Some("somebody changed it since; read it again and decide anew"),
             Code::AddressesExhausted => Some("deprovision an instance, or make a network with larger ranges"),
             Code::StoreFull => Some("see `bmi datastore list`; delete images, or enlarge the store"),
-            Code::StoreDenied | Code::StoreForeign => {
+            Code::ImageHasClones | Code::ImageInUse => Some("name a snapshot: --rbd NAME@SNAPSHOT"),
+            Code::AgentUnavailable => Some("start bmi-agent for that network, or see why it does not report"),
+            Code::StoreDenied | Code::StoreForeign | Code::StoreUnusable | Code::StoreMissing => {
                 Some("tell an administrator: the server's log says what is wrong with its data store")
             }
             Code::Unavailable => Some("it may pass: try again; the server's log says what is down"),

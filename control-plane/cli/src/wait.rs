@@ -52,8 +52,12 @@ pub(crate) async fn follow(session: &Session, operation: Operation) -> Result<()
     told.live.finish_and_clear();
     if now.state == OperationState::Failed {
         let reason = now.error.as_deref().unwrap_or("no reason is known");
+        let code = now.code.map(|code| format!(" ({code})")).unwrap_or_default();
+        // A defect is not told of under a request's id here.
+        let known = now.code.filter(|code| *code != Code::Internal);
+        let hint = known.and_then(Failure::hint_of).map(|hint| format!("\n  {hint}")).unwrap_or_default();
         let text = format!(
-            "{} of `{}` failed, and what was done is undone: {reason}\n  the whole of it: bmi operation show {} -o yaml",
+            "{} of `{}` failed{code}, and what was done is undone: {reason}\n  the whole of it: bmi operation show {} -o yaml{hint}",
             now.kind, now.subject.name, now.id
         );
         return Err(Failure::Operation(text));

@@ -28,6 +28,7 @@ struct Row {
     used_bytes: i64,
     upload_holder: Option<String>,
     upload_until: i64,
+    import_stored: Option<String>,
 }
 
 impl Row {
@@ -69,12 +70,32 @@ pub struct Beginning {
     pub file_size: ByteSize,
     /// `Open` for an upload, `Sealing` for an import.
     pub state: ImageState,
-    /// The file to import.
-    pub import_file: Option<String>,
+    /// What to import.
+    pub import: Option<ImportFrom>,
+}
+
+/// What an image is imported from, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImportFrom {
+    /// A file of the import directory.
+    File(String),
+    /// An image that is in the store already: `NAME` or `NAME@SNAPSHOT`.
+    Stored(String),
+}
+
+impl ImportFrom {
+    fn columns(from: Option<&Self>) -> (Option<String>, Option<String>) {
+        match from {
+            None => (None, None),
+            Some(Self::File(file)) => (Some(file.clone()), None),
+            Some(Self::Stored(name)) => (None, Some(name.clone())),
+        }
+    }
 }
 
 /// Writes a new image.
 pub fn insert(tx: &mut Tx<'_>, new: &Beginning, now: Timestamp) -> Result<Image, DbError> {
+    let (import_file, import_stored) = ImportFrom::columns(new.import.as_ref());
     let row = Row {
         id: new.id.into(),
         project_id: new.project.into(),
@@ -83,7 +104,7 @@ pub fn insert(tx: &mut Tx<'_>, new: &Beginning, now: Timestamp) -> Result<Image,
         virtual_size: signed(new.virtual_size.bytes()),
         sha256: None,
         upload_offset: 0,
-        import_file: new.import_file.clone(),
+        import_file,
         created_at: now.micros(),
         version: 1,
         format: new.format.to_string(),
@@ -92,6 +113,7 @@ pub fn insert(tx: &mut Tx<'_>, new: &Beginning, now: Timestamp) -> Result<Image,
         used_bytes: 0,
         upload_holder: None,
         upload_until: 0,
+        import_stored,
     };
     diesel::insert_into(images::table).values(&row).execute(tx.sql())?;
     row.read()
@@ -117,20 +139,21 @@ pub fn owner(tx: &mut SystemTx<'_>, id: ImageId) -> Result<Option<ProjectId>, Db
     Ok(owner.map(Into::into))
 }
 
-/// The image an operation works on, and the file it imports.
+/// The image an operation works on, and what it imports.
 pub fn of_operation(
     tx: &mut Tx<'_>,
     project: InProject,
     id: ImageId,
-) -> Result<Option<(Image, Option<String>)>, DbError> {
+) -> Result<Option<(Image, Option<ImportFrom>)>, DbError> {
     let row: Option<Row> = images::table
         .filter(images::project_id.eq(project.key()))
         .filter(images::id.eq(Key::from(id)))
         .first(tx.sql())
         .optional()?;
     row.map(|row| {
-        let file = row.import_file.clone();
-        Ok((row.read()?, file))
+        let file = row.import_file.clone().map(ImportFrom::File);
+        let from = file.or_else(|| row.import_stored.clone().map(ImportFrom::Stored));
+        Ok((row.read()?, from))
     })
     .transpose()
 }

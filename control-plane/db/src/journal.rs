@@ -195,6 +195,7 @@ impl Journal for DbJournal {
         let (operation, epoch, at) = (Key::from(claim.operation), claim.epoch, record.at);
         let state = state_of(summary);
         let error = summary.state.error().map(str::to_owned);
+        let code = summary.state.code().map(str::to_owned);
         let entry = serde_json::to_string(&record.entry)
             .map_err(|error| JournalError::Store { action: "write a journal entry", source: error.into() })?;
         let ended = match &record.entry {
@@ -210,6 +211,7 @@ impl Journal for DbJournal {
                     .set((
                         operations::state.eq(state.as_str()),
                         operations::error.eq(error),
+                        operations::code.eq(code),
                         operations::lease_until.eq(at.plus(lease).micros()),
                         operations::updated_at.eq(at.micros()),
                     ))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bmi_api::{OperationKind, OperationState};
+use bmi_api::{Code, OperationKind, OperationState};
 use bmi_types::{Name, OperationId, ProjectId, Timestamp};
 use bmi_workflow::Record;
 use diesel::prelude::*;
@@ -33,6 +33,7 @@ struct Row {
     due_at: Option<i64>,
     created_at: i64,
     updated_at: i64,
+    code: Option<String>,
 }
 
 /// What an operation works on.
@@ -65,6 +66,8 @@ pub struct Stored {
     pub subject_name: Name,
     /// Why it failed, or what blocks it.
     pub error: Option<String>,
+    /// The code of that failure. One that a newer release wrote may not be known here.
+    pub code: Option<Code>,
     /// Bytes done and to do.
     pub progress: Option<(u64, u64)>,
     /// Who asked for it.
@@ -93,6 +96,7 @@ impl Row {
                 self.subject_name.parse(),
             )?,
             error: self.error,
+            code: self.code.and_then(|word| Code::from_word(&word)),
             progress: self.progress_done.zip(self.progress_total).map(|(a, b)| (unsigned(a), unsigned(b))),
             requested_by: self.requested_by,
             created_at: Timestamp::from_micros(self.created_at),
@@ -155,6 +159,7 @@ pub fn insert(
         due_at: Some(now.micros()),
         created_at: now.micros(),
         updated_at: now.micros(),
+        code: None,
     };
     diesel::insert_into(operations::table).values(&row).execute(tx.sql())?;
     row.read(Vec::new())

@@ -79,6 +79,7 @@ diesel::table! {
         used_bytes -> BigInt,
         upload_holder -> Nullable<Text>,
         upload_until -> BigInt,
+        import_stored -> Nullable<Text>,
     }
 }
 
@@ -135,6 +136,7 @@ diesel::table! {
         due_at -> Nullable<BigInt>,
         created_at -> BigInt,
         updated_at -> BigInt,
+        code -> Nullable<Text>,
     }
 }
 

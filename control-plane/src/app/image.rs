@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 
 use bmi_api::{
-    Code, Fault, Image, ImageState, NewImage, NewImageImport, Operation, OperationKind, Sharing,
-    SharingPatch, Visibility,
+    Code, Fault, Image, ImageState, NewImage, NewImageImport, NewImageImportStored, Operation, OperationKind,
+    Problem, Sharing, SharingPatch, Visibility,
 };
 use bmi_auth::{Action, Caller};
-use bmi_db::image::Beginning;
+use bmi_db::image::{Beginning, ImportFrom};
 use bmi_db::instance::Using;
 use bmi_db::operation::Subject;
 use bmi_db::quota::Amounts;
 use bmi_db::{After, InProject, Reference, Tx};
-use bmi_drivers::image::{SIZE_MAX, SIZE_MIN};
-use bmi_drivers::store::{Place, StoreError};
+use bmi_drivers::image::{Inspected, SIZE_MAX, SIZE_MIN};
+use bmi_drivers::store::{Place, StoreError, StoredSource, StoredSourceNameError};
 use bmi_types::{ByteSize, ImageFormat, ImageId, Name, ProjectId, Timestamp, VolumeId};
 
 use super::access::Access;
@@ -132,13 +132,19 @@ pub async fn image_create(
             virtual_size: size,
             file_size,
             state: ImageState::Open,
-            import_file: None,
+            import: None,
         };
         let image = bmi_db::image::insert(access, &beginning, Timestamp::now())?;
         access.did("image", image.id, &image.name);
         Ok(image)
     })
     .await
+}
+
+/// Refuses what this server does not import: which field that is, and why.
+fn import_unsupported(field: &str, detail: &str) -> AppError {
+    let errors = vec![Fault { field: field.to_owned(), detail: detail.to_owned() }];
+    AppError::Refused(Box::new(Problem { errors, ..Problem::new(Code::ImportUnsupported, detail) }))
 }
 
 /// Imports a file of the import directory, and seals it.
@@ -152,7 +158,7 @@ pub async fn image_import(
     app.reading(caller, move |access| access.enter(&in_project, Action::ImageImport)).await?;
     let Some(import_dir) = app.import_dir.clone() else {
         let detail = "this server has no import_dir configured; upload the image instead";
-        return Err(fault("import_file", detail));
+        return Err(import_unsupported("import_file", detail));
     };
     let (file, format) = (new.file.clone(), new.format);
     let (file, inspected) = tokio::task::spawn_blocking(move || import_dir.open(&file, format))
@@ -165,26 +171,73 @@ pub async fn image_import(
     if format != ImageFormat::Raw {
         fits(app, inspected.virtual_size, inspected.content).await?;
     }
+    let import = Import {
+        name: new.name,
+        format,
+        file_size: ByteSize::new(file_size),
+        inspected,
+        from: ImportFrom::File(new.file),
+    };
+    import_begin(app, caller, project, import).await
+}
+
+/// Imports an image that is in the store already, and seals it.
+pub async fn image_import_stored(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    new: NewImageImportStored,
+) -> Result<Operation, AppError> {
+    let in_project = project.clone();
+    app.reading(caller, move |access| access.enter(&in_project, Action::ImageImport)).await?;
+    let source: StoredSource =
+        new.source.parse().map_err(|error: StoredSourceNameError| fault("import_rbd", error.to_string()))?;
+    let inspected = app.store.source_inspect(&source).await?;
+    let import = Import {
+        name: new.name,
+        format: ImageFormat::Raw,
+        file_size: inspected.virtual_size,
+        inspected,
+        from: ImportFrom::Stored(source.to_string()),
+    };
+    import_begin(app, caller, project, import).await
+}
+
+/// An import that can begin.
+struct Import {
+    name: Name,
+    format: ImageFormat,
+    file_size: ByteSize,
+    inspected: Inspected,
+    from: ImportFrom,
+}
+
+async fn import_begin(
+    app: &App,
+    caller: &Caller,
+    project: String,
+    import: Import,
+) -> Result<Operation, AppError> {
     let defaults = app.quota_defaults;
     app.changing(caller, move |access| {
         let place = access.enter(&project, Action::ImageImport)?;
-        name_is_free(access, place, &new.name)?;
+        name_is_free(access, place, &import.name)?;
         let more = Amounts {
             images: 1,
-            virtual_bytes: inspected.virtual_size.bytes(),
-            used_bytes: inspected.content.bytes(),
+            virtual_bytes: import.inspected.virtual_size.bytes(),
+            used_bytes: import.inspected.content.bytes(),
             ..Amounts::default()
         };
         quota::room(access, &defaults, place, &more)?;
         let beginning = Beginning {
             id: ImageId::generate(),
             project: place.id(),
-            name: new.name,
-            format,
-            virtual_size: inspected.virtual_size,
-            file_size: ByteSize::new(file_size),
+            name: import.name,
+            format: import.format,
+            virtual_size: import.inspected.virtual_size,
+            file_size: import.file_size,
             state: ImageState::Sealing,
-            import_file: Some(new.file),
+            import: Some(import.from),
         };
         let now = Timestamp::now();
         let image = bmi_db::image::insert(access, &beginning, now)?;

@@ -1,6 +1,6 @@
 //! Operations: how they are shown.
 
-use bmi_api::{Operation, OperationState, Progress, Step, StepState, Subject};
+use bmi_api::{Code, Operation, OperationState, Progress, Step, StepState, Subject};
 use bmi_auth::{Action, Caller};
 use bmi_db::operation::Stored;
 use bmi_db::{After, Tx};
@@ -61,13 +61,17 @@ pub(crate) fn present(stored: Stored) -> Operation {
         .iter()
         .zip(state.steps())
         .enumerate()
-        .map(|(index, (name, view))| Step {
-            name: (*name).to_owned(),
-            state: step_state(view, stored.state),
-            attempts: view.attempts,
-            error: last_error(&stored, index),
-            started_at: view.started_at,
-            ended_at: view.ended_at,
+        .map(|(index, (name, view))| {
+            let (error, code) = last_failure(&stored, index).unzip();
+            Step {
+                name: (*name).to_owned(),
+                state: step_state(view, stored.state),
+                attempts: view.attempts,
+                error,
+                code,
+                started_at: view.started_at,
+                ended_at: view.ended_at,
+            }
         })
         .collect();
     Operation {
@@ -81,6 +85,7 @@ pub(crate) fn present(stored: Stored) -> Operation {
             name: stored.subject_name,
         },
         steps,
+        code: stored.error.as_ref().map(|_| stored.code.unwrap_or(Code::Internal)),
         error: stored.error,
         progress: stored
             .progress
@@ -107,11 +112,18 @@ fn step_state(view: &StepView, operation: OperationState) -> StepState {
     }
 }
 
-fn last_error(stored: &Stored, index: usize) -> Option<String> {
+fn last_failure(stored: &Stored, index: usize) -> Option<(String, Code)> {
     stored.records.iter().rev().find_map(|record| match &record.entry {
-        Entry::StepFailed { step, error, .. } | Entry::UndoFailed { step, error } if *step == index => {
-            Some(error.clone())
+        Entry::StepFailed { step, error, code, .. } | Entry::UndoFailed { step, error, code }
+            if *step == index =>
+        {
+            Some((error.clone(), code_of(code.as_deref())))
         }
         _ => None,
     })
+}
+
+/// A code as it was written. One that has none, or that a newer release wrote, is of no kind that is known here.
+pub(crate) fn code_of(word: Option<&str>) -> Code {
+    word.and_then(Code::from_word).unwrap_or(Code::Internal)
 }

@@ -7,6 +7,7 @@ use bmi_db::Tx;
 use bmi_types::{InstanceId, OperationId, Timestamp};
 use bmi_workflow::Entry;
 
+use super::operation::code_of;
 use crate::error::AppError;
 use crate::workflows;
 
@@ -26,8 +27,9 @@ pub fn timeline(tx: &mut Tx<'_>, instance: InstanceId) -> Result<Timeline, AppEr
         for record in &operation.records {
             let (step, detail) = match &record.entry {
                 Entry::StepDone { step } => (*step, BTreeMap::new()),
-                Entry::StepFailed { step, error, .. } => {
-                    (*step, BTreeMap::from([("error".to_owned(), error.clone())]))
+                Entry::StepFailed { step, error, code, .. } => {
+                    let code = code_of(code.as_deref()).to_string();
+                    (*step, BTreeMap::from([("error".to_owned(), error.clone()), ("code".to_owned(), code)]))
                 }
                 _ => continue,
             };

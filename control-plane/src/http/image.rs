@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bmi_api::{
-    Code, Fault, Image, NewImage, NewImageBody, NewImageImport, Operation, Page, Sharing, SharingPatch,
+    Code, Fault, Image, NewImage, NewImageBody, NewImageImport, NewImageImportStored, Operation, Page,
+    Sharing, SharingPatch,
 };
 use bmi_types::ImageFormat;
 use bytes::{Bytes, BytesMut};
@@ -50,7 +51,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(all).service(one).service(seal).service(sharing).service(content);
 }
 
-/// Creates an image to upload to, or imports one from the server's import directory.
+/// Creates an image to upload to, or imports one from the server's import directory or its store.
 #[utoipa::path(post, path = "/v1/projects/{project}/images", request_body = NewImageBody,
     responses((status = 201, body = Image), (status = 202, description = "The import has begun.", body = Operation)))]
 pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
@@ -58,12 +59,22 @@ pub(super) async fn create(request: Request) -> Result<HttpResponse, ApiError> {
         let mut fields = request.fields()?;
         let name = fields.required("name");
         let project = request.path("project");
-        if fields.has("import_file") {
-            if fields.optional::<serde_json::Value>("virtual_size").is_some() {
-                fields.fault("virtual_size", "is read from the file when `import_file` is given");
+        if fields.has("import_rbd") {
+            for field in ["import_file", "virtual_size", "file_size", "format"] {
+                if fields.optional::<serde_json::Value>(field).is_some() {
+                    fields.fault(field, "does not go with `import_rbd`, which is raw and has its own size");
+                }
             }
-            if fields.optional::<serde_json::Value>("file_size").is_some() {
-                fields.fault("file_size", "is read from the file when `import_file` is given");
+            let source: Option<String> = fields.required("import_rbd");
+            let new = fields.finish(|| Some(NewImageImportStored { name: name?, source: source? }))?;
+            let operation = app::image_import_stored(&request.app, &request.caller, project, new).await?;
+            return Answer::accepted(&operation);
+        }
+        if fields.has("import_file") {
+            for field in ["virtual_size", "file_size"] {
+                if fields.optional::<serde_json::Value>(field).is_some() {
+                    fields.fault(field, "is read from the file when `import_file` is given");
+                }
             }
             let file: Option<String> = fields.required("import_file");
             let format = fields.optional("format").unwrap_or_default();

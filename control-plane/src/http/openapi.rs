@@ -266,7 +266,8 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
     for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
         let what = if matches!(name, "operation" | "token") { "id" } else { "name or id" };
-        let text = (text(), format!("The {name}'s {what}."));
+        let schema = text().max_length(Some(64)).pattern(Some("^[!-~]+$"));
+        let text = (schema, format!("The {name}'s {what}."));
         parameters.push(parameter(name, ParameterIn::Path, Required::True, text.0, &text.1).into());
     }
     let open = guard::OPEN.contains(&path);
@@ -331,11 +332,20 @@ struct Can {
     be_invalid: bool,
 }
 
+/// What only an import answers with.
+const IMPORTS: &[Code] =
+    &[Code::ImageHasClones, Code::ImageInUse, Code::ImportSourceAbsent, Code::ImportUnsupported];
+/// What only an operation, or a server that does not start, fails with.
+const NO_ANSWERS: &[Code] =
+    &[Code::TargetFailed, Code::AgentUnavailable, Code::StorePoolAbsent, Code::StorePoolUnfit];
+
 /// The problems a route may answer with: one entry per status, naming its codes.
 fn problems(path: &str, method: &HttpMethod, can: Can) -> Vec<(String, Response)> {
     let changes = matches!(method, HttpMethod::Post | HttpMethod::Patch | HttpMethod::Delete);
     let may = |code: Code| match code.status() {
         _ if code == Code::SignInRefused => path.starts_with("/v1/sign-in/"),
+        _ if IMPORTS.contains(&code) => changes && path == "/v1/projects/{project}/images",
+        _ if NO_ANSWERS.contains(&code) => false,
         401 => !guard::OPEN.contains(&path),
         403 => !guard::OPEN.contains(&path),
         404 => can.be_absent,

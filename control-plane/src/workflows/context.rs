@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bmi_api::Image;
+use bmi_api::{Code, Image};
+use bmi_db::image::ImportFrom;
 use bmi_db::instance::Record;
 use bmi_drivers::image::ConverterError;
 use bmi_drivers::store::StoreError;
@@ -12,6 +13,7 @@ use bmi_types::{ImageId, InstanceId, OperationId};
 use bmi_workflow::StepError;
 
 use crate::app::App;
+use crate::code;
 use crate::error::AppError;
 
 /// How often progress is written.
@@ -46,11 +48,11 @@ impl Context {
 
     /// The instance, where it must be there.
     pub(super) async fn instance_there(&self) -> Result<Record, StepError> {
-        self.instance().await?.ok_or_else(|| StepError::never("the instance is gone from the database"))
+        self.instance().await?.ok_or_else(|| gone("instance"))
     }
 
-    /// The image the operation works on and the file it imports; nothing when it is gone.
-    pub(super) async fn image(&self) -> Result<Option<(Image, Option<String>)>, StepError> {
+    /// The image the operation works on and what it imports; nothing when it is gone.
+    pub(super) async fn image(&self) -> Result<Option<(Image, Option<ImportFrom>)>, StepError> {
         let operation = self.operation;
         self.app
             .db
@@ -100,22 +102,35 @@ impl Context {
     }
 }
 
+/// What the operation works on is gone from the database.
+pub(super) fn gone(what: &str) -> StepError {
+    StepError::never(format!("the {what} is gone from the database")).coded(Code::NotFound.as_str())
+}
+
 /// A failure of the application inside a step: it may pass.
 pub(super) fn app_error(error: AppError) -> StepError {
-    StepError::later(error.into_problem().detail)
+    let problem = error.into_problem();
+    StepError::later(problem.detail).coded(problem.code.as_str())
+}
+
+/// A failure of a power driver or an isolator: what it asks did not do it, and may yet.
+pub(super) fn driver_error(error: impl std::error::Error) -> StepError {
+    StepError::later(error.to_string()).coded(Code::Unavailable.as_str())
 }
 
 /// A failure of the store inside a step.
 pub(super) fn store_error(error: &StoreError) -> StepError {
     let message = bmi_types::chain(error);
-    match error {
+    let step = match error {
         StoreError::Conversion(
             ConverterError::Start(_)
             | ConverterError::Sandbox(_)
             | ConverterError::Ended(_)
             | ConverterError::GivenUp,
         ) => StepError::later(message),
-        StoreError::Refused(_) | StoreError::Conversion(_) => StepError::never(message),
+        StoreError::Refused(_) | StoreError::Conversion(_) | StoreError::Source(_) => {
+            StepError::never(message)
+        }
         StoreError::Absent(_)
         | StoreError::NoTag { .. }
         | StoreError::WrongState { .. }
@@ -127,5 +142,6 @@ pub(super) fn store_error(error: &StoreError) -> StepError {
         | StoreError::Unreachable { .. }
         | StoreError::Records(_)
         | StoreError::Unusable(_) => StepError::later(message),
-    }
+    };
+    step.coded(code::of_store(error).as_str())
 }

@@ -7,7 +7,7 @@ use bmi_drivers::isolation::Attachment;
 use bmi_drivers::power::PowerState;
 use bmi_workflow::{Observed, OnFailure, Step, StepError, Workflow};
 
-use super::context::Context;
+use super::context::{Context, driver_error};
 use super::{provision, target, volumes};
 
 pub(super) fn workflow() -> Workflow<Context> {
@@ -35,7 +35,7 @@ impl Step<Context> for PowerOff {
     async fn observe(&self, context: &Context) -> Result<Observed, StepError> {
         let Some(record) = context.instance().await? else { return Ok(Observed::Done) };
         let power = context.app.power.observe(record.instance.node).await;
-        Ok(match power.map_err(|error| StepError::later(error.to_string()))? {
+        Ok(match power.map_err(driver_error)? {
             PowerState::Off | PowerState::ByHand => Observed::Done,
             PowerState::On => Observed::NotDone,
         })
@@ -44,7 +44,7 @@ impl Step<Context> for PowerOff {
     async fn apply(&self, context: &Context) -> Result<(), StepError> {
         let Some(record) = context.instance().await? else { return Ok(()) };
         let off = context.app.power.ensure_off(record.instance.node).await;
-        off.map_err(|error| StepError::later(error.to_string()))
+        off.map_err(driver_error)
     }
 
     async fn undo(&self, _context: &Context) -> Result<(), StepError> {
@@ -90,7 +90,7 @@ impl Step<Context> for ReleaseNetwork {
     async fn observe(&self, context: &Context) -> Result<Observed, StepError> {
         let Some(record) = context.instance().await? else { return Ok(Observed::Done) };
         let attachment = context.app.isolation.observe(record.instance.node, record.instance.network).await;
-        Ok(match attachment.map_err(|error| StepError::later(error.to_string()))? {
+        Ok(match attachment.map_err(driver_error)? {
             Attachment::Detached | Attachment::Permanent => Observed::Done,
             Attachment::Attached => Observed::NotDone,
         })
@@ -99,7 +99,7 @@ impl Step<Context> for ReleaseNetwork {
     async fn apply(&self, context: &Context) -> Result<(), StepError> {
         let Some(record) = context.instance().await? else { return Ok(()) };
         let detached = context.app.isolation.detach(record.instance.node, record.instance.network).await;
-        detached.map_err(|error| StepError::later(error.to_string()))
+        detached.map_err(driver_error)
     }
 
     async fn undo(&self, _context: &Context) -> Result<(), StepError> {

@@ -3,13 +3,15 @@
 //! An import whose file was uploaded has nothing to copy; one of a raw file has nothing to convert.
 
 use async_trait::async_trait;
-use bmi_api::{Image, ImageState};
-use bmi_drivers::store::{ImageContent, Place};
+use bmi_api::{Code, Image, ImageState};
+use bmi_db::image::ImportFrom;
+use bmi_drivers::store::{ImageContent, Place, StoredSource};
 use bmi_types::ImageFormat;
 use bmi_workflow::{Observed, OnFailure, Step, StepError, Workflow};
 
-use super::context::{Context, app_error, store_error};
+use super::context::{Context, app_error, gone, store_error};
 use crate::app::image::place;
+use crate::code;
 use crate::error::AppError;
 
 pub(super) fn import() -> Workflow<Context> {
@@ -31,8 +33,8 @@ fn place_of(image: &Image) -> Place {
     place(image.id, image.project)
 }
 
-async fn image_there(context: &Context) -> Result<(Image, Option<String>), StepError> {
-    context.image().await?.ok_or_else(|| StepError::never("the image is gone from the database"))
+async fn image_there(context: &Context) -> Result<(Image, Option<ImportFrom>), StepError> {
+    context.image().await?.ok_or_else(|| gone("image"))
 }
 
 async fn forget(context: &Context) -> Result<(), StepError> {
@@ -99,43 +101,58 @@ impl Step<Context> for Copy {
     }
 
     async fn observe(&self, context: &Context) -> Result<Observed, StepError> {
-        let (image, file) = image_there(context).await?;
+        let (image, from) = image_there(context).await?;
         let there = has_content(context, &image).await?
             || match image.format {
                 ImageFormat::Raw => false,
-                ImageFormat::Qcow2 => file.is_none() || uploaded(context, &image).await?,
+                ImageFormat::Qcow2 => from.is_none() || uploaded(context, &image).await?,
             };
         Ok(if there { Observed::Done } else { Observed::NotDone })
     }
 
     async fn apply(&self, context: &Context) -> Result<(), StepError> {
-        let (image, file) = image_there(context).await?;
-        if image.format == ImageFormat::Qcow2 && file.is_none() {
+        let (image, from) = image_there(context).await?;
+        match from {
+            Some(ImportFrom::File(file)) => copy_file(context, &image, file).await,
+            Some(ImportFrom::Stored(name)) => copy_stored(context, &image, &name).await,
             // It was uploaded: there is nothing to copy.
-            return Ok(());
+            None if image.format == ImageFormat::Qcow2 => Ok(()),
+            None => Err(StepError::never("it is not known what is imported")),
         }
-        let directory = context.app.import_dir.clone();
-        let (directory, file) =
-            directory.zip(file).ok_or_else(|| StepError::never("importing is switched off"))?;
-        let format = image.format;
-        let (source, _) = tokio::task::spawn_blocking(move || directory.open(&file, format))
-            .await
-            .map_err(|error| StepError::later(error.to_string()))?
-            .map_err(|error| StepError::never(error.to_string()))?;
-        let (store, place) = (&context.app.store, place_of(&image));
-        context
-            .with_progress(|progress| async move {
-                match format {
-                    ImageFormat::Raw => store.image_import(place, source, &*progress).await,
-                    ImageFormat::Qcow2 => store.upload_copy(place, source, &*progress).await,
-                }
-            })
-            .await
     }
 
     async fn undo(&self, context: &Context) -> Result<(), StepError> {
         remove_content(context).await
     }
+}
+
+/// Copies a file of the import directory.
+async fn copy_file(context: &Context, image: &Image, file: String) -> Result<(), StepError> {
+    let off = || StepError::never("importing is switched off").coded(Code::ImportUnsupported.as_str());
+    let directory = context.app.import_dir.clone().ok_or_else(off)?;
+    let format = image.format;
+    let (source, _) = tokio::task::spawn_blocking(move || directory.open(&file, format))
+        .await
+        .map_err(|error| StepError::later(error.to_string()))?
+        .map_err(|error| StepError::never(error.to_string()).coded(code::of_import_file(&error).as_str()))?;
+    let (store, place) = (&context.app.store, place_of(image));
+    context
+        .with_progress(|progress| async move {
+            match format {
+                ImageFormat::Raw => store.image_import(place, source, &*progress).await,
+                ImageFormat::Qcow2 => store.upload_copy(place, source, &*progress).await,
+            }
+        })
+        .await
+}
+
+/// Copies an image that is in the store already.
+async fn copy_stored(context: &Context, image: &Image, name: &str) -> Result<(), StepError> {
+    let source: StoredSource = name.parse().map_err(|_| StepError::never("its source has no name"))?;
+    let (store, place) = (&context.app.store, place_of(image));
+    context
+        .with_progress(|progress| async move { store.image_import_stored(place, &source, &*progress).await })
+        .await
 }
 
 /// Makes the raw disk of an uploaded or copied file. It looks at the file again: nobody changes it any more.

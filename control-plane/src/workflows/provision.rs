@@ -8,7 +8,7 @@ use bmi_drivers::isolation::Attachment;
 use bmi_drivers::power::PowerState;
 use bmi_workflow::{Observed, OnFailure, Step, StepError, Workflow};
 
-use super::context::{Context, app_error};
+use super::context::{Context, app_error, driver_error};
 use super::{target, volumes};
 use crate::error::AppError;
 
@@ -98,7 +98,7 @@ impl Step<Context> for PrepareNetwork {
     async fn observe(&self, context: &Context) -> Result<Observed, StepError> {
         let instance = context.instance_there().await?.instance;
         let attachment = context.app.isolation.observe(instance.node, instance.network).await;
-        Ok(match attachment.map_err(|error| StepError::later(error.to_string()))? {
+        Ok(match attachment.map_err(driver_error)? {
             Attachment::Attached | Attachment::Permanent => Observed::Done,
             Attachment::Detached => Observed::NotDone,
         })
@@ -107,13 +107,13 @@ impl Step<Context> for PrepareNetwork {
     async fn apply(&self, context: &Context) -> Result<(), StepError> {
         let instance = context.instance_there().await?.instance;
         let attached = context.app.isolation.attach(instance.node, instance.network).await;
-        attached.map_err(|error| StepError::later(error.to_string()))
+        attached.map_err(driver_error)
     }
 
     async fn undo(&self, context: &Context) -> Result<(), StepError> {
         let Some(record) = context.instance().await? else { return Ok(()) };
         let detached = context.app.isolation.detach(record.instance.node, record.instance.network).await;
-        detached.map_err(|error| StepError::later(error.to_string()))
+        detached.map_err(driver_error)
     }
 }
 
@@ -155,7 +155,7 @@ impl Step<Context> for PowerOn {
             return Ok(Observed::NotDone);
         }
         let power = context.app.power.observe(instance.node).await;
-        Ok(match power.map_err(|error| StepError::later(error.to_string()))? {
+        Ok(match power.map_err(driver_error)? {
             PowerState::On | PowerState::ByHand => Observed::Done,
             PowerState::Off => Observed::NotDone,
         })
@@ -176,12 +176,12 @@ impl Step<Context> for PowerOn {
             .await
             .map_err(app_error)?;
         let on = context.app.power.ensure_on_from_network(instance.node).await;
-        on.map_err(|error| StepError::later(error.to_string()))
+        on.map_err(driver_error)
     }
 
     async fn undo(&self, context: &Context) -> Result<(), StepError> {
         let Some(record) = context.instance().await? else { return Ok(()) };
         let off = context.app.power.ensure_off(record.instance.node).await;
-        off.map_err(|error| StepError::later(error.to_string()))
+        off.map_err(driver_error)
     }
 }

@@ -1,6 +1,6 @@
 //! The target of an instance: published to the agent and withdrawn from it, and what the agent made of that.
 
-use bmi_api::TargetState;
+use bmi_api::{Code, TargetState};
 use bmi_db::SystemTx;
 use bmi_db::instance::Record;
 use bmi_types::InstanceId;
@@ -17,8 +17,8 @@ enum Seen {
     Exposed,
     /// The agent works on the newest state, and nothing of the target exists.
     Withdrawn,
-    /// Not yet, and why.
-    Waiting(String),
+    /// Not yet: of what kind that is, and why.
+    Waiting(Code, String),
 }
 
 fn look(tx: &mut SystemTx<'_>, id: InstanceId) -> Result<Seen, AppError> {
@@ -27,16 +27,16 @@ fn look(tx: &mut SystemTx<'_>, id: InstanceId) -> Result<Seen, AppError> {
         return Ok(Seen::Withdrawn);
     };
     let observed = bmi_db::agent::generation_observed(tx, record.instance.network)?;
-    let waiting = |reason: String| Ok(Seen::Waiting(reason));
+    let silent = |reason: String| Ok(Seen::Waiting(Code::AgentUnavailable, reason));
     let Some(observed) = observed else {
         // An agent that never was has made nothing.
         return match record.withdrawn_generation {
             Some(_) => Ok(Seen::Withdrawn),
-            None => waiting("no agent of the network has ever reported; start bmi-agent for it".to_owned()),
+            None => silent("no agent of the network has ever reported; start bmi-agent for it".to_owned()),
         };
     };
     if observed < wanted {
-        return waiting(format!("the network's agent is at generation {observed}, not yet at {wanted}"));
+        return silent(format!("the network's agent is at generation {observed}, not yet at {wanted}"));
     }
     let state = record.instance.target_state;
     match (record.withdrawn_generation, state) {
@@ -44,7 +44,8 @@ fn look(tx: &mut SystemTx<'_>, id: InstanceId) -> Result<Seen, AppError> {
         (Some(_), TargetState::Absent) => Ok(Seen::Withdrawn),
         _ => {
             let reason = record.target_reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-            waiting(format!("the agent says that the target is {state}{reason}"))
+            let said = format!("the agent says that the target is {state}{reason}");
+            Ok(Seen::Waiting(Code::TargetFailed, said))
         }
     }
 }
@@ -57,7 +58,7 @@ async fn seen(context: &Context, id: InstanceId) -> Result<Seen, StepError> {
 pub(super) async fn is_exposed(context: &Context, record: &Record) -> Result<Observed, StepError> {
     Ok(match seen(context, record.instance.id).await? {
         Seen::Exposed => Observed::Done,
-        Seen::Withdrawn | Seen::Waiting(_) => Observed::NotDone,
+        Seen::Withdrawn | Seen::Waiting(..) => Observed::NotDone,
     })
 }
 
@@ -65,7 +66,7 @@ pub(super) async fn is_exposed(context: &Context, record: &Record) -> Result<Obs
 pub(super) async fn is_withdrawn(context: &Context, record: &Record) -> Result<Observed, StepError> {
     Ok(match seen(context, record.instance.id).await? {
         Seen::Withdrawn => Observed::Done,
-        Seen::Exposed | Seen::Waiting(_) => Observed::NotDone,
+        Seen::Exposed | Seen::Waiting(..) => Observed::NotDone,
     })
 }
 
@@ -114,9 +115,12 @@ async fn wait(context: &Context, id: InstanceId, wanted: &Seen) -> Result<(), St
     loop {
         match seen(context, id).await? {
             seen if seen == *wanted => return Ok(()),
-            Seen::Waiting(reason) if Instant::now() >= deadline => return Err(StepError::later(reason)),
+            Seen::Waiting(code, reason) if Instant::now() >= deadline => {
+                return Err(StepError::later(reason).coded(code.as_str()));
+            }
             _ if Instant::now() >= deadline => {
-                return Err(StepError::later("the agent did not answer in time"));
+                let late = StepError::later("the agent did not answer in time");
+                return Err(late.coded(Code::AgentUnavailable.as_str()));
             }
             // Rung, or time to look again by itself, or the last look.
             _ => drop(tokio::time::timeout_at(deadline, bell.wait()).await),

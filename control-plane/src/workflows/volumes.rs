@@ -5,7 +5,7 @@ use bmi_drivers::config_volume::ConfigVolume;
 use bmi_drivers::store::Place;
 use bmi_workflow::{Observed, StepError};
 
-use super::context::{Context, app_error, store_error};
+use super::context::{Context, app_error, gone, store_error};
 use crate::app::image::place as image_place;
 use crate::app::instance::{SealedUserData, user_data_purpose};
 use crate::error::AppError;
@@ -44,7 +44,7 @@ pub(super) async fn make(context: &Context, record: &Record) -> Result<(), StepE
     let image = instance.image;
     let owner = context.app.db.system_read(move |tx| Ok::<_, AppError>(bmi_db::image::owner(tx, image)?));
     let owner = owner.await.map_err(app_error)?;
-    let owner = owner.ok_or_else(|| StepError::never("the image is gone from the database"))?;
+    let owner = owner.ok_or_else(|| gone("image"))?;
     let golden = image_place(image, owner);
     store.volume_clone(golden, boot).await.map_err(|error| store_error(&error))?;
     // It appears whole or not at all, and its access may have been made for this very one.

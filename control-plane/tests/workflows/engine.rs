@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bmi_api::{OperationState, StepState};
+use bmi_api::{Code, OperationState, StepState};
 use bmi_control_plane::workflows;
 
 use crate::instances::inhabited;
@@ -61,10 +61,11 @@ async fn a_bmc_that_never_answers_fails_the_operation_which_says_so_and_is_stuck
     // Switching on failed for good; switching off, to take it back, fails as well.
     let stuck = world.get_stuck(&operation).await;
     assert!(stuck.error.as_deref().unwrap().contains("the BMC does not answer"), "{:?}", stuck.error);
-    assert_eq!(stuck.steps.last().unwrap().state, StepState::Failed);
+    let last = stuck.steps.last().unwrap();
+    assert_eq!((last.state, last.code, stuck.code), (StepState::Failed, Some(Code::Unavailable), last.code));
     world.hardware.change(|state| state.power_fails = false);
     let ended = world.settle(&operation).await;
-    assert_eq!(ended.state, OperationState::Failed);
+    assert_eq!((ended.state, ended.code), (OperationState::Failed, Some(Code::Unavailable)));
     assert_eq!(world.facts().await, before);
 }
 
@@ -79,6 +80,7 @@ async fn a_dead_agent_holds_a_deprovision_up_until_it_returns() {
     let operation = world.deprovision(2).await;
     let stuck = world.get_stuck(&operation).await;
     assert!(stuck.error.as_deref().unwrap().contains("agent is at generation"), "{:?}", stuck.error);
+    assert_eq!(stuck.code, Some(Code::AgentUnavailable));
     let now: Vec<_> =
         stuck.steps.iter().map(|step| (step.name.as_str(), step.state, step.attempts)).collect();
     // Nothing after the step that is blocked has begun: the volume of a target that may still run is not touched.
@@ -89,5 +91,6 @@ async fn a_dead_agent_holds_a_deprovision_up_until_it_returns() {
     );
     world.agent_returns();
     world.succeed(&operation).await;
+    assert_eq!(world.operation(&operation).await.code, None, "what passed is no failure");
     assert_eq!(world.facts().await, before);
 }

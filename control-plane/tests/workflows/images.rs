@@ -1,6 +1,6 @@
 //! Import, seal and delete.
 
-use bmi_api::OperationKind;
+use bmi_api::{Code, OperationKind, OperationState};
 use bmi_control_plane::app::image::{image_delete, image_seal};
 
 use crate::scenario::{Begun, proven};
@@ -28,6 +28,18 @@ async fn import_survives_every_fault() {
         Begun { world, operation, success, failure: before }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_there_any_more_when_it_is_copied_fails_the_import_with_a_code() {
+    let world = world().await;
+    let before = world.facts().await;
+    let operation = world.import("golden").await;
+    world.import_dir_empty();
+    let ended = world.settle(&operation).await;
+    let code = Some(Code::ImportSourceAbsent);
+    assert_eq!((ended.state, ended.code), (OperationState::Failed, code), "{ended:?}");
+    assert_eq!(world.facts().await, before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

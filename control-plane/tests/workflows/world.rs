@@ -48,7 +48,7 @@ pub struct World {
     pub network: NetworkId,
     agent: JoinHandle<()>,
     clock: Arc<AtomicI64>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Drop for World {
@@ -146,7 +146,7 @@ impl World {
         let network = app::network::network_create(&app, &admin(), network).await.unwrap().id;
         let agent = agent::start(Arc::clone(&app), name(NETWORK), Arc::clone(&hardware));
         let clock = Arc::new(AtomicI64::new(Timestamp::now().plus(Duration::from_secs(1)).micros()));
-        Self { app, store, hardware, network, agent, clock, _directory: directory }
+        Self { app, store, hardware, network, agent, clock, directory }
     }
 
     pub fn agent_dies(&self) {
@@ -155,6 +155,13 @@ impl World {
 
     pub fn agent_returns(&mut self) {
         self.agent = agent::start(Arc::clone(&self.app), name(NETWORK), Arc::clone(&self.hardware));
+    }
+
+    /// Removes every file that could be imported.
+    pub fn import_dir_empty(&self) {
+        let directory = self.directory.path().join("import");
+        std::fs::remove_dir_all(&directory).unwrap();
+        std::fs::create_dir(directory).unwrap();
     }
 
     /// A node of the project.

@@ -101,8 +101,8 @@ impl<C: Send + Sync> Engine<C> {
                     self.write(claim, &mut state, Entry::StepStarted { step }).await?;
                     let entry = match self.guarded(claim, run(workflow, step, &context)).await? {
                         Ok(()) => Entry::StepDone { step },
-                        Err(StepError { message, retry }) => {
-                            Entry::StepFailed { step, error: message, retry }
+                        Err(StepError { message, code, retry }) => {
+                            Entry::StepFailed { step, error: message, code: code.map(str::to_owned), retry }
                         }
                     };
                     self.write(claim, &mut state, entry).await?;
@@ -111,7 +111,9 @@ impl<C: Send + Sync> Engine<C> {
                     self.write(claim, &mut state, Entry::UndoStarted { step }).await?;
                     let entry = match self.guarded(claim, undo(workflow, step, &context)).await? {
                         Ok(()) => Entry::UndoDone { step },
-                        Err(StepError { message, .. }) => Entry::UndoFailed { step, error: message },
+                        Err(StepError { message, code, .. }) => {
+                            Entry::UndoFailed { step, error: message, code: code.map(str::to_owned) }
+                        }
                     };
                     self.write(claim, &mut state, entry).await?;
                 }
@@ -120,8 +122,8 @@ impl<C: Send + Sync> Engine<C> {
     }
 
     async fn write(&self, claim: &Claim, state: &mut State, entry: Entry) -> Result<(), EngineError> {
-        if let Entry::StepFailed { error, .. } | Entry::UndoFailed { error, .. } = &entry {
-            tracing::warn!(operation.id = %claim.operation, kind = claim.kind, %error, "a step failed");
+        if let Entry::StepFailed { error, code, .. } | Entry::UndoFailed { error, code, .. } = &entry {
+            tracing::warn!(operation.id = %claim.operation, kind = claim.kind, code, %error, "a step failed");
         }
         let record = Record { at: (self.clock)(), entry };
         state.apply(&record);

@@ -43,6 +43,9 @@ pub enum Entry {
         step: usize,
         /// What was being done and why it failed, for people.
         error: String,
+        /// The same as a word that never changes its meaning, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
         /// Whether to try again.
         retry: Retry,
     },
@@ -62,6 +65,9 @@ pub enum Entry {
         step: usize,
         /// What was being done and why it failed, for people.
         error: String,
+        /// The same as a word that never changes its meaning, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
     },
     /// Nothing more will happen.
     Finished {

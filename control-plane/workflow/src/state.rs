@@ -81,6 +81,7 @@ pub struct State {
     failures: u32,
     not_before: Timestamp,
     error: Option<String>,
+    code: Option<String>,
     stuck: bool,
 }
 
@@ -98,6 +99,7 @@ impl State {
             failures: 0,
             not_before: Timestamp::from_micros(0),
             error: None,
+            code: None,
             stuck: false,
         };
         for record in records {
@@ -122,8 +124,8 @@ impl State {
                 });
                 self.calm();
             }
-            Entry::StepFailed { step, error, retry } => {
-                self.failed(at, error);
+            Entry::StepFailed { step, error, code, retry } => {
+                self.failed(at, error, code.as_deref());
                 let for_good = *retry == Retry::Never || self.failures >= ATTEMPTS_MAX;
                 match self.on_failure {
                     OnFailure::Unwind if for_good => {
@@ -150,12 +152,13 @@ impl State {
                 self.stuck = false;
                 self.not_before = at;
             }
-            Entry::UndoFailed { error, .. } => {
+            Entry::UndoFailed { error, code, .. } => {
                 // The reason of the failure stays the headline; what blocks the way back is added to it.
                 self.failures += 1;
                 self.not_before = at.plus(pause(self.failures));
                 if self.failures >= UNDO_ATTEMPTS_MAX {
                     self.error = Some(format!("undoing is blocked: {error}"));
+                    self.code.clone_from(code);
                     self.get_stuck(at);
                 }
             }
@@ -164,6 +167,7 @@ impl State {
                 self.stuck = false;
                 if *outcome == Outcome::Succeeded {
                     self.error = None;
+                    self.code = None;
                 }
             }
         }
@@ -179,13 +183,15 @@ impl State {
         self.failures = 0;
         self.stuck = false;
         self.error = None;
+        self.code = None;
         self.not_before = Timestamp::from_micros(0);
     }
 
-    fn failed(&mut self, at: Timestamp, error: &str) {
+    fn failed(&mut self, at: Timestamp, error: &str, code: Option<&str>) {
         self.failures += 1;
         self.not_before = at.plus(pause(self.failures));
         self.error = Some(error.to_owned());
+        self.code = code.map(str::to_owned);
     }
 
     fn get_stuck(&mut self, at: Timestamp) {
@@ -233,6 +239,12 @@ impl State {
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
+
+    /// The code of that failure, where it has one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
 }
 
 /// The pause after a number of failures in a row.
@@ -254,7 +266,7 @@ mod tests {
     }
 
     fn failure(step: usize, retry: Retry) -> Entry {
-        Entry::StepFailed { step, error: "no".into(), retry }
+        Entry::StepFailed { step, error: "no".into(), code: Some("refused".into()), retry }
     }
 
     #[test]
@@ -294,7 +306,7 @@ mod tests {
         entries.push(Entry::UndoDone { step: 0 });
         let state = fold(OnFailure::Unwind, entries);
         assert_eq!(state.next(at(2)), Decision::Finish(Outcome::Failed));
-        assert_eq!(state.error(), Some("no"));
+        assert_eq!((state.error(), state.code()), (Some("no"), Some("refused")));
     }
 
     #[test]
@@ -314,9 +326,30 @@ mod tests {
     #[test]
     fn a_blocked_undo_is_stuck_and_says_what_blocks_it() {
         let mut entries = vec![Entry::StepStarted { step: 0 }, failure(0, Retry::Never)];
-        entries.extend(vec![Entry::UndoFailed { step: 0, error: "held".into() }; UNDO_ATTEMPTS_MAX as usize]);
+        let blocked = Entry::UndoFailed { step: 0, error: "held".into(), code: Some("in-use".into()) };
+        entries.extend(vec![blocked; UNDO_ATTEMPTS_MAX as usize]);
         let state = fold(OnFailure::Unwind, entries);
         assert!(state.is_stuck());
-        assert_eq!(state.error(), Some("undoing is blocked: held"));
+        assert_eq!((state.error(), state.code()), (Some("undoing is blocked: held"), Some("in-use")));
+    }
+
+    #[test]
+    fn what_succeeds_in_the_end_has_no_failure() {
+        let entries = vec![
+            failure(0, Retry::Later),
+            Entry::StepDone { step: 0 },
+            failure(1, Retry::Later),
+            Entry::StepDone { step: 1 },
+            Entry::Finished { outcome: Outcome::Succeeded },
+        ];
+        let state = fold(OnFailure::Unwind, entries);
+        assert_eq!((state.error(), state.code()), (None, None));
+    }
+
+    #[test]
+    fn what_an_older_release_wrote_is_read() {
+        let old = r#"{"entry": "step_failed", "step": 0, "error": "no", "retry": "never"}"#;
+        let read: Entry = serde_json::from_str(old).unwrap();
+        assert_eq!(read, Entry::StepFailed { step: 0, error: "no".into(), code: None, retry: Retry::Never });
     }
 }

@@ -19,6 +19,8 @@ pub enum Observed {
 pub struct StepError {
     /// What was being done, to what, and why it failed. For people; no secret.
     pub message: String,
+    /// The same as a word that never changes its meaning, where it has one. Which words there are is the domain's.
+    pub code: Option<&'static str>,
     /// Whether to try again.
     pub retry: Retry,
 }
@@ -26,12 +28,19 @@ pub struct StepError {
 impl StepError {
     /// A failure that may pass.
     pub fn later(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retry: Retry::Later }
+        Self { message: message.into(), code: None, retry: Retry::Later }
     }
 
     /// A failure that will not.
     pub fn never(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retry: Retry::Never }
+        Self { message: message.into(), code: None, retry: Retry::Never }
+    }
+
+    /// The same failure with a code.
+    #[must_use]
+    pub const fn coded(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
     }
 }
 

@@ -95,6 +95,8 @@ pub enum NewImageBody {
     Upload(NewImage),
     /// From the import directory.
     Import(NewImageImport),
+    /// From the store.
+    ImportStored(NewImageImportStored),
 }
 
 /// What imports an image from the server's import directory and seals it.
@@ -109,6 +111,19 @@ pub struct NewImageImport {
     /// How the file holds the disk: `raw` unless it is said.
     #[schema(required = false, nullable = true)]
     pub format: ImageFormat,
+}
+
+/// What imports an image that is in the server's store already, where its operator put it for that, and seals it. It is
+/// copied; what it is copied from stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewImageImportStored {
+    /// Its name.
+    pub name: Name,
+    /// The name of an RBD image in the namespace that the server's configuration names: `NAME` as it is now, which nobody
+    /// may have open for writing and which has no clones, or `NAME@SNAPSHOT`.
+    #[serde(rename = "import_rbd")]
+    pub source: String,
 }
 
 /// Who else may clone an image. Only its owner sees and changes that.

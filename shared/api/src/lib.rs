@@ -26,7 +26,8 @@ mod whoami;
 pub use audit::{AuditChain, AuditHead, AuditRecord, AuditRow};
 pub use datastore::Datastore;
 pub use image::{
-    Image, ImageState, NewImage, NewImageBody, NewImageImport, Sharing, SharingPatch, Upload, Visibility,
+    Image, ImageState, NewImage, NewImageBody, NewImageImport, NewImageImportStored, Sharing, SharingPatch,
+    Upload, Visibility,
 };
 pub use instance::{
     BootCondition, Instance, InstanceState, NewInstance, Stage, TargetState, Timeline, Traffic, UserData,

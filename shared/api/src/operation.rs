@@ -4,7 +4,7 @@ use bmi_types::{ByteSize, Name, OperationId, ProjectId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::words;
+use crate::{Code, words};
 
 words! {
     /// What an operation does.
@@ -87,6 +87,9 @@ pub struct Step {
     /// The last failure.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
+    /// The code of that failure.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<Code>,
     /// When it was first begun.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub started_at: Option<Timestamp>,
@@ -122,6 +125,9 @@ pub struct Operation {
     /// Why it failed, or what blocks it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
+    /// The same as a word that never changes its meaning, of those that problems have; there whenever `error` is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<Code>,
     /// While a step copies.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub progress: Option<Progress>,

@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 use crate::words;
 
 words! {
-    /// What went wrong, as a word that never changes its meaning.
+    /// What went wrong, as a word that never changes its meaning: in a problem, in an operation that failed, and on
+    /// standard error when the server does not start.
     Code {
         /// 400: the body is not JSON.
         NotJson = "not-json",
@@ -40,6 +41,10 @@ words! {
         WrongOffset = "wrong-offset",
         /// 409: a request with the same `Idempotency-Key` is still running.
         RequestInProgress = "request-in-progress",
+        /// 409: the image to import has clones and no snapshot is named: which of its states they read is not said.
+        ImageHasClones = "image-has-clones",
+        /// 409: somebody has the image to import open for writing and no snapshot is named, or it changed meanwhile.
+        ImageInUse = "image-in-use",
         /// 409: what the store has in that place is not BMI's, or not what it should be.
         StoreForeign = "store-foreign",
         /// 412: `If-Match` names an older version.
@@ -52,18 +57,34 @@ words! {
         Invalid = "invalid",
         /// 422: the bytes of an image are not what they were declared as, or want what is not given.
         ImageRefused = "image-refused",
+        /// 422: what is to be imported is not there.
+        ImportSourceAbsent = "import-source-absent",
+        /// 422: this server does not import from there: it is not configured, or its store has no such thing.
+        ImportUnsupported = "import-unsupported",
         /// 422: the `Idempotency-Key` was used with another body.
         IdempotencyKeyReused = "idempotency-key-reused",
         /// 423: an operation is working on it.
         Busy = "busy",
         /// 429: too many requests; `Retry-After` says when to try again.
         TooManyRequests = "too-many-requests",
-        /// 500: a defect; the log has the request id.
+        /// 500: a defect, or a failure without a code of its own; the log has the request id.
         Internal = "internal",
+        /// 500: the agent did not bring an instance's target to where it should be.
+        TargetFailed = "target-failed",
+        /// 500: something that the database knows of is not in the store.
+        StoreMissing = "store-missing",
+        /// 503: no agent of the network answers.
+        AgentUnavailable = "agent-unavailable",
         /// 503: a dependency is down.
         Unavailable = "unavailable",
         /// 503: the server's user of the store may not do this; an administrator must give it the right.
         StoreDenied = "store-denied",
+        /// 503: the store's pool, or the namespace to import from, does not exist.
+        StorePoolAbsent = "store-pool-absent",
+        /// 503: the store's pool has not the setting that is needed.
+        StorePoolUnfit = "store-pool-unfit",
+        /// 503: the store cannot be used as it is configured.
+        StoreUnusable = "store-unusable",
         /// 507: the store has no space left.
         StoreFull = "store-full",
     }
@@ -87,15 +108,26 @@ impl Code {
             | Self::AddressesExhausted
             | Self::WrongOffset
             | Self::RequestInProgress
-            | Self::StoreForeign => 409,
+            | Self::StoreForeign
+            | Self::ImageHasClones
+            | Self::ImageInUse => 409,
             Self::StaleVersion => 412,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::Invalid | Self::ImageRefused | Self::IdempotencyKeyReused => 422,
+            Self::Invalid
+            | Self::ImageRefused
+            | Self::ImportSourceAbsent
+            | Self::ImportUnsupported
+            | Self::IdempotencyKeyReused => 422,
             Self::Busy => 423,
             Self::TooManyRequests => 429,
-            Self::Internal => 500,
-            Self::Unavailable | Self::StoreDenied => 503,
+            Self::Internal | Self::TargetFailed | Self::StoreMissing => 500,
+            Self::Unavailable
+            | Self::AgentUnavailable
+            | Self::StoreDenied
+            | Self::StorePoolAbsent
+            | Self::StorePoolUnfit
+            | Self::StoreUnusable => 503,
             Self::StoreFull => 507,
         }
     }
@@ -133,6 +165,16 @@ impl Code {
             Self::StoreFull => "The store is full",
             Self::StoreDenied => "The store refuses the server",
             Self::StoreForeign => "The store has something else there",
+            Self::ImageHasClones => "The image to import has clones",
+            Self::ImageInUse => "The image to import is in use",
+            Self::ImportSourceAbsent => "There is no such thing to import",
+            Self::ImportUnsupported => "The server does not import from there",
+            Self::TargetFailed => "The target failed",
+            Self::StoreMissing => "The store has lost something",
+            Self::AgentUnavailable => "No agent answers",
+            Self::StorePoolAbsent => "The store's pool does not exist",
+            Self::StorePoolUnfit => "The store's pool is not set up for this",
+            Self::StoreUnusable => "The store cannot be used",
         }
     }
 }

@@ -34,6 +34,15 @@ pub struct Header {
 }
 
 impl Header {
+    /// The features of the image, as the bits that `rbd/features.h` gives them.
+    #[must_use]
+    pub fn features(&self) -> Option<u64> {
+        let (_, answer) = self.answers.iter().find(|(method, _)| *method == "get_features")?;
+        // Behind them come those without which it cannot be read.
+        let (features, _) = answer.as_ref().ok()?.split_first_chunk()?;
+        Some(u64::from_le_bytes(*features))
+    }
+
     /// The numbers of its snapshots. Who removes one has it removed from the whole pool, by this number.
     #[must_use]
     pub fn snapshots(&self) -> &[u64] {

@@ -20,6 +20,7 @@
 mod cluster;
 mod error;
 mod exit;
+pub mod features;
 mod header;
 mod image;
 mod locks;

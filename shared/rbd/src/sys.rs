@@ -32,6 +32,13 @@ pub const RBD_SNAP_REMOVE_FLATTEN: u32 = 2;
 pub const RBD_SNAP_REMOVE_FORCE: u32 = 3;
 pub type __time_t = ::std::os::raw::c_long;
 pub type time_t = __time_t;
+pub type __syscall_slong_t = ::std::os::raw::c_long;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct timespec {
+    pub tv_sec: __time_t,
+    pub tv_nsec: __syscall_slong_t,
+}
 pub type rados_t = *mut ::std::os::raw::c_void;
 pub type rados_ioctx_t = *mut ::std::os::raw::c_void;
 pub type rbd_image_t = *mut ::std::os::raw::c_void;
@@ -288,6 +295,7 @@ unsafe extern "C" {
     ) -> ::std::os::raw::c_int;
     pub fn rbd_get_size(image: rbd_image_t, size: *mut u64) -> ::std::os::raw::c_int;
     pub fn rbd_get_features(image: rbd_image_t, features: *mut u64) -> ::std::os::raw::c_int;
+    pub fn rbd_get_modify_timestamp(image: rbd_image_t, timestamp: *mut timespec) -> ::std::os::raw::c_int;
     pub fn rbd_get_id(
         image: rbd_image_t,
         id: *mut ::std::os::raw::c_char,
@@ -320,9 +328,19 @@ unsafe extern "C" {
         cb: librbd_progress_fn_t,
         cbdata: *mut ::std::os::raw::c_void,
     ) -> ::std::os::raw::c_int;
+    pub fn rbd_snap_get_id(
+        image: rbd_image_t,
+        snapname: *const ::std::os::raw::c_char,
+        snap_id: *mut u64,
+    ) -> ::std::os::raw::c_int;
     pub fn rbd_snap_set(image: rbd_image_t, snapname: *const ::std::os::raw::c_char)
     -> ::std::os::raw::c_int;
     pub fn rbd_flatten_with_progress(
+        image: rbd_image_t,
+        cb: librbd_progress_fn_t,
+        cbdata: *mut ::std::os::raw::c_void,
+    ) -> ::std::os::raw::c_int;
+    pub fn rbd_rebuild_object_map(
         image: rbd_image_t,
         cb: librbd_progress_fn_t,
         cbdata: *mut ::std::os::raw::c_void,

@@ -69,6 +69,14 @@ fn s7_hostile_imports_are_refused_with_a_reason() {
     );
     let both = json!({"name": "new", "import_file": "small.raw", "virtual_size": 1 << 20});
     table.invalid("POST", "/v1/projects/lab/images", &both, &["virtual_size"]);
+    for name in ["", "a/b", "@v1", "a@b@c", "a\0", "a\nb"] {
+        let import = json!({"name": "new", "import_rbd": name});
+        table.invalid("POST", "/v1/projects/lab/images", &import, &["import_rbd"]);
+    }
+    let both = json!({"name": "new", "import_rbd": "debian", "import_file": "small.raw"});
+    table.invalid("POST", "/v1/projects/lab/images", &both, &["import_file"]);
+    let import = json!({"name": "new", "import_rbd": "debian"});
+    table.json("POST", "/v1/projects/lab/images", &import, 422, "import-unsupported");
     table.done();
     assert_eq!(bmi_tests::tree(&deployment.store()), stored, "nothing is left in the store");
     assert!(Path::new(&absolute).exists());

@@ -97,6 +97,7 @@ fn s7_a_converter_that_was_taken_over_reaches_nothing() {
         bad(&deployment, what);
         let ended = operation_end(&deployment.api, &import(&deployment, "bad"));
         assert_eq!(ended["state"], "failed", "{what}: {ended:#}");
+        assert_eq!(ended["code"], "image-refused", "{what}: {ended:#}");
         let error = ended["error"].as_str().unwrap();
         assert!(error.contains(reason), "{what}: {error}");
         assert_eq!(tree(&deployment.store()), stored, "{what}: nothing is left");

@@ -4,7 +4,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bmi_api::{Image, ImageState, NewImage, NewImageImport, Operation, Sharing, SharingPatch, Visibility};
+use bmi_api::{
+    Image, ImageState, NewImage, NewImageBody, NewImageImport, NewImageImportStored, Operation, Sharing,
+    SharingPatch, Visibility,
+};
 use bmi_types::{ByteSize, ImageFormat, Name};
 use bytes::Bytes;
 use clap::Subcommand;
@@ -47,16 +50,20 @@ pub(crate) enum Verb {
         #[arg(long)]
         seal: bool,
     },
-    /// Imports a file from the server's import directory, and seals it.
+    /// Imports a file from the server's import directory, or an image from its store, and seals it.
+    #[command(group(clap::ArgGroup::new("source").required(true).args(["file", "rbd"])))]
     Import {
         /// Its name: a lower-case DNS label.
         name: Name,
         /// A relative path below the server's import_dir.
         #[arg(long)]
-        file: String,
+        file: Option<String>,
         /// How the file holds the disk: raw or qcow2. It is never guessed.
-        #[arg(long, default_value_t)]
+        #[arg(long, default_value_t, conflicts_with = "rbd")]
         format: ImageFormat,
+        /// An RBD image in the server's import namespace, as it is now or as it was at a snapshot. It is copied.
+        #[arg(long, value_name = "NAME[@SNAPSHOT]")]
+        rbd: Option<String>,
     },
     /// Makes an uploaded image immutable: a golden image.
     Seal {
@@ -116,8 +123,13 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
             let operation: Operation = client.post(&path, &serde_json::json!({})).await?;
             follow(session, operation).await
         }
-        Verb::Import { name, file, format } => {
-            follow(session, client.post(&images, &NewImageImport { name, file, format }).await?).await
+        Verb::Import { name, file, format, rbd } => {
+            let new = match (file, rbd) {
+                (_, Some(source)) => NewImageBody::ImportStored(NewImageImportStored { name, source }),
+                (Some(file), None) => NewImageBody::Import(NewImageImport { name, file, format }),
+                (None, None) => return Err(Failure::usage("name what to import: --file or --rbd")),
+            };
+            follow(session, client.post(&images, &new).await?).await
         }
         Verb::Seal { image } => {
             let path = format!("{images}/{}/seal", part(&image)?);

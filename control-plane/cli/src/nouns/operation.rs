@@ -31,6 +31,7 @@ pub(crate) const COLUMNS: &[Column<Operation>] = &[
         format!("{done}/{}", operation.steps.len())
     }),
     ("CREATED", |operation| operation.created_at.to_string()),
+    ("CODE", |operation| operation.code.map(|code| code.to_string()).unwrap_or_default()),
     ("ERROR", |operation| operation.error.clone().unwrap_or_default()),
 ];
 

@@ -149,7 +149,7 @@ tables! {
         id: id, project_id: id, name: text, state: text, virtual_size: number, sha256: text,
         upload_offset: number, import_file: text, created_at: number, version: number, format: text,
         file_size: number, visibility: text, used_bytes: number, upload_holder: text,
-        upload_until: number,
+        upload_until: number, import_stored: text,
     }
     image_shares { image_id: id, project_id: id, created_at: number }
     network_projects { network_id: id, project_id: id }
@@ -172,7 +172,7 @@ tables! {
         id: id, kind: text, state: text, project_id: id, subject_kind: text, subject_id: id,
         subject_name: text, error: text, progress_done: number,
         progress_total: number, requested_by: text, lease_owner: text, lease_until: number,
-        epoch: number, due_at: number, created_at: number, updated_at: number,
+        epoch: number, due_at: number, created_at: number, updated_at: number, code: text,
     }
     journal { operation_id: id, position: number, at: number, entry: text }
     stages { id: id, instance_id: id, at: number, stage: text, detail: text }

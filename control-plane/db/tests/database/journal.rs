@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bmi_api::{OperationKind, OperationState};
+use bmi_api::{Code, OperationKind, OperationState};
 use bmi_db::journal::{DbJournal, leases_end};
 use bmi_db::operation::{self, Stored, Subject};
 use bmi_db::{Db, DbError};
@@ -14,7 +14,7 @@ use bmi_tests::{TestDatabase, on_both_databases};
 use bmi_types::{OperationId, ProjectId, Timestamp};
 use bmi_workflow::{
     Claim, Engine, EngineError, Entry, Journal, JournalError, LEASE, Observed, OnFailure, Outcome, Ran,
-    Record, State, Step, StepError, Summary, Workflow,
+    Record, Retry, State, Step, StepError, Summary, Workflow,
 };
 use tokio::sync::Notify;
 
@@ -25,6 +25,7 @@ const BEGINNING: Timestamp = Timestamp::from_micros(1_000_000_000);
 on_both_databases! {
     a_lease_ends_by_itself_and_not_before_and_each_claim_has_a_higher_epoch,
     a_released_operation_waits_until_it_is_due_and_a_finished_one_for_ever,
+    a_failure_is_kept_with_its_code_and_goes_when_it_has_passed,
     the_only_server_ends_every_lease_at_its_start_and_fences_who_held_one,
     whoever_has_an_old_epoch_is_refused_and_changes_nothing,
     many_operations_are_each_done_once_by_two_engines_of_four_workers,
@@ -104,6 +105,33 @@ async fn a_released_operation_waits_until_it_is_due_and_a_finished_one_for_ever(
     assert_eq!(claim.epoch, 2);
     fixture.journal.release(&claim, None).await.unwrap();
     assert_eq!(fixture.claim("a", Timestamp::from_micros(i64::MAX)).await, None);
+}
+
+async fn a_failure_is_kept_with_its_code_and_goes_when_it_has_passed(database: TestDatabase) {
+    let fixture = fixture(database);
+    let id = fixture.operation().await;
+    let claim = fixture.claim("a", BEGINNING).await.unwrap();
+    let failure = |code: Option<&str>| Entry::StepFailed {
+        step: 0,
+        error: "no room".to_owned(),
+        code: code.map(str::to_owned),
+        retry: Retry::Later,
+    };
+    for (word, code) in [
+        (Some("store-full"), Some(Code::StoreFull)),
+        // A newer release may have more words.
+        (Some("store-on-fire"), None),
+        (None, None),
+    ] {
+        fixture.append(&claim, BEGINNING, failure(word)).await.unwrap();
+        let stored = fixture.stored(id).await;
+        assert_eq!((stored.error.as_deref(), stored.code), (Some("no room"), code));
+        assert_eq!(stored.records.last().map(|record| &record.entry), Some(&failure(word)));
+    }
+    fixture.append(&claim, BEGINNING, failure(Some("store-full"))).await.unwrap();
+    fixture.append(&claim, BEGINNING, Entry::StepDone { step: 0 }).await.unwrap();
+    let stored = fixture.stored(id).await;
+    assert_eq!((stored.error, stored.code), (None, None));
 }
 
 async fn the_only_server_ends_every_lease_at_its_start_and_fences_who_held_one(database: TestDatabase) {

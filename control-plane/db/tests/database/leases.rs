@@ -73,7 +73,7 @@ async fn open_image(db: &Db) -> (InProject, ImageId) {
             virtual_size: ByteSize::new(4096),
             file_size: ByteSize::new(4096),
             state: ImageState::Open,
-            import_file: None,
+            import: None,
         };
         image::insert(tx, &beginning, NOW)?;
         let place = project::find(tx, &Reference::Id(id.uuid()))?.unwrap().1;

@@ -12,9 +12,9 @@ INSERT INTO nodes (id, name, architecture, power, state, project_id, created_at,
 INSERT INTO nics (mac, node_id, position) VALUES
   ('52:54:00:00:00:02', '00000000-0000-7000-8000-000000000021', 0),
   ('52:54:00:00:00:01', '00000000-0000-7000-8000-000000000021', 1);
-INSERT INTO images (id, project_id, name, state, virtual_size, sha256, upload_offset, import_file, created_at, version, format, file_size, visibility, used_bytes, upload_holder, upload_until) VALUES
-  ('00000000-0000-7000-8000-000000000031', '00000000-0000-7000-8000-000000000001', 'golden', 'sealed', 9223372036854775807, 'abc', 512, 'golden.raw', 1000007, 9, 'qcow2', 4096, 'shared', 77, NULL, 0),
-  ('00000000-0000-7000-8000-000000000032', '00000000-0000-7000-8000-000000000001', 'open', 'open', 512, NULL, 0, NULL, 1000008, 1, 'raw', 512, 'private', 0, 'somebody', 9000000000000000);
+INSERT INTO images (id, project_id, name, state, virtual_size, sha256, upload_offset, import_file, created_at, version, format, file_size, visibility, used_bytes, upload_holder, upload_until, import_stored) VALUES
+  ('00000000-0000-7000-8000-000000000031', '00000000-0000-7000-8000-000000000001', 'golden', 'sealed', 9223372036854775807, 'abc', 512, 'golden.raw', 1000007, 9, 'qcow2', 4096, 'shared', 77, NULL, 0, 'debian@v1'),
+  ('00000000-0000-7000-8000-000000000032', '00000000-0000-7000-8000-000000000001', 'open', 'open', 512, NULL, 0, NULL, 1000008, 1, 'raw', 512, 'private', 0, 'somebody', 9000000000000000, NULL);
 INSERT INTO image_shares (image_id, project_id, created_at) VALUES
   ('00000000-0000-7000-8000-000000000031', '00000000-0000-7000-8000-000000000002', 1000009);
 INSERT INTO network_projects (network_id, project_id) VALUES
@@ -25,9 +25,9 @@ INSERT INTO instances (id, project_id, name, node_id, image_id, network_id, stat
   ('00000000-0000-7000-8000-000000000041', '00000000-0000-7000-8000-000000000001', 'node-1', '00000000-0000-7000-8000-000000000021', '00000000-0000-7000-8000-000000000031', '00000000-0000-7000-8000-000000000011', 'provisioning', 172818442, 172818443, '00000000-0000-7000-8000-000000000051', '00000000-0000-7000-8000-000000000052', 'v1:AAAA', 'v1:BBBB', 40, NULL, 'starting', 'because', 1, 2, 1000010, 6, 'other', NULL, 'boot.loop', 4096);
 INSERT INTO sessions (instance_id, began_at, statistics) VALUES
   ('00000000-0000-7000-8000-000000000041', 1000011, '{"reads":1}');
-INSERT INTO operations (id, kind, state, project_id, subject_kind, subject_id, subject_name, error, progress_done, progress_total, requested_by, lease_owner, lease_until, epoch, due_at, created_at, updated_at) VALUES
-  ('00000000-0000-7000-8000-000000000061', 'provision', 'running', '00000000-0000-7000-8000-000000000001', 'instance', '00000000-0000-7000-8000-000000000041', 'node-1', NULL, 1, 2, 'user:a', 'server 1', 9000000000000000, 3, 1000012, 1000012, 1000013),
-  ('00000000-0000-7000-8000-000000000062', 'image-seal', 'succeeded', '00000000-0000-7000-8000-000000000001', 'image', '00000000-0000-7000-8000-000000000031', 'golden', NULL, NULL, NULL, 'user:a', NULL, 0, 1, NULL, 1000014, 1000015);
+INSERT INTO operations (id, kind, state, project_id, subject_kind, subject_id, subject_name, error, progress_done, progress_total, requested_by, lease_owner, lease_until, epoch, due_at, created_at, updated_at, code) VALUES
+  ('00000000-0000-7000-8000-000000000061', 'provision', 'running', '00000000-0000-7000-8000-000000000001', 'instance', '00000000-0000-7000-8000-000000000041', 'node-1', NULL, 1, 2, 'user:a', 'server 1', 9000000000000000, 3, 1000012, 1000012, 1000013, NULL),
+  ('00000000-0000-7000-8000-000000000062', 'image-seal', 'succeeded', '00000000-0000-7000-8000-000000000001', 'image', '00000000-0000-7000-8000-000000000031', 'golden', NULL, NULL, NULL, 'user:a', NULL, 0, 1, NULL, 1000014, 1000015, 'store-full');
 INSERT INTO journal (operation_id, position, at, entry) VALUES
   ('00000000-0000-7000-8000-000000000061', 0, 1000016, '{"step_started":{"step":0}}'),
   ('00000000-0000-7000-8000-000000000061', 1, 1000017, '{"step_done":{"step":0}}');

@@ -33,8 +33,8 @@ use crate::image::{Conversion, Converter, ConverterError, Inspected, inspect};
 
 use super::sparse::{CHUNK, Stretch, each_stretch, part};
 use super::{
-    Access, Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage,
-    source_size, within,
+    Access, Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, SourceError,
+    StoreError, StoredSource, Usage, source_size, within,
 };
 
 /// What a file is called while it is filled, and an upload among its siblings.
@@ -412,6 +412,19 @@ impl DataStore for LocalStore {
     ) -> Result<(), StoreError> {
         let path = self.open_image(place);
         self.file_copy(place, path, source, progress).await
+    }
+
+    async fn source_inspect(&self, _source: &StoredSource) -> Result<Inspected, StoreError> {
+        Err(SourceError::NoneHere(self.kind()).into())
+    }
+
+    async fn image_import_stored(
+        &self,
+        _place: Place,
+        _source: &StoredSource,
+        _progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        Err(SourceError::NoneHere(self.kind()).into())
     }
 
     async fn image_seal(&self, place: Place, progress: Progress<'_>) -> Result<Sealed, StoreError> {

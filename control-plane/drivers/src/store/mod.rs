@@ -12,6 +12,7 @@ mod local;
 mod mount;
 mod simulated;
 mod sparse;
+mod stored_source;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use import_source::{ImportDir, ImportSourceError};
 pub use local::LocalStore;
 pub use mount::prepare as prepare_local_directory;
 pub use simulated::SimulatedStore;
+pub use stored_source::{SourceError, StoredSource, StoredSourceNameError};
 
 /// The place of an image or a volume: its project's namespace, and its id there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -176,6 +178,9 @@ pub enum StoreError {
     /// An image file is not what it was declared as, or wants what is not given.
     #[error("the image is refused")]
     Refused(#[from] Refusal),
+    /// An image of the store is not imported.
+    #[error("the image is not imported")]
+    Source(#[from] SourceError),
     /// An image file was not converted.
     #[error("the image was not converted")]
     Conversion(#[from] ConverterError),
@@ -250,6 +255,19 @@ pub trait DataStore: Send + Sync {
         &self,
         place: Place,
         source: std::fs::File,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError>;
+
+    /// Looks at an image that is in the store already, where the operator put it for others to import, and refuses what is not
+    /// to be copied.
+    async fn source_inspect(&self, source: &StoredSource) -> Result<Inspected, StoreError>;
+
+    /// Replaces an open or absent image by a copy of such an image, after looking at that again. It is only read. Whoever
+    /// loses interest stops the copy; one of a snapshot goes on where it was when it is asked for again.
+    async fn image_import_stored(
+        &self,
+        place: Place,
+        source: &StoredSource,
         progress: Progress<'_>,
     ) -> Result<(), StoreError>;
 

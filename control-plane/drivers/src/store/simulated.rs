@@ -13,8 +13,8 @@ use bytes::Bytes;
 use crate::image::{ConverterError, Inspected};
 
 use super::{
-    Access, Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage,
-    source_size, within,
+    Access, Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, SourceError,
+    StoreError, StoredSource, Usage, source_size, within,
 };
 
 /// A simulated store.
@@ -106,6 +106,19 @@ impl DataStore for SimulatedStore {
         self.image_create(place, ByteSize::new(size)).await?;
         progress(size, size);
         Ok(())
+    }
+
+    async fn source_inspect(&self, _source: &StoredSource) -> Result<Inspected, StoreError> {
+        Err(SourceError::NoneHere(self.kind()).into())
+    }
+
+    async fn image_import_stored(
+        &self,
+        _place: Place,
+        _source: &StoredSource,
+        _progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        Err(SourceError::NoneHere(self.kind()).into())
     }
 
     async fn upload_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {

@@ -12,6 +12,7 @@ mod fences;
 mod headers;
 mod imports;
 mod preflight;
+mod stored;
 #[path = "../store_conformance/suite.rs"]
 mod suite;
 mod tags;
@@ -23,6 +24,13 @@ use bmi_types::ByteSize;
 /// Opens the store as a control plane does, with the rights that it has.
 pub async fn open(ceph: &Ceph) -> OpenStore {
     OpenStore::open(ceph).await
+}
+
+/// The same where images can be imported from the namespace `import`.
+pub async fn open_importing(ceph: &Ceph) -> OpenStore {
+    static MADE: std::sync::Once = std::sync::Once::new();
+    MADE.call_once(|| drop(ceph.rbd(&["namespace", "create", "bmi/import"])));
+    OpenStore::open_with(ceph, |settings| settings.import_namespace = Some("import".to_owned())).await
 }
 
 /// A golden image of a size with some bytes in it.

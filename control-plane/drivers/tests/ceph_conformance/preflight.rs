@@ -28,6 +28,29 @@ async fn a_pool_that_is_not_there_or_not_for_rbd_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_to_import_from_that_is_not_there_or_not_readable_is_told() {
+    let import = |settings: &mut CephSettings, namespace: &str| {
+        settings.import_namespace = Some(namespace.to_owned());
+    };
+    let told = refused(|settings| import(settings, "nowhere")).await;
+    assert!(told.contains("rbd namespace create bmi/nowhere"), "{told}");
+    let ceph = Ceph::shared();
+    ceph.rbd(&["namespace", "create", "bmi/closed"]);
+    let keyring = ceph.directory().join("no-import.keyring");
+    let user = ["auth", "get-or-create", "client.no-import"];
+    // Its own namespaces it may use, as one that was given each by name.
+    let caps = ["mon", "allow *", "osd", "allow rwx pool=bmi namespace=\"\""];
+    ceph.ceph(&[&user[..], &caps, &["-o", keyring.to_str().unwrap()]].concat());
+    let told = refused(|settings| {
+        import(settings, "closed");
+        "no-import".clone_into(&mut settings.user);
+        settings.keyring = Some(keyring);
+    })
+    .await;
+    assert!(told.contains("osd 'profile rbd-read-only pool=bmi namespace=closed'"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_that_is_not_known_is_told() {
     let told = refused(|settings| "stranger".clone_into(&mut settings.user)).await;
     assert!(told.contains("client.stranger") && told.contains("keyring"), "{told}");

@@ -11,7 +11,7 @@ mod mounted;
 mod space;
 mod suite;
 
-use bmi_drivers::store::{Backing, DataStore, Item, ItemKind, SimulatedStore};
+use bmi_drivers::store::{Backing, DataStore, Item, ItemKind, SimulatedStore, SourceError, StoreError};
 use bmi_types::ByteSize;
 use mounted::{Mounted, ROOMY};
 
@@ -19,6 +19,26 @@ use mounted::{Mounted, ROOMY};
 async fn the_local_store_conforms() {
     let mounted = Mounted::new(ROOMY);
     suite::run(&mounted.store).await;
+    mounted.nothing_is_left();
+}
+
+#[tokio::test]
+async fn stores_without_rbd_images_say_so_to_who_wants_to_import_one() {
+    let mounted = Mounted::new(ROOMY);
+    let simulated = SimulatedStore::new();
+    let stores: [&dyn DataStore; 2] = [&mounted.store, &simulated];
+    for store in stores {
+        let (source, image) = ("debian".parse().unwrap(), suite::place());
+        let looked = store.source_inspect(&source).await.map(drop);
+        let copied = store.image_import_stored(image, &source, &suite::quiet).await;
+        for refused in [looked, copied] {
+            assert!(
+                matches!(refused, Err(StoreError::Source(SourceError::NoneHere(kind))) if kind == store.kind()),
+                "{refused:?}"
+            );
+        }
+        assert_eq!(store.items().await.unwrap(), []);
+    }
     mounted.nothing_is_left();
 }
 

@@ -10,6 +10,7 @@ use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bmi_types::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::Progress;
@@ -157,6 +158,20 @@ impl Image {
         .await
     }
 
+    /// When it was last written to, as far as whoever wrote noted that: once a minute, unless it is told otherwise.
+    ///
+    /// # Errors
+    /// When the library cannot tell.
+    pub async fn modified_at(&self) -> Result<Timestamp, RbdError> {
+        self.call("ask when somebody wrote to", |handle| {
+            let mut time = sys::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: the image is open, and the pointer is where the time is put.
+            check(unsafe { sys::rbd_get_modify_timestamp(handle.raw, &raw mut time) })?;
+            Ok(Timestamp::from_micros(time.tv_sec.saturating_mul(1_000_000) + time.tv_nsec / 1000))
+        })
+        .await
+    }
+
     /// Gives it another size, in bytes. What a smaller one leaves out is gone.
     ///
     /// # Errors
@@ -171,7 +186,22 @@ impl Image {
         .await
     }
 
-    /// Copies what it shares with its parent, so that it needs it no more.
+    /// Looks which of its objects are there, and notes that in its object map.
+    ///
+    /// # Errors
+    /// When it cannot be written, or was told to stop.
+    pub async fn object_map_rebuild(&self, progress: Progress) -> Result<(), RbdError> {
+        self.call_within("rebuild the object map of", None, move |handle| {
+            with_progress(progress, |callback, argument| {
+                // SAFETY: the image is open, and the callback is called while this call lasts.
+                unsafe { sys::rbd_rebuild_object_map(handle.raw, callback, argument) }
+            })
+        })
+        .await
+    }
+
+    /// Copies what it shares with its parent, so that it needs it no more. What its object map says is there is left out: after
+    /// a client was killed that may be more than there is, and is lost then ([`Image::object_map_rebuild`]).
     ///
     /// # Errors
     /// When it has no parent, cannot be written, or was told to stop.

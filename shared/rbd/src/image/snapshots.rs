@@ -71,6 +71,22 @@ impl Image {
         .await
     }
 
+    /// The number of a snapshot: another one of the same name, made later, has another.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn snapshot_id(&self, name: &str) -> Result<u64, RbdError> {
+        let name = name.to_owned();
+        self.call("ask for a snapshot of", move |handle| {
+            let name = to_c(&name)?;
+            let mut id = 0;
+            // SAFETY: the image is open, the name ends with a NUL, and the pointer is where the number is put.
+            check(unsafe { sys::rbd_snap_get_id(handle.raw, name.as_ptr(), &raw mut id) })?;
+            Ok(id)
+        })
+        .await
+    }
+
     /// The names of its snapshots; those in the snapshots' own trash, whose clones live, included.
     ///
     /// # Errors

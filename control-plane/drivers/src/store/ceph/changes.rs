@@ -22,10 +22,7 @@ impl Drop for Interest {
 }
 
 /// Makes a long call that tells how far it is, and stops it when whoever waits loses interest.
-pub(super) async fn told<F>(
-    progress: Progress<'_>,
-    call: impl FnOnce(bmi_rbd::Progress) -> F,
-) -> Result<(), StoreError>
+async fn told<F>(progress: Progress<'_>, call: impl FnOnce(bmi_rbd::Progress) -> F) -> Result<(), StoreError>
 where
     F: Future<Output = Result<(), bmi_rbd::RbdError>>,
 {
@@ -49,6 +46,16 @@ where
     };
     drop(interest);
     result.map_err(of_ceph)
+}
+
+/// Copies what an image shares with its parent.
+///
+/// Its object map is looked through first. Who writes or copies an object notes there that it exists, and then makes it; killed
+/// in between, it leaves a note of nothing. Reading does not mind, but a flatten leaves out what is noted, and then lets the parent
+/// go: those objects would be zeroes.
+pub(super) async fn flatten(image: &Image, progress: Progress<'_>) -> Result<(), StoreError> {
+    told(&|_, _| (), |heard| image.object_map_rebuild(heard)).await?;
+    told(progress, |heard| image.flatten(heard)).await
 }
 
 impl CephStore {
@@ -95,7 +102,7 @@ impl CephStore {
             progress(size, size);
             return image.close().await.map_err(of_ceph);
         }
-        let flattened = told(progress, |heard| image.flatten(heard)).await;
+        let flattened = flatten(&image, progress).await;
         let closed = image.close().await.map_err(of_ceph);
         flattened.and(closed)
     }

@@ -18,7 +18,7 @@ use crate::store::sparse::{Stretch, each_stretch};
 use crate::store::{Progress, StoreError};
 
 /// Bytes that are read at once: an object of an image.
-const PIECE: u64 = 4 << 20;
+pub(super) const PIECE: u64 = 4 << 20;
 /// Zeroes are found in blocks of so many bytes: smaller holes save little of an object.
 const BLOCK: usize = 64 << 10;
 /// Writes under way together, each at most a piece.
@@ -29,7 +29,7 @@ const NOTE_EVERY: u64 = 256 << 20;
 const NOTE: &str = "bmi.import";
 
 /// Bytes that go to a place in an image.
-struct Run {
+pub(super) struct Run {
     offset: u64,
     bytes: Bytes,
 }
@@ -55,6 +55,17 @@ pub(super) async fn note(image: &Image, fingerprint: &str, done: u64) -> Result<
     image.metadata_set(NOTE, &format!("{fingerprint} {done}")).await.map_err(of_ceph)
 }
 
+/// A piece of content: where it ends, and what of it is not zero.
+pub(super) type Piece = (u64, Vec<Run>);
+
+/// Pieces that wait to be written.
+const PIECES: usize = 2;
+
+/// Where pieces come from, and where they go.
+pub(super) fn pieces() -> (mpsc::Sender<Piece>, mpsc::Receiver<Piece>) {
+    mpsc::channel(PIECES)
+}
+
 /// Copies a file from an offset on, into an image in which everything is zero there.
 pub(super) async fn fill(
     image: &Image,
@@ -63,9 +74,24 @@ pub(super) async fn fill(
     from: u64,
     progress: Progress<'_>,
 ) -> Result<(), StoreError> {
-    let fingerprint = fingerprint(&file)?;
-    let (sender, mut pieces) = mpsc::channel::<(u64, Vec<Run>)>(2);
+    let mark = fingerprint(&file)?;
+    let (sender, pieces) = pieces();
     let reader = spawn_blocking(move || read_pieces(&file, size, from, &sender));
+    pour(image, &mark, from, size, progress, pieces).await?;
+    let read = reader.await.unwrap_or_else(|failed| Err(io::Error::other(failed)));
+    read.map_err(|error| StoreError::io("read the file to import", error))
+}
+
+/// Writes pieces into an image in which everything is zero there, until there are no more, and notes from time to time how
+/// far that is.
+pub(super) async fn pour(
+    image: &Image,
+    mark: &str,
+    from: u64,
+    size: u64,
+    progress: Progress<'_>,
+    mut pieces: mpsc::Receiver<Piece>,
+) -> Result<(), StoreError> {
     let mut writes: JoinSet<Result<(), RbdError>> = JoinSet::new();
     let mut last = from;
     progress(from, size);
@@ -83,14 +109,10 @@ pub(super) async fn fill(
                 finished(Some(write))?;
             }
             image.flush().await.map_err(of_ceph)?;
-            note(image, &fingerprint, end).await?;
+            note(image, mark, end).await?;
             last = end;
         }
     }
-    reader
-        .await
-        .unwrap_or_else(|failed| Err(io::Error::other(failed)))
-        .map_err(|error| StoreError::io("read the file to import", error))?;
     while let Some(write) = writes.join_next().await {
         finished(Some(write))?;
     }
@@ -106,7 +128,7 @@ fn finished(write: Option<Result<Result<(), RbdError>, tokio::task::JoinError>>)
 }
 
 /// Reads a file piece by piece, and sends what is not zero in each, with where the piece ends.
-fn read_pieces(file: &File, size: u64, from: u64, sender: &mpsc::Sender<(u64, Vec<Run>)>) -> io::Result<()> {
+fn read_pieces(file: &File, size: u64, from: u64, sender: &mpsc::Sender<Piece>) -> io::Result<()> {
     let mut runs = Vec::new();
     let mut told = from;
     each_stretch(file, size, |at, stretch| {
@@ -133,7 +155,7 @@ fn read_pieces(file: &File, size: u64, from: u64, sender: &mpsc::Sender<(u64, Ve
 }
 
 /// The runs of blocks that are not all zeroes.
-fn not_zero(at: u64, bytes: &Bytes) -> Vec<Run> {
+pub(super) fn not_zero(at: u64, bytes: &Bytes) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut begin: Option<usize> = None;
     let mut end = 0;

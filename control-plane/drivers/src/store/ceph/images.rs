@@ -40,7 +40,7 @@ impl CephStore {
         Ok(if golden { ImageContent::Sealed { size } } else { ImageContent::Open { size } })
     }
 
-    async fn not_sealed(&self, place: Place) -> Result<(), StoreError> {
+    pub(super) async fn not_sealed(&self, place: Place) -> Result<(), StoreError> {
         match self.observed(place).await? {
             ImageContent::Sealed { .. } => Err(StoreError::WrongState { place, state: "sealed" }),
             ImageContent::Absent | ImageContent::Open { .. } => Ok(()),
@@ -103,28 +103,41 @@ impl CephStore {
         self.not_sealed(place).await?;
         let size = source_size(&source)?;
         let pool = self.namespace_ensure(place.project).await?;
-        let unfinished = names::unfinished(name);
         let mark = content::fingerprint(&source)?;
-        let mut from = None;
-        if let Some(image) = find(&pool, &unfinished, Access::ReadOnly).await?
-            && image.size().await.map_err(of_ceph)? == size
-        {
-            from = content::noted(&image, &mark).await?;
-        }
-        let from = match from {
-            Some(from) => from,
-            None => {
-                self.begin(&pool, name, Origin::Empty(size)).await?;
-                0
-            }
-        };
-        let image = pool.image_open(&unfinished, Access::ReadWrite).await.map_err(of_ceph)?;
-        content::note(&image, &mark, from).await?;
+        let (image, from) = self.to_fill(&pool, name, &mark, size).await?;
         let filled = content::fill(&image, source, size, from, progress).await;
         // Closed in any case: it holds the lock.
         let closed = image.close().await.map_err(of_ceph);
         filled.and(closed)?;
-        self.finish(&pool, &unfinished, name).await
+        self.finish(&pool, &names::unfinished(name), name).await
+    }
+
+    /// An unfinished image of a size to copy into, and from where on: one that was begun under the same mark goes on where
+    /// it was.
+    pub(super) async fn to_fill(
+        &self,
+        pool: &Pool,
+        name: &str,
+        mark: &str,
+        size: u64,
+    ) -> Result<(Image, u64), StoreError> {
+        let unfinished = names::unfinished(name);
+        let mut from = None;
+        if let Some(image) = find(pool, &unfinished, Access::ReadOnly).await?
+            && image.size().await.map_err(of_ceph)? == size
+        {
+            from = content::noted(&image, mark).await?;
+        }
+        let from = match from {
+            Some(from) => from,
+            None => {
+                self.begin(pool, name, Origin::Empty(size)).await?;
+                0
+            }
+        };
+        let image = pool.image_open(&unfinished, Access::ReadWrite).await.map_err(of_ceph)?;
+        content::note(&image, mark, from).await?;
+        Ok((image, from))
     }
 
     /// Looks at an image or an upload of a declared format.
@@ -264,6 +277,6 @@ impl CephStore {
     }
 }
 
-fn panicked(failed: &tokio::task::JoinError) -> Result<Inspected, crate::image::Refusal> {
+pub(super) fn panicked(failed: &tokio::task::JoinError) -> Result<Inspected, crate::image::Refusal> {
     Err(crate::image::Refusal::Unreadable(std::io::Error::other(failed.to_string())))
 }

@@ -28,6 +28,7 @@ mod fault;
 mod fence;
 mod ids;
 mod images;
+mod import;
 mod keys;
 mod names;
 mod preflight;
@@ -61,6 +62,8 @@ pub struct CephSettings {
     pub keyring: Option<PathBuf>,
     /// The pool.
     pub pool: String,
+    /// The namespace of the pool whose images can be imported; none when absent. It is no project's.
+    pub import_namespace: Option<String>,
     /// Where the monitors are for brokers, when it is not where they are for the control plane.
     pub broker_mon_host: Option<String>,
     /// A directory on this host with room for the largest image that is converted.
@@ -103,7 +106,7 @@ impl CephStore {
             options: Vec::new(),
         };
         let cluster = Cluster::connect(connecting).await.map_err(PreflightError::connect)?;
-        let root = preflight::check(&cluster, &settings.pool).await?;
+        let root = preflight::check(&cluster, &settings.pool, settings.import_namespace.as_deref()).await?;
         std::fs::create_dir_all(&settings.staging)
             .map_err(|source| PreflightError::Staging { path: settings.staging.clone(), source })?;
         let known = Mutex::default();

@@ -36,6 +36,16 @@ pub enum PreflightError {
         /// Which.
         pool: String,
     },
+    /// There is no namespace to import from.
+    #[error(
+        "there is no namespace `{namespace}` to import from in the pool `{pool}`; make it: rbd namespace create {pool}/{namespace}"
+    )]
+    NoImportNamespace {
+        /// Where.
+        pool: String,
+        /// Which.
+        namespace: String,
+    },
     /// A right is missing.
     #[error(
         "client.{user} may not {action}: it needs {cap} (`ceph auth caps client.{user} …`; infra/ceph lists all of them)"
@@ -89,7 +99,11 @@ const REFUSED: [i32; 2] = [1, 13];
 const ENOENT: i32 = 2;
 
 /// Tries everything once, leaves nothing, and gives the pool's default namespace.
-pub(super) async fn check(cluster: &Cluster, pool: &str) -> Result<Pool, PreflightError> {
+pub(super) async fn check(
+    cluster: &Cluster,
+    pool: &str,
+    import_namespace: Option<&str>,
+) -> Result<Pool, PreflightError> {
     let tries = Tries { cluster, pool };
     tries.monitors().await?;
     let root = cluster.pool(pool, "").await.map_err(|error| {
@@ -100,6 +114,9 @@ pub(super) async fn check(cluster: &Cluster, pool: &str) -> Result<Pool, Preflig
         }
     })?;
     root.fail_when_full();
+    if let Some(namespace) = import_namespace {
+        tries.import(&root, namespace).await?;
+    }
     let name = format!("bmi-preflight-{}", Uuid::new_v4());
     let tried = match tries.images(&root, &name).await {
         // Who may not write anything more may still delete; the pool is looked at again at the next start.
@@ -219,6 +236,30 @@ impl Tries<'_> {
                     PreflightError::Failed { action: action.to_owned(), reason: error.to_string() }
                 })
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is done in the namespace to import from, as far as that can be tried where there may be no image: nothing in it is
+    /// changed.
+    async fn import(&self, root: &Pool, namespace: &str) -> Result<(), PreflightError> {
+        let namespaces = root.namespaces().await.map_err(|error| self.of_rbd(&error))?;
+        if !namespaces.iter().any(|known| known == namespace) {
+            let (pool, namespace) = (self.pool.to_owned(), namespace.to_owned());
+            return Err(PreflightError::NoImportNamespace { pool, namespace });
+        }
+        let fault = |error: RbdError| {
+            if error.is_refused() {
+                let cap = format!("osd 'profile rbd-read-only pool={} namespace={namespace}'", self.pool);
+                return self.cap(error.to_string(), cap);
+            }
+            self.of_rbd(&error)
+        };
+        let space = self.cluster.pool(self.pool, namespace).await.map_err(fault)?;
+        space.images().await.map_err(fault)?;
+        // Of no image, but who may not ask learns that first.
+        match space.header(&format!("bmi-preflight-{}", Uuid::new_v4())).await {
+            Err(error) if !error.is_absent() => Err(fault(error)),
             _ => Ok(()),
         }
     }

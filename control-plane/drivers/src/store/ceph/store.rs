@@ -15,7 +15,8 @@ use super::removal::remove_by_name;
 use super::{CephStore, names};
 use crate::image::{ConverterError, Inspected};
 use crate::store::{
-    Access, Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError, Usage,
+    Access, Backing, DataStore, ImageContent, Item, ItemKind, Place, Progress, Sealed, StoreError,
+    StoredSource, Usage,
 };
 
 /// How often it is looked whether this client is on the blocklist: it never comes off it.
@@ -46,6 +47,19 @@ impl DataStore for CephStore {
         progress: Progress<'_>,
     ) -> Result<(), StoreError> {
         self.copied(place, &names::image(place.volume), source, progress).await
+    }
+
+    async fn source_inspect(&self, source: &StoredSource) -> Result<Inspected, StoreError> {
+        self.source_looked_at(source).await
+    }
+
+    async fn image_import_stored(
+        &self,
+        place: Place,
+        source: &StoredSource,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        self.source_copied(place, source, progress).await
     }
 
     async fn upload_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {

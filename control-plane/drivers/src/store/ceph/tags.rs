@@ -15,7 +15,7 @@
 use bmi_rbd::{Access, Image, Pool};
 use bmi_types::{TagId, VolumeId};
 
-use super::changes::told;
+use super::changes::flatten;
 use super::fault::of_ceph;
 use super::ids::Origin;
 use super::names::{self, Meaning};
@@ -147,7 +147,7 @@ impl CephStore {
                 pool.image_open(&unfinished, Access::ReadWrite).await.map_err(of_ceph)
             })
             .await?;
-        let flattened = told(progress, |heard| copy.flatten(heard)).await;
+        let flattened = flatten(&copy, progress).await;
         let closed = copy.close().await.map_err(of_ceph);
         flattened.and(closed)?;
         self.finish(&pool, &unfinished, &name).await
@@ -217,7 +217,7 @@ impl CephStore {
             return Ok(());
         }
         let image = pool.image_open(name, Access::ReadWrite).await.map_err(of_ceph)?;
-        let flattened = told(progress, |heard| image.flatten(heard)).await;
+        let flattened = flatten(&image, progress).await;
         let closed = image.close().await.map_err(of_ceph);
         flattened.and(closed)
     }
