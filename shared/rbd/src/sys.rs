@@ -340,6 +340,8 @@ unsafe extern "C" {
         cb: librbd_progress_fn_t,
         cbdata: *mut ::std::os::raw::c_void,
     ) -> ::std::os::raw::c_int;
+    pub fn rbd_update_features(image: rbd_image_t, features: u64, enabled: u8) -> ::std::os::raw::c_int;
+    pub fn rbd_get_flags(image: rbd_image_t, flags: *mut u64) -> ::std::os::raw::c_int;
     pub fn rbd_rebuild_object_map(
         image: rbd_image_t,
         cb: librbd_progress_fn_t,

@@ -27,6 +27,8 @@ pub use snapshots::Parent;
 
 /// The longest id of an image, with its NUL.
 const ID_SIZE: usize = 256;
+/// "What the object map says is not to be relied upon" (`RBD_FLAG_OBJECT_MAP_INVALID`).
+const OBJECT_MAP_INVALID: u64 = 1;
 /// The longest value of metadata that is read, in bytes.
 const METADATA_MAX: usize = 64 << 10;
 
@@ -186,7 +188,38 @@ impl Image {
         .await
     }
 
-    /// Looks which of its objects are there, and notes that in its object map.
+    /// Gives it an object map and what goes with it, or takes that away.
+    ///
+    /// # Errors
+    /// When it cannot be written, or is so already.
+    pub async fn object_map_enable(&self, enabled: bool) -> Result<(), RbdError> {
+        self.call_within("change the features of", None, move |handle| {
+            let features = u64::from(sys::RBD_FEATURE_OBJECT_MAP | sys::RBD_FEATURE_FAST_DIFF);
+            // SAFETY: the image is open.
+            check(unsafe { sys::rbd_update_features(handle.raw, features, u8::from(enabled)) }).map(drop)
+        })
+        .await
+    }
+
+    /// Whether it has an object map, and whether that is used: a new one is not, until it was rebuilt.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub async fn object_map(&self) -> Result<(bool, bool), RbdError> {
+        self.call("look at the features of", |handle| {
+            let (mut features, mut flags) = (0, 0);
+            // SAFETY: the image is open, and the pointer is where the answer is put.
+            check(unsafe { sys::rbd_get_features(handle.raw, &raw mut features) })?;
+            // SAFETY: as above.
+            check(unsafe { sys::rbd_get_flags(handle.raw, &raw mut flags) })?;
+            let has = features & u64::from(sys::RBD_FEATURE_OBJECT_MAP) != 0;
+            Ok((has, has && flags & OBJECT_MAP_INVALID == 0))
+        })
+        .await
+    }
+
+    /// Looks which of its objects are there, and notes that in its object map. What the map says is there and is not, it leaves:
+    /// somebody might just be making it.
     ///
     /// # Errors
     /// When it cannot be written, or was told to stop.
@@ -201,7 +234,7 @@ impl Image {
     }
 
     /// Copies what it shares with its parent, so that it needs it no more. What its object map says is there is left out: after
-    /// a client was killed that may be more than there is, and is lost then ([`Image::object_map_rebuild`]).
+    /// a client was killed that may be more than there is, and is lost then: let it have none meanwhile.
     ///
     /// # Errors
     /// When it has no parent, cannot be written, or was told to stop.

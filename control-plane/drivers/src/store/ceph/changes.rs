@@ -48,14 +48,26 @@ where
     result.map_err(of_ceph)
 }
 
-/// Copies what an image shares with its parent.
+/// Copies what an image shares with its parent. It goes on wherever it was cut off.
 ///
-/// Its object map is looked through first. Who writes or copies an object notes there that it exists, and then makes it; killed
-/// in between, it leaves a note of nothing. Reading does not mind, but a flatten leaves out what is noted, and then lets the parent
-/// go: those objects would be zeroes.
+/// The image has no object map meanwhile. Who writes or copies an object notes there that it exists, and then makes it; killed in
+/// between, it leaves a note of nothing. Reading does not mind, but a flatten leaves out what is noted, and then lets the parent go:
+/// those objects would be zeroes. (Rebuilding the map does not help: it leaves such notes.)
 pub(super) async fn flatten(image: &Image, progress: Progress<'_>) -> Result<(), StoreError> {
-    told(&|_, _| (), |heard| image.object_map_rebuild(heard)).await?;
-    told(progress, |heard| image.flatten(heard)).await
+    if image.parent().await.map_err(of_ceph)?.is_some() {
+        if image.object_map().await.map_err(of_ceph)?.0 {
+            image.object_map_enable(false).await.map_err(of_ceph)?;
+        }
+        told(progress, |heard| image.flatten(heard)).await?;
+    }
+    let (has_map, is_used) = image.object_map().await.map_err(of_ceph)?;
+    if !has_map {
+        image.object_map_enable(true).await.map_err(of_ceph)?;
+    }
+    if !is_used {
+        told(&|_, _| (), |heard| image.object_map_rebuild(heard)).await?;
+    }
+    Ok(())
 }
 
 impl CephStore {
@@ -100,7 +112,6 @@ impl CephStore {
         let size = image.size().await.map_err(of_ceph)?;
         if image.parent().await.map_err(of_ceph)?.is_none() {
             progress(size, size);
-            return image.close().await.map_err(of_ceph);
         }
         let flattened = flatten(&image, progress).await;
         let closed = image.close().await.map_err(of_ceph);
