@@ -18,10 +18,12 @@ use crate::target::{NAME, Ours, status};
 use crate::tgt::{PORTAL, Tgt};
 use crate::{Figure, median};
 
-/// The image, and what of it a request is away from the one before: another object each time.
+/// The image, and how far a request is from the one before: another object each time. Small ones are at another place in it,
+/// large ones do not reach beyond the end.
 const IMAGE: &str = "disk";
 const SIZE: &str = "256M";
 const STEP: &str = "4329472";
+const STEP_LARGE: &str = "4194304";
 
 /// How long a server may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -129,9 +131,16 @@ const WAYS: [Way; 5] = [Way::Straight, Way::Tgt, Way::Daemon, Way::Broker, Way::
 struct Open {
     url: String,
     pids: Vec<u32>,
-    _target: Option<Ours>,
-    _server: Option<Server>,
-    _peer: Option<Tgt>,
+    target: Option<Ours>,
+    server: Option<Server>,
+    peer: Option<Tgt>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // It closes the image, and is killed then.
+        self.peer.iter().for_each(|tgt| tgt.withdraw(1));
+    }
 }
 
 /// The cluster, with the image in it.
@@ -155,33 +164,37 @@ impl World {
     }
 
     fn open(&self, way: Way) -> Open {
-        let nothing =
-            Open { url: String::new(), pids: Vec::new(), _target: None, _server: None, _peer: None };
+        // Who comes next would wait for the lock of one that Ceph has not forgotten yet.
+        until("nobody has the image", PATIENCE * 2, || {
+            self.ceph.rbd(&["status", &self.path]).contains("Watchers: none").then_some(())
+        });
+        let mut open = Open { url: String::new(), pids: Vec::new(), target: None, server: None, peer: None };
         match way {
-            Way::Straight => {
-                Open { url: format!("rbd:{}:id=admin:conf={}", self.path, self.conf.display()), ..nothing }
-            }
+            Way::Straight => open.url = format!("rbd:{}:id=admin:conf={}", self.path, self.conf.display()),
             Way::Tgt => {
                 let tgt = Tgt::start();
                 let name = tgt.expose_rbd(1, &self.path, &self.conf);
-                let url = format!("iscsi://{PORTAL}/{name}/1");
-                Open { url, pids: vec![tgt.pid()], _peer: Some(tgt), ..nothing }
+                open.url = format!("iscsi://{PORTAL}/{name}/1");
+                open.pids = vec![tgt.pid()];
+                open.peer = Some(tgt);
             }
             Way::Daemon | Way::Broker => {
                 let server = match way {
                     Way::Broker => Server::broker(&self.ceph),
                     _ => Server::storage_daemon(&self.conf, self.ceph.pool()),
                 };
-                Open { url: server.url(), pids: vec![server.child.id()], _server: Some(server), ..nothing }
+                (open.url, open.pids) = (server.url(), vec![server.child.id()]);
+                open.server = Some(server);
             }
             Way::Target => {
                 let server = Server::broker(&self.ceph);
                 let target = Ours::start(&format!("0={}", server.url()));
-                let url = format!("iscsi://{}/{NAME}/0", target.address);
-                let pids = vec![server.child.id(), target.child.id()];
-                Open { url, pids, _target: Some(target), _server: Some(server), ..nothing }
+                open.url = format!("iscsi://{}/{NAME}/0", target.address);
+                open.pids = vec![server.child.id(), target.child.id()];
+                (open.target, open.server) = (Some(target), Some(server));
             }
         }
+        open
     }
 }
 
@@ -190,7 +203,8 @@ fn bench(url: &str, load: Load, times: u32) -> f64 {
     let count = load.count * times;
     let total = count.to_string();
     let (size, depth) = (load.size.to_string(), load.depth.to_string());
-    let mut words = vec!["120", "qemu-img", "bench", "-f", "raw", "-t", "none", "-S", STEP];
+    let mut words = vec!["120", "qemu-img", "bench", "-f", "raw", "-t", "none", "-S"];
+    words.push(if load.size > 4096 { STEP_LARGE } else { STEP });
     words.extend(["-c", &total, "-d", &depth, "-s", &size]);
     words.extend(load.write.then_some("-w"));
     words.push(url);

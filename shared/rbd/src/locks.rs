@@ -1,4 +1,5 @@
-//! The exclusive lock of an image, looked at and taken away without opening it.
+//! The exclusive lock of an image, looked at and taken away without opening it; and locks of our own, for what only one process
+//! may do at a time.
 
 use std::os::raw::c_char;
 
@@ -10,6 +11,12 @@ use crate::text::{each_text, to_c};
 
 /// The lock that librbd takes on the header of an image.
 const LOCK: &str = "rbd_lock";
+/// The name of ours, which is on objects of ours.
+const GUARD: &str = "bmi";
+/// "Or renew it, when it is mine" (`LIBRADOS_LOCK_FLAG_MAY_RENEW`).
+const MAY_RENEW: u8 = 1;
+/// `EBUSY`
+const EBUSY: i32 = 16;
 /// Room for the texts of owners, in bytes: an exclusive lock has one.
 const TEXTS: usize = 64 << 10;
 
@@ -100,6 +107,52 @@ impl Pool {
                 )
             })
             .map(drop)
+        })
+        .await
+    }
+
+    /// Takes a lock of our own on an object, which is made for it, or renews it: whoever has the same `cookie` in this process has
+    /// it. It ends by itself after so many seconds. Gives whether it was had.
+    ///
+    /// # Errors
+    /// When it cannot be asked for.
+    pub async fn guard_take(&self, object: &str, cookie: &str, seconds: u32) -> Result<bool, RbdError> {
+        let cookie = cookie.to_owned();
+        let taken = self.call("take the lock", object, move |handle, object| {
+            let (name, cookie, nothing) = (to_c(GUARD)?, to_c(&cookie)?, to_c("")?);
+            let mut duration = sys::timeval { tv_sec: i64::from(seconds), tv_usec: 0 };
+            // SAFETY: the handle lives, all texts end with a NUL, and the time is read while this call lasts.
+            check(unsafe {
+                sys::rados_lock_exclusive(
+                    handle.raw,
+                    object.as_ptr(),
+                    name.as_ptr(),
+                    cookie.as_ptr(),
+                    nothing.as_ptr(),
+                    &raw mut duration,
+                    MAY_RENEW,
+                )
+            })
+            .map(drop)
+        });
+        match taken.await {
+            Ok(()) => Ok(true),
+            Err(error) if error.errno() == EBUSY => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a lock of our own back.
+    ///
+    /// # Errors
+    /// When it is not had.
+    pub async fn guard_release(&self, object: &str, cookie: &str) -> Result<(), RbdError> {
+        let cookie = cookie.to_owned();
+        self.call("give back the lock", object, move |handle, object| {
+            let (name, cookie) = (to_c(GUARD)?, to_c(&cookie)?);
+            // SAFETY: the handle lives, and all texts end with a NUL.
+            check(unsafe { sys::rados_unlock(handle.raw, object.as_ptr(), name.as_ptr(), cookie.as_ptr()) })
+                .map(drop)
         })
         .await
     }

@@ -39,6 +39,12 @@ pub struct timespec {
     pub tv_sec: __time_t,
     pub tv_nsec: __syscall_slong_t,
 }
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct timeval {
+    pub tv_sec: __time_t,
+    pub tv_usec: ::std::os::raw::c_long,
+}
 pub type rados_t = *mut ::std::os::raw::c_void;
 pub type rados_ioctx_t = *mut ::std::os::raw::c_void;
 pub type rbd_image_t = *mut ::std::os::raw::c_void;
@@ -202,6 +208,21 @@ unsafe extern "C" {
         addrs: *mut ::std::os::raw::c_char,
         addrs_len: *mut usize,
     ) -> isize;
+    pub fn rados_lock_exclusive(
+        io: rados_ioctx_t,
+        oid: *const ::std::os::raw::c_char,
+        name: *const ::std::os::raw::c_char,
+        cookie: *const ::std::os::raw::c_char,
+        desc: *const ::std::os::raw::c_char,
+        duration: *mut timeval,
+        flags: u8,
+    ) -> ::std::os::raw::c_int;
+    pub fn rados_unlock(
+        io: rados_ioctx_t,
+        o: *const ::std::os::raw::c_char,
+        name: *const ::std::os::raw::c_char,
+        cookie: *const ::std::os::raw::c_char,
+    ) -> ::std::os::raw::c_int;
     pub fn rados_break_lock(
         io: rados_ioctx_t,
         o: *const ::std::os::raw::c_char,

@@ -104,3 +104,36 @@ async fn a_namespace_with_strangers_is_not_used_and_strangers_are_left_alone() {
     let trash = ceph.rbd(&["trash", "ls", &space]);
     assert!(trash.contains("thrown-away"), "what others threw away is theirs: {trash}");
 }
+
+/// librbd ends a process that removes an image when another client, or the same one, begins to remove it, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_volumes_are_removed_at_once_by_two_servers() {
+    let ceph = Ceph::shared();
+    let (one, other) = (open(ceph).await, open(ceph).await);
+    let image = golden(&one.store, 64 << 20).await;
+    let project = image.project;
+    let volumes: Vec<_> = (0..16)
+        .map(|_| bmi_drivers::store::Place { project, volume: bmi_types::VolumeId::generate() })
+        .collect();
+    for volume in &volumes {
+        one.store.volume_clone(image, *volume).await.unwrap();
+        let path = format!("bmi/{project}/volume-{}", volume.volume);
+        let write =
+            ["bench", "--io-type", "write", "--io-size", "4M", "--io-total", "64M", "--io-threads", "8"];
+        ceph.rbd(&[&write[..], &[&path]].concat());
+    }
+    let mut removals = tokio::task::JoinSet::new();
+    for (number, volume) in volumes.into_iter().enumerate() {
+        let store = if number % 2 == 0 { one.store.clone() } else { other.store.clone() };
+        removals.spawn(async move {
+            store.volume_remove(volume).await.unwrap();
+            store.reclaim().await.unwrap();
+        });
+    }
+    removals.join_all().await;
+    one.store.image_remove(image).await.unwrap();
+    for _ in 0..2 {
+        one.store.reclaim().await.unwrap();
+    }
+    assert_eq!(ceph.images(&project.to_string()).len(), 0);
+}

@@ -81,6 +81,8 @@ struct Inner {
     settings: CephSettings,
     converter: Converter,
     records: Arc<dyn CephRecords>,
+    /// Had while a trash is emptied.
+    purging: tokio::sync::Mutex<()>,
     /// Namespaces that were found to be ours.
     known: Mutex<BTreeSet<ProjectId>>,
 }
@@ -109,8 +111,8 @@ impl CephStore {
         let root = preflight::check(&cluster, &settings.pool, settings.import_namespace.as_deref()).await?;
         std::fs::create_dir_all(&settings.staging)
             .map_err(|source| PreflightError::Staging { path: settings.staging.clone(), source })?;
-        let known = Mutex::default();
-        Ok(Self(Arc::new(Inner { cluster, root, settings, converter, records, known })))
+        let (purging, known) = (tokio::sync::Mutex::default(), Mutex::default());
+        Ok(Self(Arc::new(Inner { cluster, root, settings, converter, records, purging, known })))
     }
 
     /// A project's namespace, as it is. A pool that is full is told, and not waited for.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bmi_rbd::{Access, Pool, RbdError};
-use bmi_types::{ProjectId, Timestamp};
+use bmi_types::{ProjectId, Timestamp, VolumeId};
 
 use super::CephStore;
 use super::fault::of_ceph;
@@ -15,6 +15,13 @@ use super::ids::{self, Origin};
 use super::names::{self, Meaning};
 use crate::store::{Item, Place, StoreError};
 
+/// Whose lock is had while the trash of a namespace is emptied. It ends by itself, in seconds, and is renewed before.
+const GUARD: &str = "bmi.trash";
+const GUARD_S: u32 = 60;
+const GUARD_RENEWAL: Duration = Duration::from_secs(15);
+/// How often it is asked for while another process has it.
+const GUARD_TRIES: u32 = 50;
+const GUARD_PAUSE: Duration = Duration::from_millis(200);
 /// Things taken out of the trash in one go: the rest is for the next.
 const RECLAIM_MAX: usize = 256;
 
@@ -48,8 +55,8 @@ pub(super) async fn has_clones(pool: &Pool, name: &str) -> Result<Option<bool>, 
     Ok(Some(!image.children().await.map_err(of_ceph)?.is_empty()))
 }
 
-/// Takes everything of ours out of a namespace's trash that can go, and says how much that was.
-async fn purge(pool: &Pool, limit: usize) -> Result<u64, StoreError> {
+/// Takes everything of ours out of a namespace's trash that can go, and says how much that was. Nobody else may do so meanwhile.
+async fn purge_alone(pool: &Pool, limit: usize) -> Result<u64, StoreError> {
     let mut purged = 0;
     let trash = pool.trash().await.map_err(of_ceph)?.into_iter();
     for trashed in trash.filter(|trashed| names::parse(&trashed.name).is_some()).take(limit) {
@@ -111,11 +118,39 @@ impl CephStore {
         Ok(())
     }
 
+    /// Empties a namespace's trash, alone: librbd ends the whole process when two remove the same image at once, since one takes the
+    /// lock from the other in the middle of its work. What another process is at is left to that.
+    async fn purge(&self, pool: &Pool, limit: usize) -> Result<u64, StoreError> {
+        let _here = self.0.purging.lock().await;
+        let cookie = VolumeId::generate().to_string();
+        let mut tries = 0;
+        while !pool.guard_take(GUARD, &cookie, GUARD_S).await.map_err(of_ceph)? {
+            tries += 1;
+            if tries == GUARD_TRIES {
+                return Ok(0);
+            }
+            tokio::time::sleep(GUARD_PAUSE).await;
+        }
+        let work = purge_alone(pool, limit);
+        tokio::pin!(work);
+        let purged = loop {
+            tokio::select! {
+                purged = &mut work => break purged,
+                () = tokio::time::sleep(GUARD_RENEWAL) => {
+                    pool.guard_take(GUARD, &cookie, GUARD_S).await.map_err(of_ceph)?;
+                }
+            }
+        };
+        pool.guard_release(GUARD, &cookie).await.map_err(of_ceph)?;
+        purged
+    }
+
     /// Gives back what the trash of a namespace takes, while nobody waits. What this does not do, [`Self::reclaim_all`]
     /// does.
     pub(super) fn purge_later(&self, pool: Pool) {
+        let store = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = purge(&pool, RECLAIM_MAX).await {
+            if let Err(error) = store.purge(&pool, RECLAIM_MAX).await {
                 let error = bmi_types::chain(&error);
                 tracing::info!(namespace = pool.namespace(), error, "the trash is emptied later");
             }
@@ -213,7 +248,7 @@ impl CephStore {
         let mut reclaimed = 0;
         // Clones first, wherever they are: then their parents can go.
         for (_, pool) in self.projects().await? {
-            reclaimed += purge(&pool, RECLAIM_MAX).await?;
+            reclaimed += self.purge(&pool, RECLAIM_MAX).await?;
         }
         for (_, pool) in self.projects().await? {
             reclaimed += self.former_tidy(&pool, None).await?;
@@ -221,7 +256,7 @@ impl CephStore {
                 let retired = matches!(names::parse(&entry.name), Some(Meaning::Retired(_)));
                 if retired && has_clones(&pool, &entry.name).await? == Some(false) {
                     remove_by_name(&pool, &entry.name).await?;
-                    reclaimed += purge(&pool, RECLAIM_MAX).await?;
+                    reclaimed += self.purge(&pool, RECLAIM_MAX).await?;
                 }
             }
         }
