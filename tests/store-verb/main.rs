@@ -74,5 +74,4 @@ async fn main() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     println!("done");
-    bmi_rbd::exit_at_once(0);
 }

@@ -66,6 +66,7 @@ impl Cluster {
     /// # Errors
     /// When an option is unknown, no monitor answers in time, or the user is not who it says.
     pub async fn connect(settings: Settings) -> Result<Self, RbdError> {
+        crate::exit::without_destructors();
         let threads = Threads::new();
         let place = format!("client.{}", settings.user);
         let limit = settings.timeouts.connect + GRACE;

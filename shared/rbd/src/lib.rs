@@ -33,7 +33,6 @@ mod threads;
 
 pub use cluster::Cluster;
 pub use error::RbdError;
-pub use exit::exit_at_once;
 pub use header::Header;
 pub use image::{Access, Extent, Image, Parent, Watcher};
 pub use locks::LockOwner;

@@ -85,8 +85,7 @@ fn main() {
             FAILED
         }
     };
-    // Not by returning: what a library in C++ tidies up at the end is still in use by its threads, which would crash.
-    bmi_rbd::exit_at_once(status);
+    std::process::exit(status);
 }
 
 fn run(arguments: &Arguments) -> Result<Outcome, StartError> {
