@@ -17,8 +17,8 @@ use crate::store::{Item, Place, StoreError};
 
 /// Whose lock is had while the trash of a namespace is emptied. It ends by itself, in seconds, and is renewed before.
 const GUARD: &str = "bmi.trash";
-const GUARD_S: u32 = 60;
-const GUARD_RENEWAL: Duration = Duration::from_secs(15);
+const GUARD_S: u32 = 30;
+const GUARD_RENEWAL: Duration = Duration::from_secs(8);
 /// How often it is asked for while another process has it.
 const GUARD_TRIES: u32 = 50;
 const GUARD_PAUSE: Duration = Duration::from_millis(200);
