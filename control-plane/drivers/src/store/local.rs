@@ -534,10 +534,7 @@ impl DataStore for LocalStore {
                 (std::io::ErrorKind::NotFound, None) => StoreError::Absent(golden),
                 _ => io("open", &source, error),
             })?;
-            publish(&path, 0o711, 0o600, |file| {
-                rustix::fs::ioctl_ficlone(&*file, &opened)
-                    .map_err(|errno| io("clone to", &path, errno.into()))
-            })
+            publish(&path, 0o711, 0o600, |file| tags::clone(file, &opened, &path))
         })
         .await
     }

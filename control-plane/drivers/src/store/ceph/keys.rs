@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::CephStore;
 use super::caps::{self, Named};
 use super::fault::{of_ceph, of_command};
-use super::names::{self, Meaning};
+use super::names;
 use super::records::VolumeKey;
 use super::tags::ANCESTORS_MAX;
 use crate::store::{Place, StoreError};
@@ -157,7 +157,7 @@ fn key_of(answer: &Value) -> Option<CephKey> {
 async fn notes(pool: &Pool, volume: VolumeId, image: &str) -> Result<String, StoreError> {
     let mut ids = vec![image.to_owned()];
     for entry in pool.images().await.map_err(of_ceph)? {
-        if matches!(names::parse(&entry.name), Some(Meaning::Former(of)) if of == volume) {
+        if names::is_former_of(&entry.name, volume) {
             ids.push(entry.id);
         }
     }

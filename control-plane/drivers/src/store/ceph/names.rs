@@ -43,6 +43,11 @@ pub(super) fn former(image: &str, volume: VolumeId) -> String {
     format!("{FORMER}{image}-{VOLUME}{volume}")
 }
 
+/// Whether a name is of an image that a volume was.
+pub(super) fn is_former_of(name: &str, volume: VolumeId) -> bool {
+    parse(name) == Some(Meaning::Former(volume))
+}
+
 pub(super) fn tag(id: TagId) -> String {
     format!("{TAG}{id}")
 }

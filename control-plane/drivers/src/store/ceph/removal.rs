@@ -109,7 +109,7 @@ impl CephStore {
         remove_by_name(&pool, &name).await?;
         remove_by_name(&pool, &names::unfinished(&name)).await?;
         for entry in pool.images().await.map_err(of_ceph)? {
-            if matches!(names::parse(&entry.name), Some(Meaning::Former(of)) if of == place.volume) {
+            if names::is_former_of(&entry.name, place.volume) {
                 remove_by_name(&pool, &entry.name).await?;
             }
         }

@@ -21,7 +21,7 @@ use super::ids::Origin;
 use super::names::{self, Meaning};
 use super::removal::{has_clones, remove_by_name};
 use super::{CephStore, images};
-use crate::store::{ImageContent, Place, Progress, StoreError};
+use crate::store::{Place, Progress, StoreError};
 
 /// How many images a volume may read from besides itself: its caps name each.
 pub(super) const ANCESTORS_MAX: usize = 3;
@@ -124,12 +124,7 @@ impl CephStore {
         progress: Progress<'_>,
     ) -> Result<(), StoreError> {
         let (name, pool) = (names::image(image.volume), self.namespace_ensure(image.project).await?);
-        match self.observed(image).await? {
-            ImageContent::Sealed { .. } => {
-                return Err(StoreError::WrongState { place: image, state: "sealed" });
-            }
-            ImageContent::Absent | ImageContent::Open { .. } => {}
-        }
+        self.not_sealed(image).await?;
         let absent = StoreError::NoTag { place: volume, tag };
         let generation = self.tag_find(volume, tag).await?.ok_or(absent)?;
         let unfinished = names::unfinished(&name);
@@ -165,8 +160,7 @@ impl CephStore {
         self.header_check(&pool, volume.volume).await?;
         let mut generations = Vec::new();
         for entry in pool.images().await.map_err(of_ceph)? {
-            let is_former =
-                matches!(names::parse(&entry.name), Some(Meaning::Former(of)) if of == volume.volume);
+            let is_former = names::is_former_of(&entry.name, volume.volume);
             if entry.name != names::volume(volume.volume) && !is_former {
                 continue;
             }

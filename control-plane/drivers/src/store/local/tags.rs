@@ -63,9 +63,6 @@ impl LocalStore {
 
     /// Every tag of a volume, and what is left of one that was cut off.
     pub(super) fn tags_gone(&self, volume: Place) -> Result<(), StoreError> {
-        for tag in self.tag_list(volume)? {
-            self.tag_gone(volume, tag)?;
-        }
         let folder = self.tag_folder(volume);
         let Ok(entries) = fs::read_dir(&folder) else { return Ok(()) };
         for entry in entries {
@@ -76,7 +73,8 @@ impl LocalStore {
         }
         match fs::remove_dir(&folder) {
             Ok(()) => sync_folder(parent(&folder)),
-            Err(_) => Ok(()),
+            // Those of others are there.
+            Err(_) => sync_folder(&folder),
         }
     }
 
@@ -93,6 +91,7 @@ impl LocalStore {
     }
 }
 
-fn clone(file: &File, source: &File, path: &std::path::Path) -> Result<(), StoreError> {
+/// Makes an empty file share all blocks of another.
+pub(super) fn clone(file: &File, source: &File, path: &std::path::Path) -> Result<(), StoreError> {
     rustix::fs::ioctl_ficlone(file, source).map_err(|errno| io("clone to", path, errno.into()))
 }
