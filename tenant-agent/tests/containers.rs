@@ -42,7 +42,8 @@ fn look(host: &Host, name: &str, program: &str) {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    for hidden in ["bin", "lib", "usr", "var", "home", "root", "tmp"] {
+    // Podman mounts /tmp, /var/tmp and /run in what is read-only, as memory that counts as the container's.
+    for hidden in ["bin", "lib", "usr", "home", "root", "opt", "srv"] {
         assert!(!root.iter().any(|name| name == hidden), "{name} has /{hidden}: {root:?}");
     }
 }

@@ -202,7 +202,11 @@ pub fn boot(mut host: Host) {
         let login = events.iter().any(|event| {
             matches!(&event.from, EventSource::Target { said: TargetEvent::Login { boot: Some(_), .. }, .. })
         });
-        login.then_some(events)
+        // Two programs print, and nobody says in which order that arrives.
+        let script = events.iter().any(|event| {
+            matches!(&event.from, EventSource::Netboot { said: NetbootEvent::Script { instance: Some(_), .. } })
+        });
+        (login && script).then_some(events)
     });
     let netboot: Vec<&NetbootEvent> = seen
         .iter()

@@ -107,6 +107,23 @@ pub struct Listed {
     pub labels: HashMap<String, String>,
 }
 
+/// What an engine calls itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub number: String,
+}
+
+impl Version {
+    /// Whether it reads a filter from a file of its host, where Docker has it in the request itself.
+    #[must_use]
+    pub fn reads_filters_from_files(&self) -> bool {
+        self.name.contains("Podman")
+    }
+}
+
 /// One engine. Connected to when it is needed: it may start after the agent, and again at any time.
 pub struct Engine {
     socket: PathBuf,
@@ -158,12 +175,14 @@ impl Engine {
     ///
     /// # Errors
     /// When it does not or cannot.
-    pub async fn version(&self) -> Result<String, EngineError> {
+    pub async fn version(&self) -> Result<Version, EngineError> {
         let version =
             self.docker().await?.version().await.map_err(|it| self.fault("asking its version", it))?;
         let names = version.components.unwrap_or_default().into_iter().map(|it| it.name);
-        let name = names.into_iter().next().unwrap_or_default();
-        Ok(format!("{name} {}", version.version.unwrap_or_default()).trim().to_owned())
+        Ok(Version {
+            name: names.into_iter().next().unwrap_or_default(),
+            number: version.version.unwrap_or_default(),
+        })
     }
 
     /// Makes sure that it has an image: the one with this digest and no other.
