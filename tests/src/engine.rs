@@ -144,6 +144,19 @@ impl Engine {
         self.ask("GET", &format!("/containers/{name}/json"), None)
     }
 
+    /// What it keeps of what containers printed, in bytes.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        let find = ["-name", "*-json.log*", "-o", "-name", "ctr.log*"];
+        let words = [
+            &[self.directory.path().to_str().unwrap(), "-type", "f", "("],
+            &find[..],
+            &[")", "-printf", "%s\n"],
+        ];
+        let found = host::output("find", &words.concat());
+        String::from_utf8_lossy(&found.stdout).lines().filter_map(|line| line.parse::<u64>().ok()).sum()
+    }
+
     /// Loads an image from a file.
     pub fn load(&self, tar: &Path) {
         let file = format!("@{}", tar.display());

@@ -204,7 +204,10 @@ pub fn boot(mut host: Host) {
         });
         // Two programs print, and nobody says in which order that arrives.
         let script = events.iter().any(|event| {
-            matches!(&event.from, EventSource::Netboot { said: NetbootEvent::Script { instance: Some(_), .. } })
+            matches!(
+                &event.from,
+                EventSource::Netboot { said: NetbootEvent::Script { instance: Some(_), .. } }
+            )
         });
         (login && script).then_some(events)
     });
