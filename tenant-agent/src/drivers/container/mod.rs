@@ -8,6 +8,7 @@
 //! Containers outlive the helper and are found again by their records. A container with our label that no record
 //! knows is removed. Deliberately absent: the engine's own networks, volumes, restarts and registries.
 
+pub mod check;
 mod confine;
 mod engine;
 mod printed;
