@@ -24,7 +24,7 @@ pub use boot::{BootKey, BootNumber, BootUser, boot_secret};
 pub use ceph::CephKey;
 pub use chain::chain;
 pub use id::{
-    AgentId, ImageId, InstanceId, NetworkId, NodeId, OperationId, ParseIdError, ProjectId, ServiceAccountId,
+    AgentId, AuthorityId, ImageId, InstanceId, JoinTokenId, NetworkId, NodeId, OperationId, ParseIdError, ProjectId, ServiceAccountId,
     ServiceTokenId, TagId, VolumeId,
 };
 pub use image::{ImageFormat, ImageFormatError};
