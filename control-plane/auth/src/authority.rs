@@ -277,6 +277,15 @@ pub fn key_of_certificate(der: &[u8]) -> Result<String, AuthorityError> {
     Ok(hash(parsed(der)?.tbs_certificate.subject_pki.raw))
 }
 
+/// When a certificate ends.
+///
+/// # Errors
+/// When it is no certificate.
+pub fn end_of_certificate(der: &[u8]) -> Result<Timestamp, AuthorityError> {
+    let seconds = parsed(der)?.validity().not_after.timestamp();
+    Ok(Timestamp::from_micros(seconds.saturating_mul(1_000_000)))
+}
+
 /// Who a certificate is of: it must have one alternative name, and that must be an identity as [`SpiffeId`] has it.
 ///
 /// # Errors
@@ -295,9 +304,7 @@ pub fn identity_of_certificate(der: &[u8]) -> Result<SpiffeId, AuthorityError> {
 /// # Errors
 /// When it has none.
 pub fn der_of(pem: &str) -> Result<Vec<u8>, AuthorityError> {
-    parse_x509_pem(pem.as_bytes())
-        .map(|(_, block)| block.contents)
-        .map_err(|_| AuthorityError::Certificate)
+    parse_x509_pem(pem.as_bytes()).map(|(_, block)| block.contents).map_err(|_| AuthorityError::Certificate)
 }
 
 #[cfg(test)]

@@ -89,6 +89,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether a key is its own: the newest, or the one before while it may not know the newest.
+    #[must_use]
+    pub fn has_key(&self, sha256: &str) -> bool {
+        self.key_sha256 == sha256
+            || self.previous_until.is_none() && self.previous_key_sha256.as_deref() == Some(sha256)
+    }
+
     fn row(&self) -> Row {
         Row {
             id: self.id.into(),
@@ -186,11 +193,7 @@ pub fn list(tx: &mut Tx<'_>, network: Option<NetworkId>, after: After) -> Result
 }
 
 /// Those of a network that have some standing.
-pub fn of_network(
-    tx: &mut Tx<'_>,
-    network: NetworkId,
-    standing: Standing,
-) -> Result<Vec<Record>, DbError> {
+pub fn of_network(tx: &mut Tx<'_>, network: NetworkId, standing: Standing) -> Result<Vec<Record>, DbError> {
     let rows: Vec<Row> = agents::table
         .filter(agents::network_id.eq(Key::from(network)))
         .filter(agents::state.eq(standing.word()))

@@ -83,9 +83,10 @@ pub fn list(tx: &mut SystemTx<'_>, column: Column, limit: i64) -> Result<Vec<Val
             .select((ceph_keys::volume_id, ceph_keys::key_sealed))
             .limit(limit)
             .load(tx.sql())?,
-        Column::AuthorityKey => {
-            authorities::table.select((authorities::id, authorities::key_sealed)).limit(limit).load(tx.sql())?
-        }
+        Column::AuthorityKey => authorities::table
+            .select((authorities::id, authorities::key_sealed))
+            .limit(limit)
+            .load(tx.sql())?,
     };
     let value = |(id, sealed): (Key, String)| Value { column, id: id.0, request: None, sealed };
     Ok(rows.into_iter().map(value).collect())

@@ -51,6 +51,15 @@ pub struct Agent {
     pub version: i64,
 }
 
+/// Gives an agent's network to another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentReplace {
+    /// The one that takes over; it may be left out when one stands by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<AgentId>,
+}
+
 /// A token with which one agent joins a network, without the token itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JoinToken {

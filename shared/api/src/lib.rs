@@ -25,7 +25,7 @@ mod sign_in;
 mod whoami;
 
 pub use agent::{
-    Agent, AgentState, Authority, JoinToken, JoinTokenWithSecret, NewAuthority, NewJoinToken,
+    Agent, AgentReplace, AgentState, Authority, JoinToken, JoinTokenWithSecret, NewAuthority, NewJoinToken,
 };
 pub use audit::{AuditChain, AuditHead, AuditRecord, AuditRow};
 pub use datastore::Datastore;

@@ -12,8 +12,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::{
     AgentId, Architecture, AuthorityId, ByteSize, DhcpMode, ImageFormat, ImageId, InstanceId, Ipv4Range, Iqn,
-    JoinTokenId, MacAddr, Name, NetworkId, NetworkPlan, NodeId, OperationId, ProjectId, Segment, ServiceAccountId, ServiceTokenId,
-    Timestamp, VolumeId,
+    JoinTokenId, MacAddr, Name, NetworkId, NetworkPlan, NodeId, OperationId, ProjectId, Segment,
+    ServiceAccountId, ServiceTokenId, Timestamp, VolumeId,
 };
 
 /// Six pairs with colons or hyphens, three groups of four with dots, or twelve digits.
