@@ -181,13 +181,17 @@ async fn authority(server: &str, token: &JoinToken) -> Result<String, EnrolError
     told.authorities.into_iter().find(named).ok_or(EnrolError::Authority)
 }
 
+/// The time at the control plane, as anybody may say it: no more than a hint.
+pub async fn time_hint(server: &str) -> Option<Timestamp> {
+    ask_unproven(server).await.ok().as_ref().and_then(time_there)
+}
+
 /// An error of a request; when it may come from the clock, with the times of both sides.
 pub async fn with_clock(server: &str, error: reqwest::Error) -> EnrolError {
     if !is_about_time(&error) {
         return error.into();
     }
-    let there = ask_unproven(server).await.ok().as_ref().and_then(time_there);
-    match there.and_then(|there| clock_off(Timestamp::now(), there)) {
+    match time_hint(server).await.and_then(|there| clock_off(Timestamp::now(), there)) {
         Some(said) => EnrolError::Clock(format!("{} {said}", explain(&error))),
         None => error.into(),
     }

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use bmi_agent_api::enrol::{AUTHORITIES_HEADER, JoinToken, STANDING_HEADER};
 use bmi_types::{Name, Timestamp, chain};
-use reqwest::{Client, Response};
+use reqwest::{Client, RequestBuilder, Response};
 use tokio::sync::{Notify, watch};
 
 use crate::config::Config;
-use crate::enrol::{EnrolError, Joined, client_builder, client_of, join, key_make, renew, time_there};
+use crate::enrol::{
+    EnrolError, Joined, client_builder, client_of, join, key_make, renew, time_hint, time_there,
+};
 use crate::identity::{IdentityError, Joining, Kept};
-use crate::trouble::clock_off;
+use crate::trouble::{clock_off, is_about_time};
 
 /// Pauses after a failure to join or to renew: doubled each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
@@ -159,17 +161,42 @@ impl Link {
         self.network_id.borrow().is_none_or(|ours| ours == network)
     }
 
+    /// Sends a request, once this agent has joined, and learns what its answer tells beside.
+    pub async fn send(
+        &self,
+        request: impl FnOnce(&Client) -> RequestBuilder + Send,
+    ) -> reqwest::Result<Response> {
+        let client = self.client().await;
+        let sent = request(&client).send().await;
+        match &sent {
+            Ok(answer) => self.heard(answer),
+            // Whether the clock is why, somebody there may say, although nothing can be proved.
+            Err(error) if is_about_time(error) => {
+                if let Some(there) = time_hint(&self.base).await {
+                    self.clock_compare(there);
+                }
+            }
+            Err(_) => {}
+        }
+        sent
+    }
+
+    /// Tells that this host's clock is off, and that it is no more: each once.
+    fn clock_compare(&self, there: Timestamp) {
+        let off = clock_off(Timestamp::now(), there);
+        let told = self.clock_told.swap(off.is_some(), Ordering::Relaxed);
+        match off {
+            Some(said) if !told => tracing::warn!("{said}"),
+            None if told => tracing::info!("this host's clock is right again"),
+            _ => {}
+        }
+    }
+
     /// Learns what an answer tells beside what was asked: the time, the authorities, and who has the network.
-    pub fn heard(&self, answer: &Response) {
+    fn heard(&self, answer: &Response) {
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
         if let Some(there) = time_there(answer) {
-            let off = clock_off(Timestamp::now(), there);
-            let told = self.clock_told.swap(off.is_some(), Ordering::Relaxed);
-            match off {
-                Some(said) if !told => tracing::warn!("{said}"),
-                None if told => tracing::info!("this host's clock is right again"),
-                _ => {}
-            }
+            self.clock_compare(there);
         }
         if header(AUTHORITIES_HEADER)
             .is_some_and(|there| !self.mark.borrow().is_empty() && *self.mark.borrow() != there)

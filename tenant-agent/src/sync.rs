@@ -154,7 +154,7 @@ impl ControlPlane {
     async fn desired_next(&self, known: &Known) -> Result<Option<DesiredState>, SyncError> {
         let Known { generation, mark } = known;
         let url = format!("{}?generation={generation}&mark={mark}&wait={WAIT_SECONDS}", self.url("desired"));
-        let answer = self.link.client().await.get(url).send().await?;
+        let answer = self.link.send(|client| client.get(url)).await?;
         match answer.status() {
             StatusCode::NOT_MODIFIED => return Ok(None),
             StatusCode::OK => {}
@@ -167,10 +167,9 @@ impl ControlPlane {
         Ok(Some(desired))
     }
 
-    async fn post(&self, what: &str, body: &impl serde::Serialize) -> Result<(), SyncError> {
-        let client = self.link.client().await;
-        let answer = client.post(self.url(what)).timeout(TIMEOUT).json(body).send().await?;
-        self.link.heard(&answer);
+    async fn post(&self, what: &str, body: &(impl serde::Serialize + Sync)) -> Result<(), SyncError> {
+        let url = self.url(what);
+        let answer = self.link.send(|client| client.post(url).timeout(TIMEOUT).json(body)).await?;
         if answer.status().is_success() { Ok(()) } else { Err(refusal(answer).await) }
     }
 

@@ -21,6 +21,7 @@
 //! writes.rs      a node that writes to it
 //! statements.rs  the SQL that a test's own process executes
 //! dnsmasq.rs     another DHCP server on the network
+//! enrolment.rs   an agent, as far as the control plane sees it
 //! client.rs      a machine that does what firmware does, and no more
 //! random.rs      moments and choices
 //! records.rs     what a store in Ceph notes, without a database
@@ -56,6 +57,7 @@ mod database;
 mod deployment;
 mod disk;
 mod dnsmasq;
+mod enrolment;
 mod golden;
 mod host;
 mod idp;
@@ -84,6 +86,7 @@ pub use client::Client;
 pub use deployment::{Deployment, STORE_LARGE, STORE_SMALL};
 pub use disk::Disk;
 pub use dnsmasq::Dnsmasq;
+pub use enrolment::{AgentKey, Member, Said, TRUST_DOMAIN, Told};
 pub use golden::{golden_image, image_place};
 pub use host::{
     Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,

@@ -16,7 +16,7 @@ use bmi_db::{SystemTx, authority};
 use bmi_types::{ByteSize, InstanceId, MacAddr, NetworkId, Timestamp};
 
 use super::authority::told;
-use super::enrolment::PREVIOUS_FOR;
+use super::enrolment::previous_for;
 use super::speaker::{Peer, Speaker};
 use super::{App, boot_watch};
 use crate::error::AppError;
@@ -49,6 +49,7 @@ pub struct Noted {
 /// Takes a status report. Of an agent that stands by, only that it is there.
 pub async fn status(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) -> Result<Noted, AppError> {
     let (speaker, name) = (speaker.clone(), name.to_owned());
+    let previous_for = app.enrolling.as_ref().map(previous_for).unwrap_or_default();
     let noted = app
         .db
         .system_write(move |tx| {
@@ -59,7 +60,7 @@ pub async fn status(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) 
             if let (Some(agent), Speaker::Enrolled(peer)) = (&entered.agent, &speaker) {
                 let ahead = sent.sent_at.map(|at| (at.micros() - now.micros()) / 1000);
                 enrolled_agent::seen(tx, agent.id, &version, ahead, now)?;
-                key_used(tx, agent, peer, now)?;
+                key_used(tx, agent, peer, now.plus(previous_for))?;
             }
             let noted = Noted {
                 serves: entered.serves(),
@@ -90,14 +91,13 @@ pub async fn status(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) 
     Ok(noted)
 }
 
-/// An agent that speaks with its new key has it: the one before is let go.
-fn key_used(tx: &mut SystemTx<'_>, agent: &Record, peer: &Peer, now: Timestamp) -> Result<(), AppError> {
+/// An agent that speaks with its new key has it: the one before counts until then, and no longer.
+fn key_used(tx: &mut SystemTx<'_>, agent: &Record, peer: &Peer, until: Timestamp) -> Result<(), AppError> {
     let renewed = agent.previous_key_sha256.is_some() && agent.previous_until.is_none();
     if renewed && agent.key_sha256 == peer.key_sha256 {
-        let until = Some(now.plus(PREVIOUS_FOR));
         // What was just noted of it stays.
         if let Some(agent) = enrolled_agent::find(tx, agent.id)? {
-            enrolled_agent::update(tx, &Record { previous_until: until, ..agent })?;
+            enrolled_agent::update(tx, &Record { previous_until: Some(until), ..agent })?;
         }
     }
     Ok(())

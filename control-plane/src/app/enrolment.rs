@@ -29,8 +29,13 @@ const ANSWERED_AGAIN: Duration = Duration::from_secs(10 * 60);
 const PENDING_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The longest version that an agent says it is, in characters.
 const VERSION_MAX: usize = 64;
-/// How long the key before counts after the new one was used first: what was on its way arrives.
-pub(super) const PREVIOUS_FOR: Duration = Duration::from_secs(60);
+/// The longest that the key before counts after the new one was used first: what was on its way arrives.
+const PREVIOUS_FOR: Duration = Duration::from_secs(60);
+
+/// The same, where certificates do not last long.
+pub(super) fn previous_for(enrolling: &Enrolling) -> Duration {
+    PREVIOUS_FOR.min(enrolling.certificate_life / 10)
+}
 
 /// What an agent that wants to join is told.
 #[derive(Debug)]

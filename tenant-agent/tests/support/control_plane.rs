@@ -17,6 +17,10 @@ struct Memory {
     events: Vec<AgentEvent>,
     /// Answers 503 to everything.
     away: bool,
+    /// Answers that to whoever asks for the desired state.
+    said: Option<String>,
+    /// How often it did.
+    heard: usize,
 }
 
 /// What the agent talks to.
@@ -40,6 +44,18 @@ impl ControlPlane {
     pub fn want(&self, desired: DesiredState) {
         self.0.0.lock().unwrap().desired = Some(desired);
         self.0.1.notify_all();
+    }
+
+    /// Answers something else than a desired state to whoever asks for one, and waits until the agent has heard it often
+    /// enough to have made something of it.
+    pub fn say(&self, text: &str) {
+        let mut memory = self.0.0.lock().unwrap();
+        (memory.said, memory.heard) = (Some(text.to_owned()), 0);
+        self.0.1.notify_all();
+        let (mut memory, waited) =
+            self.0.1.wait_timeout_while(memory, Duration::from_secs(30), |memory| memory.heard < 3).unwrap();
+        assert!(!waited.timed_out(), "the agent did not ask: {text}");
+        memory.said = None;
     }
 
     pub fn go_away(&self, away: bool) {
@@ -109,9 +125,16 @@ impl ControlPlane {
                     .parse()
                     .unwrap();
                 let newer = |memory: &mut Memory| {
-                    !memory.away && memory.desired.as_ref().is_none_or(|desired| desired.generation <= have)
+                    memory.said.is_none()
+                        && !memory.away
+                        && memory.desired.as_ref().is_none_or(|desired| desired.generation <= have)
                 };
                 memory = changed.wait_timeout_while(memory, Duration::from_secs(2), newer).unwrap().0;
+                if let Some(said) = memory.said.clone() {
+                    memory.heard += 1;
+                    changed.notify_all();
+                    return (200, said);
+                }
                 match &memory.desired {
                     Some(desired) if desired.generation > have => {
                         (200, serde_json::to_string(desired).unwrap())
