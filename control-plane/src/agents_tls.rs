@@ -31,7 +31,7 @@ use crate::app::authority::open;
 use crate::app::{Enrolling, Peer};
 use crate::error::AppError;
 
-/// How often the authorities are looked at.
+/// How often the authorities are looked at; a new one issues only after several looks.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Why there is no TLS.

@@ -15,7 +15,7 @@ use bmi_db::enrolled_agent::{self, Record};
 use bmi_db::{SystemTx, authority};
 use bmi_types::{ByteSize, InstanceId, MacAddr, NetworkId, Timestamp};
 
-use super::authority::told;
+use super::authority::{settled, told};
 use super::enrolment::previous_for;
 use super::speaker::{Peer, Speaker};
 use super::{App, boot_watch};
@@ -64,7 +64,7 @@ pub async fn status(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) 
             }
             let noted = Noted {
                 serves: entered.serves(),
-                authorities_mark: told(&authority::list(tx)?).authorities_mark,
+                authorities_mark: told(&settled(authority::list(tx)?, now)).authorities_mark,
             };
             if !noted.serves {
                 return Ok(noted);

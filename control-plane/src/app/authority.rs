@@ -1,7 +1,8 @@
 //! The authorities that issue the certificates of agents.
 //!
 //! One is made at the first start with `[agents]`, in the database, so that all replicas have the same. A rotation makes
-//! another one beside it: both are trusted by both sides until the old one is retired. Its key is sealed like every
+//! another one beside it: both are trusted by both sides until the old one is retired. It issues nothing until every
+//! replica's listener has seen it. Its key is sealed like every
 //! secret, and opened only to issue.
 
 use std::time::Duration;
@@ -21,6 +22,9 @@ use crate::error::AppError;
 /// The most that are trusted at once: one more than a rotation needs.
 const AUTHORITIES_MAX: usize = 3;
 
+/// How old an authority must be before it issues: several looks of every replica's listener.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+
 /// How agents are known here.
 #[derive(Debug, Clone)]
 pub struct Enrolling {
@@ -39,6 +43,13 @@ fn failed(error: &issuing::AuthorityError) -> AppError {
 pub(crate) fn open(key: &MasterKey, record: &db::Record) -> Result<bmi_auth::Authority, AppError> {
     let secret = key.open(&authority_key_purpose(record.id), &record.key_sealed)?;
     bmi_auth::Authority::open(&record.certificate, &secret).map_err(|error| failed(&error))
+}
+
+/// Those that every listener trusts by now: the oldest in any case. The newest of them issues, and agents are told of them.
+pub(crate) fn settled(mut records: Vec<db::Record>, now: Timestamp) -> Vec<db::Record> {
+    let first = records.first().map(|record| record.id);
+    records.retain(|record| Some(record.id) == first || record.created_at.plus(SETTLED_AFTER) <= now);
+    records
 }
 
 /// What is told of those that are trusted.
@@ -103,7 +114,7 @@ pub async fn authorities_ensure(
 /// # Errors
 /// When the database fails.
 pub async fn agent_authorities(app: &App) -> Result<Authorities, AppError> {
-    app.db.system_read(|tx| Ok::<_, AppError>(told(&db::list(tx)?))).await
+    app.db.system_read(|tx| Ok::<_, AppError>(told(&settled(db::list(tx)?, Timestamp::now())))).await
 }
 
 fn shown(tx: &mut Tx<'_>, record: db::Record, issues: bool, now: Timestamp) -> Result<Authority, AppError> {

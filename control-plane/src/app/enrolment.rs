@@ -18,7 +18,7 @@ use bmi_db::{SystemTx, authority, enrolled_agent, join_token};
 use bmi_types::{AgentId, NetworkId, Timestamp};
 use uuid::Uuid;
 
-use super::authority::{Enrolling, no_agents, open, told};
+use super::authority::{Enrolling, no_agents, open, settled, told};
 use super::speaker::Peer;
 use super::{App, network};
 use crate::error::AppError;
@@ -76,7 +76,7 @@ impl Issuing {
         key: &KeyRequest,
         now: Timestamp,
     ) -> Result<Issued, AppError> {
-        let records = authority::list(tx)?;
+        let records = settled(authority::list(tx)?, now);
         let newest = records.last().ok_or_else(no_agents)?;
         let trust_domain = self.enrolling.trust_domain.clone();
         let id = SpiffeId { trust_domain, network: agent.network, agent: agent.id };
@@ -103,7 +103,7 @@ impl Issuing {
             certificate,
             lasts_s: left,
             renew_after_s: left * 2 / 3,
-            authorities: told(&authority::list(tx)?),
+            authorities: told(&settled(authority::list(tx)?, now)),
         })
     }
 }
