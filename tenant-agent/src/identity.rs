@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::write_whole;
 
-/// File names in the unprivileged half's directory.
-const IDENTITY_FILE: &str = "identity.json";
+/// File name in the unprivileged half's directory.
+pub const IDENTITY_FILE: &str = "identity.json";
+/// The same of what it joins with.
 const JOINING_FILE: &str = "joining.json";
 
 /// The largest file read: an identity has a few certificates.

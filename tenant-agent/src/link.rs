@@ -18,6 +18,7 @@ use crate::enrol::{
     EnrolError, Joined, client_builder, client_of, join, key_make, renew, time_hint, time_there,
 };
 use crate::identity::{IdentityError, Joining, Kept};
+use crate::patience::Patience;
 use crate::trouble::{clock_off, is_about_time};
 
 /// Pauses after a failure to join or to renew: doubled each time.
@@ -218,28 +219,6 @@ impl Link {
     }
 }
 
-/// Waits longer after each failure, and logs the first of a kind.
-struct Patience {
-    pause: Duration,
-    said: String,
-}
-
-impl Patience {
-    const fn new() -> Self {
-        Self { pause: PAUSE_FIRST, said: String::new() }
-    }
-
-    async fn after(&mut self, error: &EnrolError, doing: &str) {
-        let says = chain(error);
-        if says != self.said {
-            tracing::warn!(error = says, "{doing} failed; trying again until it works");
-            self.said = says;
-        }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE_LONGEST);
-    }
-}
-
 impl Keeper {
     /// Puts what is on the disk in force.
     fn put_in_force(mut self, kept: Kept) -> Result<Self, LinkError> {
@@ -286,7 +265,7 @@ impl Keeper {
             }
             _ => self,
         };
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(PAUSE_FIRST, PAUSE_LONGEST);
         loop {
             let Some(kept) = keeper.kept.clone() else { return Err(LinkError::NotJoined) };
             renewal_due(&kept, link).await;
@@ -296,7 +275,7 @@ impl Keeper {
                     keeper = keeper.take(next)?;
                     let until = keeper.kept.as_ref().map(|kept| kept.expires_at.to_string());
                     tracing::info!(until, "this agent's certificate was renewed");
-                    patience = Patience::new();
+                    patience.reset();
                     tokio::time::sleep(REST.min(link.half_life(&keeper))).await;
                 }
                 Err(error) => {
@@ -360,7 +339,7 @@ pub async fn join_patiently(
     network: &Name,
     joining: &Joining,
 ) -> Result<Kept, EnrolError> {
-    let (mut patience, mut told) = (Patience::new(), false);
+    let (mut patience, mut told) = (Patience::new(PAUSE_FIRST, PAUSE_LONGEST), false);
     loop {
         match join(server, token, network, joining).await {
             Ok(Joined::Now(kept)) => {

@@ -18,6 +18,7 @@ mod helper;
 mod identity;
 mod ledger;
 mod link;
+mod patience;
 mod plan;
 mod start;
 mod sync;

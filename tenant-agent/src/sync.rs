@@ -10,11 +10,12 @@ use bmi_agent_api::desired::DesiredState;
 use bmi_agent_api::enrol::{AGENT_REFUSED, Problem};
 use bmi_agent_api::event::{AgentEvent, BATCH_MAX, EventBatch};
 use bmi_agent_api::status::{StatusReport, StatusSent};
-use bmi_types::{Name, NetworkId, Timestamp, chain};
+use bmi_types::{Name, NetworkId, Timestamp};
 use reqwest::{Response, StatusCode};
 use tokio::sync::{mpsc, watch};
 
 use crate::link::Link;
+use crate::patience::Patience;
 use crate::trouble::explain;
 
 /// How long one poll waits at the control plane, in seconds.
@@ -96,27 +97,6 @@ pub struct ControlPlane {
     network: Name,
 }
 
-/// Waits longer after each failure.
-struct Pause(Duration);
-
-impl Pause {
-    const fn new() -> Self {
-        Self(PAUSE_FIRST)
-    }
-
-    fn reset(&mut self) {
-        self.0 = PAUSE_FIRST;
-    }
-
-    async fn wait(&mut self, error: &SyncError, doing: &str) {
-        if self.0 == PAUSE_FIRST {
-            tracing::warn!(error = chain(error), "{doing} failed; trying again until it works");
-        }
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(PAUSE_LONGEST);
-    }
-}
-
 impl ControlPlane {
     /// This network's conversations, by a link.
     #[must_use]
@@ -130,7 +110,7 @@ impl ControlPlane {
 
     /// Follows the desired state from what is known on, for ever.
     pub async fn desired_follow(self, mut known: Known, to: watch::Sender<Option<DesiredState>>) {
-        let mut pause = Pause::new();
+        let mut pause = Patience::new(PAUSE_FIRST, PAUSE_LONGEST);
         loop {
             match self.desired_next(&known).await {
                 Ok(Some(desired)) => {
@@ -146,7 +126,7 @@ impl ControlPlane {
                     }
                 }
                 Ok(None) => pause.reset(),
-                Err(error) => pause.wait(&error, "asking for the desired state").await,
+                Err(error) => pause.after(&error, "asking for the desired state").await,
             }
         }
     }
@@ -175,7 +155,7 @@ impl ControlPlane {
 
     /// Posts the status whenever it changes, and now and then, for ever.
     pub async fn status_follow(self, mut from: watch::Receiver<Option<StatusReport>>) {
-        let mut pause = Pause::new();
+        let mut pause = Patience::new(PAUSE_FIRST, PAUSE_LONGEST);
         loop {
             let report = from.borrow_and_update().clone();
             if let Some(report) = report {
@@ -183,7 +163,7 @@ impl ControlPlane {
                 match self.post("status", &sent).await {
                     Ok(()) => pause.reset(),
                     Err(error) => {
-                        pause.wait(&error, "posting the status").await;
+                        pause.after(&error, "posting the status").await;
                         continue;
                     }
                 }
@@ -197,7 +177,7 @@ impl ControlPlane {
     /// Posts events in batches, oldest first, for ever. A batch is repeated until it is accepted, or until the control
     /// plane says that it never will be (400, 413, 422).
     pub async fn events_follow(self, mut from: mpsc::Receiver<AgentEvent>) {
-        let mut pause = Pause::new();
+        let mut pause = Patience::new(PAUSE_FIRST, PAUSE_LONGEST);
         let mut events = Vec::new();
         while from.recv_many(&mut events, BATCH_MAX).await > 0 {
             if events.len() < BATCH_MAX {
@@ -214,7 +194,7 @@ impl ControlPlane {
                         tracing::error!(%status, reason, events = batch.events.len(), "events were refused and are lost");
                         break;
                     }
-                    Err(error) => pause.wait(&error, "posting events").await,
+                    Err(error) => pause.after(&error, "posting events").await,
                 }
             }
             pause.reset();

@@ -350,9 +350,15 @@ struct Can {
 /// What only an import answers with.
 const IMPORTS: &[Code] =
     &[Code::ImageHasClones, Code::ImageInUse, Code::ImportSourceAbsent, Code::ImportUnsupported];
-/// What only an operation, or a server that does not start, fails with.
-const NO_ANSWERS: &[Code] =
-    &[Code::TargetFailed, Code::AgentUnavailable, Code::StorePoolAbsent, Code::StorePoolUnfit];
+/// What only an operation, or a server that does not start, fails with; and what only agents are answered.
+const NO_ANSWERS: &[Code] = &[
+    Code::TargetFailed,
+    Code::AgentUnavailable,
+    Code::StorePoolAbsent,
+    Code::StorePoolUnfit,
+    Code::JoinTokenRefused,
+    Code::AgentRefused,
+];
 
 /// The problems a route may answer with: one entry per status, naming its codes.
 fn problems(path: &str, method: &HttpMethod, can: Can) -> Vec<(String, Response)> {

@@ -21,6 +21,8 @@ struct Memory {
     said: Option<String>,
     /// How often it did.
     heard: usize,
+    /// How often there was nothing new.
+    quiet: usize,
 }
 
 /// What the agent talks to.
@@ -46,16 +48,19 @@ impl ControlPlane {
         self.0.1.notify_all();
     }
 
-    /// Answers something else than a desired state to whoever asks for one, and waits until the agent has heard it often
-    /// enough to have made something of it.
+    /// Answers something else than a desired state to whoever asks for one, until the agent has asked again after it; and
+    /// then nothing new, until it has heard that.
     pub fn say(&self, text: &str) {
-        let mut memory = self.0.0.lock().unwrap();
+        let patience = Duration::from_secs(30);
+        let (memory, changed) = &*self.0;
+        let mut memory = memory.lock().unwrap();
         (memory.said, memory.heard) = (Some(text.to_owned()), 0);
-        self.0.1.notify_all();
-        let (mut memory, waited) =
-            self.0.1.wait_timeout_while(memory, Duration::from_secs(30), |memory| memory.heard < 3).unwrap();
-        assert!(!waited.timed_out(), "the agent did not ask: {text}");
-        memory.said = None;
+        changed.notify_all();
+        let (mut memory, waited) = changed.wait_timeout_while(memory, patience, |it| it.heard < 2).unwrap();
+        assert!(!waited.timed_out(), "the agent did not ask: {text:.60}");
+        (memory.said, memory.quiet) = (None, 0);
+        let (_memory, waited) = changed.wait_timeout_while(memory, patience, |it| it.quiet < 1).unwrap();
+        assert!(!waited.timed_out(), "the agent did not ask again: {text:.60}");
     }
 
     pub fn go_away(&self, away: bool) {
@@ -139,7 +144,11 @@ impl ControlPlane {
                     Some(desired) if desired.generation > have => {
                         (200, serde_json::to_string(desired).unwrap())
                     }
-                    _ => (304, String::new()),
+                    _ => {
+                        memory.quiet += 1;
+                        changed.notify_all();
+                        (304, String::new())
+                    }
                 }
             }
             ("POST", Some("status")) => {

@@ -7,7 +7,7 @@ INSERT INTO networks (id, name, plan, first_address, last_address, dhcp, segment
 INSERT INTO agents (network_id, agent_version, generation_observed, netboot_state, netboot_reason, last_seen) VALUES
   ('00000000-0000-7000-8000-000000000011', '0.1.0', 40, 'listening', NULL, 1000004);
 INSERT INTO authorities (id, certificate, key_sealed, spki_sha256, created_at, expires_at) VALUES
-  ('00000000-0000-7000-8000-0000000000a1', '-----BEGIN CERTIFICATE-----', 'v1:c2VhbGVk', 'abc', 1000004, 9000004);
+  ('00000000-0000-7000-8000-0000000000a1', '-----BEGIN CERTIFICATE-----', 'v1:FFFF', 'abc', 1000004, 9000004);
 INSERT INTO enrolled_agents (id, network_id, state, key_sha256, previous_key_sha256, previous_until, pending_key_sha256, authority_id, certificate_until, agent_version, clock_ahead_ms, enrolled_at, last_seen, version) VALUES
   ('00000000-0000-7000-8000-0000000000a2', '00000000-0000-7000-8000-000000000011', 'active', 'key', 'before', 2000004, 'next', '00000000-0000-7000-8000-0000000000a1', 3000004, '0.1.0', -600000, 1000004, 1000005, 2),
   ('00000000-0000-7000-8000-0000000000a3', '00000000-0000-7000-8000-000000000011', 'revoked', 'key-2', NULL, NULL, NULL, '00000000-0000-7000-8000-0000000000a1', 3000004, '', NULL, 1000004, 1000005, 1);
