@@ -1,5 +1,7 @@
 //! The configuration file: TOML, unknown keys refused with file and line.
 
+mod agents;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,8 @@ use crate::app::authentication::{PublicUrl, SessionLimits, ThrottleLimits};
 use crate::app::quota::Defaults;
 use crate::app::rate_limit::RateLimits;
 use crate::tls::TlsSettings;
+
+pub use agents::Agents;
 
 /// The configuration of `bmi-control-plane`.
 #[derive(Debug, Clone, Deserialize)]
@@ -61,6 +65,8 @@ pub struct Config {
     pub convert: Convert,
     /// Where the local agent connects. Default: there is none.
     pub agent: Option<AgentSocket>,
+    /// Where agents on other hosts dial. Default: none can join.
+    pub agents: Option<Agents>,
     /// When a node's boot counts as failed.
     #[serde(default)]
     pub boot: BootLimits,
@@ -357,6 +363,7 @@ impl Config {
         }
         config.sign_in_check().map_err(wrong)?;
         config.store.check().map_err(wrong)?;
+        config.agents.as_ref().map_or(Ok(()), Agents::check).map_err(wrong)?;
         Ok(config)
     }
 

@@ -13,6 +13,7 @@
 //! Invariants: an external effect is preceded by its intent in the database; every request that changes something
 //! is authorized inside the application layer; nothing here listens on a provisioning network.
 
+pub mod agents_tls;
 pub mod app;
 pub mod code;
 pub mod config;

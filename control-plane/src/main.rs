@@ -2,7 +2,7 @@
 
 mod commands;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -14,12 +14,14 @@ use actix_web::dev::ServerHandle;
 use bmi_api::Code;
 use bmi_auth::oidc::Providers;
 use bmi_auth::{AuditKey, LocalAdmin, MasterKey, Subject};
+use bmi_control_plane::agents_tls::AgentsTls;
 use bmi_control_plane::app::authentication::{Authentication, PublicUrl, Throttle};
+use bmi_control_plane::app::authority::authorities_ensure;
 use bmi_control_plane::app::metrics::Metrics;
 use bmi_control_plane::app::policies::Policies;
 use bmi_control_plane::app::rate_limit::RateLimit;
 use bmi_control_plane::app::{App, Wake, audit, boots_watch, policies};
-use bmi_control_plane::config::{AgentSocket, Config, Store};
+use bmi_control_plane::config::{AgentSocket, Agents, Config, Store};
 use bmi_control_plane::tls::Certificate;
 use bmi_control_plane::{code, data_dir, http, reconcile, sealed, workflows};
 use bmi_db::{ConfiguredBinding, Db, DbError, Held, Purpose};
@@ -148,6 +150,10 @@ async fn serve(config: &Config) -> Result<(), StartError> {
         app.db.system_write(bmi_db::lease::end_all).await.map_err(|error: DbError| error)?;
     }
     let agent = config.agent.as_ref().map(|agent| agent_serve(config, agent, &app)).transpose()?;
+    let agents = match &config.agents {
+        Some(agents) => Some(agents_serve(agents, &app).await?),
+        None => None,
+    };
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr()?;
@@ -161,9 +167,18 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     workers.push(tokio::spawn(policies::watch(Arc::clone(&app))));
     workers.push(tokio::spawn(audit::watch(Arc::clone(&app))));
     workers.extend(certificate.map(|certificate| tokio::spawn(certificate.watch())));
+    let agents_address = agents.as_ref().map(|agents| agents.address);
+    let agents_handle = agents.map(|agents| {
+        workers.push(tokio::spawn(agents.tls.watch()));
+        agents.handle
+    });
     let api_handle = api.handle();
     let api = tokio::spawn(api);
-    println!("{}", serde_json::json!({"event": "listening", "address": address}));
+    let mut said = serde_json::json!({"event": "listening", "address": address});
+    if let (Some(agents), Some(said)) = (agents_address, said.as_object_mut()) {
+        said.insert("agents".to_owned(), agents.to_string().into());
+    }
+    println!("{said}");
     tracing::info!(%address, "listening");
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -181,6 +196,9 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     if let Some((socket, agent)) = agent {
         agent.stop(false).await;
         std::fs::remove_file(socket).ok();
+    }
+    if let Some(agents) = agents_handle {
+        agents.stop(false).await;
     }
     api_handle.stop(true).await;
     api.await??;
@@ -200,6 +218,29 @@ fn agent_serve(
     tokio::spawn(server);
     tracing::info!(socket = %socket.display(), network.name = %agent.network, "listening for the agent");
     Ok((socket, handle))
+}
+
+/// The listener of agents on other hosts.
+struct AgentsListener {
+    address: SocketAddr,
+    handle: ServerHandle,
+    tls: Arc<AgentsTls>,
+}
+
+/// Serves the agents' API to agents on other hosts. The authority that they know the server by is made when there is none.
+async fn agents_serve(config: &Agents, app: &Arc<App>) -> Result<AgentsListener, StartError> {
+    let enrolling = config.enrolling();
+    let records = authorities_ensure(&app.db, &app.master_key, &enrolling).await?;
+    let (db, key, names) = (app.db.clone(), app.master_key.clone(), config.names.clone());
+    let tls = AgentsTls::new(db, key, enrolling, names, &records)?;
+    let listener = TcpListener::bind(config.listen)
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let address = listener.local_addr()?;
+    let server = http::agents_server(Arc::clone(app), listener, &tls)?;
+    let handle = server.handle();
+    tokio::spawn(server);
+    tracing::info!(%address, trust_domain = config.trust_domain, "listening for agents");
+    Ok(AgentsListener { address, handle, tls })
 }
 
 /// Puts the configured drivers together.
@@ -233,6 +274,7 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
         store,
         isolation: Arc::new(Unisolated),
         power: Arc::new(Manual),
+        enrolling: config.agents.as_ref().map(Agents::enrolling),
         import_dir: config.import_dir.clone().map(ImportDir::new),
         agent_wait: workflows::AGENT_WAIT,
         boot_limits: config.boot,

@@ -15,7 +15,7 @@ use bmi_auth::{MasterKey, SealError, SecretFileError};
 use bmi_db::idempotency::Scope;
 use bmi_db::sealed::{self, Column, Value};
 use bmi_db::{Db, DbError, Held, SystemTx};
-use bmi_types::{InstanceId, VolumeId};
+use bmi_types::{AuthorityId, InstanceId, VolumeId};
 
 use crate::app::App;
 use crate::app::instance::{boot_key_purpose, user_data_purpose};
@@ -64,6 +64,7 @@ fn purpose(value: &Value) -> String {
         Column::UserData => user_data_purpose(InstanceId::from(value.id)),
         Column::SignIn => format!("sign-in:{}", value.id),
         Column::CephKey => sealed::ceph_key_purpose(VolumeId::from(value.id)),
+        Column::AuthorityKey => sealed::authority_key_purpose(AuthorityId::from(value.id)),
         Column::Answer => value.request.as_ref().map(answer_purpose).unwrap_or_default(),
     }
 }

@@ -75,6 +75,22 @@ pub fn faults(config: &Config) -> Vec<String> {
             Err(error) => faults.push(format!("asking the engine: {error}")),
         }
     }
+    if config.server().is_some() && !identity_is_there(config) {
+        let token = config.join_token_file.as_ref().map(|path| (path, fs::metadata(path)));
+        match token {
+            Some((_, Ok(meta))) if meta.permissions().mode() & 0o077 == 0 => {}
+            Some((path, Ok(_))) => {
+                faults.push(format!("join_token_file: others can read {}; chmod 600 it", path.display()));
+            }
+            Some((path, Err(error))) => {
+                faults.push(format!("join_token_file: {}: {error}", path.display()));
+            }
+            None => faults.push(
+                "control_plane: this agent has not joined: `bmi-agent enrol`, or name a join_token_file"
+                    .to_owned(),
+            ),
+        }
+    }
     for name in BRIDGE_SETTINGS {
         let path = Path::new("/proc/sys/net/bridge").join(name);
         if fs::read_to_string(&path).is_ok_and(|value| value.trim() != "0") {
@@ -91,6 +107,10 @@ pub fn faults(config: &Config) -> Vec<String> {
         }
     }
     faults
+}
+
+fn identity_is_there(config: &Config) -> bool {
+    config.agent_dir().join(crate::identity::IDENTITY_FILE).exists()
 }
 
 /// What makes the host weaker than it could be, and is no fault.

@@ -35,8 +35,10 @@ pub const LOADERS_MOUNT: &str = "/loaders";
 pub struct Config {
     /// The network this agent serves.
     pub network: Name,
-    /// Where the control plane is: `unix:/…/agent.sock`.
+    /// Where the control plane is: `unix:/…/agent.sock` on the same host, else `https://HOST:PORT`.
     pub control_plane: String,
+    /// A join token, with which an agent that has not joined does so at its start. Read by root.
+    pub join_token_file: Option<PathBuf>,
     /// Ledger and process directories. Made when absent.
     pub state_dir: PathBuf,
     /// Only files below it may be somebody's disk. Without it no file is: every disk is with a broker.
@@ -201,11 +203,13 @@ impl Config {
 
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        if self.socket().is_none() {
-            faults.push("control_plane must be unix: and an absolute path".to_owned());
+        if self.socket().is_none() && self.server().is_none() {
+            faults
+                .push("control_plane must be unix: and an absolute path, or https:// and a host".to_owned());
         }
         let paths = [
             ("state_dir", Some(&self.state_dir)),
+            ("join_token_file", self.join_token_file.as_ref()),
             ("volume_dir", self.volume_dir.as_ref()),
             ("loaders", Some(&self.loaders)),
             ("target_program", self.target_program.as_ref()),
@@ -236,6 +240,12 @@ impl Config {
     #[must_use]
     pub fn socket(&self) -> Option<&Path> {
         self.control_plane.strip_prefix("unix:").map(Path::new).filter(|path| path.is_absolute())
+    }
+
+    /// The control plane on another host.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        server(&self.control_plane)
     }
 
     /// The user of the unprivileged half.
@@ -296,6 +306,20 @@ impl Config {
     }
 }
 
+/// A URL without a path, when it is one that an agent may dial.
+#[must_use]
+pub fn server(text: &str) -> Option<&str> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let url = reqwest::Url::parse(text).ok()?;
+    let plain = url.scheme() == "https"
+        && url.has_host()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty();
+    plain.then_some(text)
+}
+
 fn beside(name: &str) -> PathBuf {
     std::env::current_exe().unwrap_or_default().with_file_name(name)
 }
@@ -321,6 +345,22 @@ mod tests {
         assert!(config.target_program().ends_with("bmi-target"));
         let config = load(&GOOD.replace("volume_dir = \"/v\"\n", "")).unwrap();
         assert_eq!((config.volume_dir, config.broker), (None, None));
+    }
+
+    #[test]
+    fn a_control_plane_elsewhere_is_a_host_and_a_port() {
+        for (text, good) in [
+            ("https://bmi.example:8441", true),
+            ("https://[2001:db8::1]:8441/", true),
+            ("http://bmi.example:8441", false),
+            ("https://bmi.example/path", false),
+            ("https://user@bmi.example", false),
+            ("https://bmi.example?x", false),
+            ("unix:relative", false),
+        ] {
+            let loaded = load(&GOOD.replace("unix:/run/bmi/agent.sock", text));
+            assert_eq!(loaded.is_ok(), good, "{text}");
+        }
     }
 
     #[test]

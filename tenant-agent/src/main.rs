@@ -5,24 +5,29 @@
 //! anyone; the helper (see [`helper`]) acts on the host and talks to nobody. Targets and boot services outlive both: an
 //! agent that starts again finds them and serves on, with or without the control plane. `bmi-agent stop` ends them.
 //!
-//! Deliberately absent: any socket that listens, any packet of a tenant, enrolment (not supported yet).
+//! Deliberately absent: any socket that listens, any packet of a tenant.
 
 mod agent;
 mod check;
 mod config;
 mod drivers;
+mod enrol;
 mod events;
 mod execute;
 mod helper;
+mod identity;
 mod ledger;
+mod link;
+mod patience;
 mod plan;
 mod start;
 mod sync;
+mod trouble;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bmi_types::chain;
+use bmi_types::{AgentId, chain};
 use clap::{Parser, Subcommand};
 
 /// Exit codes: cannot work, and not understood or not supported.
@@ -46,14 +51,24 @@ enum Command {
     Check,
     /// End every target and the boot services, and remove rules and bridge. The agent must not be running.
     Stop,
-    /// Enrol with a control plane on another host. Not supported yet.
+    /// Join the network with a join token, and keep who this agent is. Waits for the control plane, and for approval where
+    /// that is needed. Exit status 1 when the token is refused.
     Enrol {
-        /// The join token.
-        #[arg(long)]
+        /// The join token. Others on this host see it: prefer --token-file.
+        #[arg(long, required_unless_present = "token_file", conflicts_with = "token_file")]
         token: Option<String>,
-        /// The control plane.
-        #[arg(long)]
+        /// A file with the join token; `-` is standard input.
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+        /// The control plane, https://HOST:PORT; as configured when not given.
+        #[arg(long, value_name = "URL")]
         server: Option<String>,
+        /// The id that this agent had before its key was lost. The new key must be approved.
+        #[arg(long, value_name = "ID", conflicts_with = "new")]
+        agent: Option<AgentId>,
+        /// Forget who this agent was, and join as a new one.
+        #[arg(long)]
+        new: bool,
     },
     /// The root helper. Started by the agent itself.
     #[command(hide = true)]
@@ -81,11 +96,36 @@ fn main() -> ExitCode {
         Some(Command::Helper) => report(start::helper(&arguments.config)),
         Some(Command::Stop) => report(start::stop(&arguments.config)),
         Some(Command::Check) => check(&arguments.config),
-        Some(Command::Enrol { .. }) => {
-            tracing::error!("enrolment is not supported yet: use control_plane = \"unix:…\" on one host");
-            ExitCode::from(USAGE)
+        Some(Command::Enrol { token, token_file, server, agent, new }) => {
+            enrol(&arguments.config, (token, token_file), |token| start::Enrolling {
+                token,
+                server,
+                agent,
+                forget: new,
+            })
         }
         Some(Command::Launch { .. }) => ExitCode::from(USAGE),
+    }
+}
+
+/// Joins with a token, or with what a file holds.
+fn enrol(
+    config: &Path,
+    (token, file): (Option<String>, Option<PathBuf>),
+    told: impl FnOnce(String) -> start::Enrolling,
+) -> ExitCode {
+    let read = match (token, file) {
+        (Some(token), _) => Ok(token),
+        (None, Some(file)) if file == Path::new("-") => std::io::read_to_string(std::io::stdin()),
+        (None, Some(file)) => std::fs::read_to_string(file),
+        (None, None) => return ExitCode::from(USAGE),
+    };
+    match read {
+        Ok(token) => report(start::enrol(config, told(token))),
+        Err(error) => {
+            tracing::error!("reading the join token: {error}");
+            ExitCode::from(USAGE)
+        }
     }
 }
 

@@ -7,9 +7,12 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bmi_agent_api::enrol::JoinToken;
 use bmi_sandbox::privileges::{PrivilegeError, drop_all};
+use bmi_types::AgentId;
 use nix::unistd::{geteuid, setsid};
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,8 +24,10 @@ use crate::drivers::container::{ContainerDriver, ContainerError};
 use crate::drivers::process::{ProcessDriver, ProcessError};
 use crate::helper::client::Helper;
 use crate::helper::serve::{ServeError, run};
+use crate::identity::{IdentityError, Kept};
 use crate::ledger::{Ledger, LedgerError};
-use crate::sync::{ControlPlane, EVENTS_KEPT, Known, SyncError};
+use crate::link::{Keeper, Link, LinkError, join_patiently, joining};
+use crate::sync::{ControlPlane, EVENTS_KEPT, Known, POLL_TIMEOUT};
 
 /// Where programs are looked for: `nft` is all the helper starts by name.
 const SEARCH_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -66,9 +71,15 @@ pub enum StartError {
     /// The ledger.
     #[error("opening the ledger")]
     Ledger(#[from] LedgerError),
-    /// The client.
-    #[error("preparing the client")]
-    Sync(#[from] SyncError),
+    /// The way to the control plane.
+    #[error("reaching the control plane")]
+    Link(#[from] LinkError),
+    /// No URL.
+    #[error("`{0}` is no control plane on another host: https:// and a host, and nothing else")]
+    Server(String),
+    /// A token.
+    #[error("{0} holds no join token: `bmi agent token create --network N` makes one")]
+    Token(String),
     /// The unprivileged half ended.
     #[error("the agent ended")]
     Agent(#[from] AgentError),
@@ -126,13 +137,14 @@ pub fn agent(path: &Path) -> Result<(), StartError> {
         return Err(StartError::NotRoot);
     }
     directories_make(&config)?;
+    let token = token_of(&config)?;
     let (channel, mut helper) = helper_spawn(path)?;
     // The ledger is opened from here on without a right to the directories above it.
     std::env::set_current_dir(config.agent_dir()).map_err(file(&config.agent_dir()))?;
     drop_all(config.agent_uid())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StartError::Runtime)?;
-    let result = runtime.block_on(unprivileged(config, channel));
+    let result = runtime.block_on(unprivileged(config, token, channel));
     // With the runtime goes the channel, and with that the helper.
     drop(runtime);
     let give_up = Instant::now() + HELPER_TIMEOUT;
@@ -160,11 +172,85 @@ fn helper_spawn(config: &Path) -> Result<(UnixStream, Child), StartError> {
     Ok((ours, child))
 }
 
-async fn unprivileged(config: Config, channel: UnixStream) -> Result<(), StartError> {
+/// The join token that the configuration names. Root reads it: nobody else may. Later it need not be there.
+fn token_of(config: &Config) -> Result<Option<JoinToken>, StartError> {
+    let Some(path) = config.join_token_file.as_ref().filter(|_| config.server().is_some()) else {
+        return Ok(None);
+    };
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let none = || StartError::Token(path.display().to_string());
+            JoinToken::parse(&text).map(Some).ok_or_else(none)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(file(path)(error)),
+    }
+}
+
+/// Keeps the link for ever, where there is something to keep.
+async fn keep(keeper: Option<Keeper>, link: &Link) -> Result<(), LinkError> {
+    match keeper {
+        Some(keeper) => keeper.follow(link).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What `bmi-agent enrol` is told.
+pub struct Enrolling {
+    /// The token.
+    pub token: String,
+    /// The control plane, when not as configured.
+    pub server: Option<String>,
+    /// Who this agent was, when it has forgotten that.
+    pub agent: Option<AgentId>,
+    /// Whether it is to forget who it was.
+    pub forget: bool,
+}
+
+/// `bmi-agent enrol`.
+///
+/// # Errors
+/// When this agent has not joined.
+pub fn enrol(path: &Path, told: Enrolling) -> Result<(), StartError> {
+    let config = Config::load(path)?;
+    if !geteuid().is_root() {
+        return Err(StartError::NotRoot);
+    }
+    let token = JoinToken::parse(&told.token).ok_or_else(|| StartError::Token("--token".to_owned()))?;
+    let server = told.server.as_deref().unwrap_or(&config.control_plane);
+    let no_server = || StartError::Server(server.to_owned());
+    let server = crate::config::server(server).ok_or_else(no_server)?;
+    directories_make(&config)?;
+    // What is kept is the unprivileged half's.
+    std::env::set_current_dir(config.agent_dir()).map_err(file(&config.agent_dir()))?;
+    drop_all(config.agent_uid())?;
+    let directory = Path::new(".");
+    let identity = |error: IdentityError| StartError::Link(error.into());
+    if told.forget || told.agent.is_some() {
+        Kept::forget(directory).map_err(identity)?;
+    }
+    let mut joining = joining(directory)?;
+    if told.agent.is_some() {
+        joining.agent = told.agent;
+        joining.save(directory).map_err(identity)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(StartError::Runtime)?;
+    let joined = runtime.block_on(join_patiently(server, &token, &config.network, &joining));
+    joined.map_err(LinkError::from)?.save(directory).map_err(identity)
+}
+
+async fn unprivileged(
+    config: Config,
+    token: Option<JoinToken>,
+    channel: UnixStream,
+) -> Result<(), StartError> {
     let directory = Path::new(".");
     let ledger = Ledger::load(directory)?;
     let (helper, news) = Helper::connect(channel).map_err(StartError::Helper)?;
-    let control_plane = ControlPlane::new(&config)?;
+    let (link, keeper) = Link::open(&config, directory.to_owned(), token, POLL_TIMEOUT)?;
+    let link = Arc::new(link);
+    let control_plane = ControlPlane::new(Arc::clone(&link), config.network.clone());
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
 
@@ -180,6 +266,7 @@ async fn unprivileged(config: Config, channel: UnixStream) -> Result<(), StartEr
     let agent = Agent::new(config, directory, ledger, helper, to_events, to_status);
     tokio::select! {
         ended = agent.run(desired, news) => Ok(ended?),
+        ended = keep(keeper, &link) => Ok(ended?),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }

@@ -3,22 +3,32 @@
 //! Each conversation is a task of its own that tries again for ever: the network serves on while the control plane is
 //! away. Deliberately absent: anything that acts on the host.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_agent_api::desired::DesiredState;
+use bmi_agent_api::enrol::{AGENT_REFUSED, Problem};
 use bmi_agent_api::event::{AgentEvent, BATCH_MAX, EventBatch};
-use bmi_agent_api::status::StatusReport;
-use bmi_types::{Name, chain};
-use reqwest::{Client, Response, StatusCode};
+use bmi_agent_api::status::{StatusReport, StatusSent};
+use bmi_types::{Name, NetworkId, Timestamp};
+use reqwest::{Response, StatusCode};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Config;
+use crate::link::Link;
+use crate::patience::Patience;
+use crate::trouble::explain;
 
 /// How long one poll waits at the control plane, in seconds.
 const WAIT_SECONDS: u64 = 30;
 
 /// How long an answer may take beyond that.
 const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long an answer to a poll may take in all.
+pub const POLL_TIMEOUT: Duration = Duration::from_secs(WAIT_SECONDS + TIMEOUT.as_secs());
+
+/// The longest reason of a refusal that is read.
+const REASON_LARGEST: usize = 64 * 1024;
 
 /// Pauses after failures: doubled each time, up to the longest. Short enough that a restart is hardly noticed.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -40,20 +50,29 @@ const BATCH_DELAY: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
     /// No answer.
-    #[error("asking the control plane")]
-    Request(#[from] reqwest::Error),
+    #[error("asking the control plane: {}", explain(.0))]
+    Request(reqwest::Error),
     /// Another status than the agreed ones.
-    #[error("the control plane answers {0}")]
-    Status(StatusCode),
+    #[error("the control plane answers {0}: {1}")]
+    Status(StatusCode, String),
+    /// This agent may not speak.
+    #[error("the control plane refuses this agent: {0}")]
+    Refused(String),
     /// Too long.
-    #[error("the desired state is longer than {DESIRED_LARGEST} bytes")]
-    Large,
+    #[error("an answer is longer than {0} bytes")]
+    Large(usize),
     /// Not a desired state.
     #[error("reading the desired state")]
     Form(#[from] serde_json::Error),
     /// For another network.
-    #[error("the desired state is that of network {0}")]
-    Foreign(Name),
+    #[error("the desired state is that of network {0}, {1}")]
+    Foreign(Name, NetworkId),
+}
+
+impl From<reqwest::Error> for SyncError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Request(error)
+    }
 }
 
 /// The desired state that the agent has: which generation, of which history.
@@ -74,55 +93,24 @@ impl Known {
 /// The control plane, as this network's agent sees it.
 #[derive(Debug, Clone)]
 pub struct ControlPlane {
-    client: Client,
+    link: Arc<Link>,
     network: Name,
 }
 
-/// Waits longer after each failure.
-struct Pause(Duration);
-
-impl Pause {
-    const fn new() -> Self {
-        Self(PAUSE_FIRST)
-    }
-
-    fn reset(&mut self) {
-        self.0 = PAUSE_FIRST;
-    }
-
-    async fn wait(&mut self, error: &SyncError, doing: &str) {
-        if self.0 == PAUSE_FIRST {
-            tracing::warn!(error = chain(error), "{doing} failed; trying again until it works");
-        }
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(PAUSE_LONGEST);
-    }
-}
-
 impl ControlPlane {
-    /// Prepares the client. Nothing is sent yet.
-    ///
-    /// # Errors
-    /// When the client cannot be built.
-    pub fn new(config: &Config) -> Result<Self, SyncError> {
-        let mut builder = Client::builder()
-            .timeout(Duration::from_secs(WAIT_SECONDS) + TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy();
-        if let Some(socket) = config.socket() {
-            builder = builder.unix_socket(socket);
-        }
-        Ok(Self { client: builder.build()?, network: config.network.clone() })
+    /// This network's conversations, by a link.
+    #[must_use]
+    pub const fn new(link: Arc<Link>, network: Name) -> Self {
+        Self { link, network }
     }
 
     fn url(&self, what: &str) -> String {
-        // The host is not looked up: the connection is the socket.
-        format!("http://control-plane/agent/v1/networks/{}/{what}", self.network)
+        self.link.url(&format!("/agent/v1/networks/{}/{what}", self.network))
     }
 
     /// Follows the desired state from what is known on, for ever.
     pub async fn desired_follow(self, mut known: Known, to: watch::Sender<Option<DesiredState>>) {
-        let mut pause = Pause::new();
+        let mut pause = Patience::new(PAUSE_FIRST, PAUSE_LONGEST);
         loop {
             match self.desired_next(&known).await {
                 Ok(Some(desired)) => {
@@ -138,7 +126,7 @@ impl ControlPlane {
                     }
                 }
                 Ok(None) => pause.reset(),
-                Err(error) => pause.wait(&error, "asking for the desired state").await,
+                Err(error) => pause.after(&error, "asking for the desired state").await,
             }
         }
     }
@@ -146,34 +134,36 @@ impl ControlPlane {
     async fn desired_next(&self, known: &Known) -> Result<Option<DesiredState>, SyncError> {
         let Known { generation, mark } = known;
         let url = format!("{}?generation={generation}&mark={mark}&wait={WAIT_SECONDS}", self.url("desired"));
-        let answer = self.client.get(url).send().await?;
+        let answer = self.link.send(|client| client.get(url)).await?;
         match answer.status() {
             StatusCode::NOT_MODIFIED => return Ok(None),
             StatusCode::OK => {}
-            status => return Err(SyncError::Status(status)),
+            _ => return Err(refusal(answer).await),
         }
-        let desired: DesiredState = serde_json::from_slice(&body(answer).await?)?;
-        if desired.network.name != self.network {
-            return Err(SyncError::Foreign(desired.network.name));
+        let desired: DesiredState = serde_json::from_slice(&body(answer, DESIRED_LARGEST).await?)?;
+        if desired.network.name != self.network || !self.link.is_ours(desired.network.id) {
+            return Err(SyncError::Foreign(desired.network.name, desired.network.id));
         }
         Ok(Some(desired))
     }
 
-    async fn post(&self, what: &str, body: &impl serde::Serialize) -> Result<(), SyncError> {
-        let answer = self.client.post(self.url(what)).timeout(TIMEOUT).json(body).send().await?;
-        if answer.status().is_success() { Ok(()) } else { Err(SyncError::Status(answer.status())) }
+    async fn post(&self, what: &str, body: &(impl serde::Serialize + Sync)) -> Result<(), SyncError> {
+        let url = self.url(what);
+        let answer = self.link.send(|client| client.post(url).timeout(TIMEOUT).json(body)).await?;
+        if answer.status().is_success() { Ok(()) } else { Err(refusal(answer).await) }
     }
 
     /// Posts the status whenever it changes, and now and then, for ever.
     pub async fn status_follow(self, mut from: watch::Receiver<Option<StatusReport>>) {
-        let mut pause = Pause::new();
+        let mut pause = Patience::new(PAUSE_FIRST, PAUSE_LONGEST);
         loop {
             let report = from.borrow_and_update().clone();
             if let Some(report) = report {
-                match self.post("status", &report).await {
+                let sent = StatusSent { report, sent_at: Some(Timestamp::now()) };
+                match self.post("status", &sent).await {
                     Ok(()) => pause.reset(),
                     Err(error) => {
-                        pause.wait(&error, "posting the status").await;
+                        pause.after(&error, "posting the status").await;
                         continue;
                     }
                 }
@@ -187,7 +177,7 @@ impl ControlPlane {
     /// Posts events in batches, oldest first, for ever. A batch is repeated until it is accepted, or until the control
     /// plane says that it never will be (400, 413, 422).
     pub async fn events_follow(self, mut from: mpsc::Receiver<AgentEvent>) {
-        let mut pause = Pause::new();
+        let mut pause = Patience::new(PAUSE_FIRST, PAUSE_LONGEST);
         let mut events = Vec::new();
         while from.recv_many(&mut events, BATCH_MAX).await > 0 {
             if events.len() < BATCH_MAX {
@@ -200,11 +190,11 @@ impl ControlPlane {
             loop {
                 match self.post("events", &batch).await {
                     Ok(()) => break,
-                    Err(SyncError::Status(status)) if matches!(status.as_u16(), 400 | 413 | 422) => {
-                        tracing::error!(%status, events = batch.events.len(), "events were refused and are lost");
+                    Err(SyncError::Status(status, reason)) if matches!(status.as_u16(), 400 | 413 | 422) => {
+                        tracing::error!(%status, reason, events = batch.events.len(), "events were refused and are lost");
                         break;
                     }
-                    Err(error) => pause.wait(&error, "posting events").await,
+                    Err(error) => pause.after(&error, "posting events").await,
                 }
             }
             pause.reset();
@@ -212,11 +202,22 @@ impl ControlPlane {
     }
 }
 
-async fn body(mut answer: Response) -> Result<Vec<u8>, SyncError> {
+/// Why a request was refused.
+async fn refusal(answer: Response) -> SyncError {
+    let status = answer.status();
+    let text = body(answer, REASON_LARGEST).await.unwrap_or_default();
+    match serde_json::from_slice::<Problem>(&text) {
+        Ok(problem) if problem.code == AGENT_REFUSED => SyncError::Refused(problem.detail),
+        Ok(problem) => SyncError::Status(status, problem.detail),
+        Err(_) => SyncError::Status(status, "it does not say why".to_owned()),
+    }
+}
+
+async fn body(mut answer: Response, largest: usize) -> Result<Vec<u8>, SyncError> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
-        if body.len() + chunk.len() > DESIRED_LARGEST {
-            return Err(SyncError::Large);
+        if body.len() + chunk.len() > largest {
+            return Err(SyncError::Large(largest));
         }
         body.extend_from_slice(&chunk);
     }

@@ -346,3 +346,34 @@ fn s3_a_container_that_prints_without_end_fills_nothing_and_stops_nobody() {
         owned.host.await_target(third.id, &ServiceStatus::Listening);
     }
 }
+
+#[test]
+fn s3_what_the_boot_services_know_opens_no_disk_from_where_they_are() {
+    let mut host = Host::with_engine("sk", Docker, &bmi_tests::engine::images());
+    let wanted = instance(1, &host.volume("1.raw"));
+    host.control_plane.want(desired(1, vec![wanted.clone()]));
+    host.agent_start();
+    host.await_target(wanted.id, &ServiceStatus::Listening);
+    // The boot services can make the secret of any boot of their network, and know every name.
+    let user = bmi_types::BootUser { instance: wanted.id, boot: bmi_types::BootNumber(4_000_000_000) };
+    let secret = bmi_types::boot_secret(&wanted.boot_key, user);
+    let url =
+        format!("iscsi://{user}%{}@{}:3260/{}/0", secret.expose(), wanted.target.address, wanted.target.iqn);
+    let login = |inside: &[&str]| {
+        let inquiry = ["timeout", "4", "iscsi-inq", "-i", wanted.initiator.as_str(), &url];
+        let words = [inside, &inquiry].concat();
+        output(words[0], &words[1..]).status.success()
+    };
+    let netboot = host.pid("netboot").to_string();
+    let from_netboot = ["nsenter", "-t", &netboot, "-n"];
+    assert!(!login(&from_netboot), "from the boot services' own place");
+    // Not even when their own rules are gone: the bridge and the target know who the node is.
+    support::run("nsenter", &["-t", &netboot, "-n", "nft", "flush", "ruleset"]);
+    assert!(!login(&from_netboot), "without their own rules");
+    support::run("ip", &["netns", "exec", &host.namespace, "nft", "delete", "table", "bridge", "bmi_bmi0"]);
+    assert!(!login(&from_netboot), "without the bridge's");
+    // That it is the place, and not the secret: from the node's it opens the disk.
+    let node = host.node_unchecked(1, mac(1));
+    support::address_take(&node, "10.20.0.71");
+    until("the node's way is there", || login(&["ip", "netns", "exec", &node]).then_some(()));
+}

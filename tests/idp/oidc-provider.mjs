@@ -23,6 +23,7 @@ if (!existsSync(keysFile)) {
 const audience = 'https://bmi.example.org';
 const groups = {
   ada: ['ops'], lin: ['lab'], eve: [], viewer: [], member: [], manager: [], stranger: [], auditor: [],
+  rosa: [], benno: [],
 };
 const tls = process.env.TLS_CERTIFICATE && {
   cert: readFileSync(process.env.TLS_CERTIFICATE), key: readFileSync(process.env.TLS_KEY),

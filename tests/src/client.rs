@@ -1,7 +1,7 @@
 //! A machine on the bridge that does what firmware does and no more: DHCP, scripts, a login. A network namespace with one
 //! interface, for tests that need many boots and no operating system.
 
-use crate::deployment::Deployment;
+use crate::agent_host::Bridged;
 use crate::host::{output, run};
 
 /// What a client is told in a DHCP answer.
@@ -17,15 +17,16 @@ pub struct Client {
 impl Client {
     /// Puts a machine with a NIC on the bridge, under a name of its own.
     #[must_use]
-    pub fn new(deployment: &Deployment, name: &str, mac: &str) -> Self {
-        let namespace = format!("{}-{name}", deployment.namespace);
+    pub fn new(at: &impl Bridged, name: &str, mac: &str) -> Self {
+        let bridge = at.bridge_namespace();
+        let namespace = format!("{bridge}-{name}");
         run("ip", &["netns", "add", &namespace]);
         let port = format!("port-{name}");
         let pair = ["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace];
-        run("ip", &[&["-n", &deployment.namespace][..], &pair].concat());
-        deployment.inside("ip", &["link", "set", &port, "master", "bmi0", "up"]);
+        run("ip", &[&["-n", bridge][..], &pair].concat());
+        run("ip", &["-n", bridge, "link", "set", &port, "master", "bmi0", "up"]);
         run("ip", &["-n", &namespace, "link", "set", "eth0", "address", mac, "up"]);
-        let script = deployment.data.join("bin/udhcpc.sh");
+        let script = at.directory().join("bin/udhcpc.sh");
         std::fs::write(&script, PRINT).unwrap();
         run("chmod", &["755", script.to_str().unwrap()]);
         Self { namespace, script: script.to_str().unwrap().to_owned() }

@@ -106,6 +106,12 @@ impl Deployment {
         Self::start_with(&Store::Ceph(ceph), None)
     }
 
+    /// The same with a database.
+    #[must_use]
+    pub fn start_in_ceph_on(ceph: &Ceph, database: String) -> Self {
+        Self::start_with(&Store::Ceph(ceph), Some(database))
+    }
+
     fn start_with(store: &Store<'_>, database: Option<String>) -> Self {
         assert!(
             geteuid().is_root(),
@@ -293,6 +299,12 @@ impl Deployment {
 
     /// Starts the agent of a network that is there, and waits until its boot services listen.
     pub fn agent_start_on(&mut self, network: &str) {
+        self.agent_begin(&[]);
+        self.agent_listens(network);
+    }
+
+    /// Starts the agent with an environment, and does not wait.
+    pub fn agent_begin(&mut self, environment: &[(&str, &str)]) {
         if let (None, Some(kind)) = (&self.engine, Kind::asked_for()) {
             let engine = self.engine.insert(Engine::start(kind, &self.namespace));
             let settings = engine.agent_settings(&images());
@@ -302,15 +314,47 @@ impl Deployment {
             let text = fs::read_to_string(&path).unwrap();
             fs::write(path, format!("{driver}\n{text}{section}\n")).unwrap();
         }
-        let child = command(Path::new("/usr/bin/env"))
-            .args(["ip", "netns", "exec", &self.namespace])
-            .arg(self.program("bmi-agent"))
-            .arg("--config")
-            .arg(self.agent_config())
+        let child = self
+            .agent_command(&[])
+            .envs(environment.iter().copied())
             .stdout(self.log("agent"))
             .stderr(self.log("agent"))
             .spawn();
         self.agent = Some(child.unwrap());
+    }
+
+    /// A command of the agent's program in its namespace, with its configuration.
+    #[must_use]
+    pub fn agent_command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(Path::new("/usr/bin/env"));
+        command
+            .args(["ip", "netns", "exec", &self.namespace])
+            .arg(self.program("bmi-agent"))
+            .arg("--config")
+            .arg(self.agent_config())
+            .args(arguments);
+        command
+    }
+
+    /// What the agent has logged.
+    #[must_use]
+    pub fn agent_log(&self) -> String {
+        fs::read_to_string(self.data.join("log/agent.log")).unwrap_or_default()
+    }
+
+    /// Ends the agent alone: what it started stays.
+    pub fn agent_end(&mut self) {
+        assert!(end(&mut self.agent.take().unwrap()), "the agent did not end on SIGTERM");
+    }
+
+    /// Waits until the agent has ended by itself; gives its exit status.
+    pub fn agent_ends(&mut self) -> Option<i32> {
+        let mut child = self.agent.take().unwrap();
+        until("the agent ends", START, || child.try_wait().unwrap()).code()
+    }
+
+    /// Waits until the boot services of a network listen, as its agent says.
+    pub fn agent_listens(&self, network: &str) {
         until("the agent's boot services listen", START, || {
             let network = self.api.get(&format!("/v1/networks/{network}")).expect(200);
             (network["agent"]["netboot"] == "listening").then_some(())
@@ -350,7 +394,9 @@ impl Deployment {
         File::options().create(true).append(true).open(path).unwrap()
     }
 
-    fn agent_config(&self) -> PathBuf {
+    /// The agent's configuration file.
+    #[must_use]
+    pub fn agent_config(&self) -> PathBuf {
         self.data.join("agent.toml")
     }
 

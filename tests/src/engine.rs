@@ -149,6 +149,15 @@ impl Engine {
         let _ = std::fs::remove_file(self.socket());
     }
 
+    /// Ends every container and the engine at once, as when the host's power fails.
+    pub fn containers_kill(&mut self) {
+        for container in self.containers() {
+            let id = container["Id"].as_str().unwrap_or_default().to_owned();
+            let _ = self.ask_try("POST", &format!("/containers/{id}/kill"), None);
+        }
+        self.stop();
+    }
+
     fn ask_try(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--max-time", "60", "-X", method, "-w", "\n%{http_code}", "--unix-socket"]);

@@ -20,8 +20,12 @@
 //! disk.rs        a node's disk, through its portal
 //! writes.rs      a node that writes to it
 //! statements.rs  the SQL that a test's own process executes
+//! demo/          the larger deployments, step by step
+//! management.rs  a network for several hosts
+//! agent_host.rs  the host of an agent there
 //! engine.rs      Docker and Podman
 //! dnsmasq.rs     another DHCP server on the network
+//! enrolment.rs   an agent, as far as the control plane sees it
 //! client.rs      a machine that does what firmware does, and no more
 //! random.rs      moments and choices
 //! records.rs     what a store in Ceph notes, without a database
@@ -46,6 +50,7 @@
 )]
 
 mod agent;
+mod agent_host;
 mod api;
 mod browser;
 mod ceph;
@@ -54,13 +59,16 @@ mod cli;
 mod client;
 mod crash;
 mod database;
+pub mod demo;
 mod deployment;
 mod disk;
 mod dnsmasq;
 pub mod engine;
+mod enrolment;
 mod golden;
 mod host;
 mod idp;
+mod management;
 mod node;
 mod postgres;
 mod random;
@@ -77,6 +85,7 @@ mod writes;
 
 pub use bmi_drivers::store;
 
+pub use agent_host::{AgentHost, Bridged};
 pub use api::{Answer, Api};
 pub use browser::{Browser, attribute, parameter, with_parameter};
 pub use ceph::{Ceph, Full, User};
@@ -86,11 +95,13 @@ pub use client::Client;
 pub use deployment::{Deployment, STORE_LARGE, STORE_SMALL};
 pub use disk::Disk;
 pub use dnsmasq::Dnsmasq;
+pub use enrolment::{AgentKey, Member, Said, TRUST_DOMAIN, Told};
 pub use golden::{golden_image, image_place};
 pub use host::{
     Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,
 };
 pub use idp::{AUDIENCE, Canaille, OidcProvider, free_port};
+pub use management::Management;
 pub use node::{Firmware, Node};
 pub use postgres::{Durability, Postgres, TestDatabase};
 pub use random::Random;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::deployment::Deployment;
+use crate::agent_host::Bridged;
 use crate::host::{command, end, output, repository};
 
 /// Firmware of a node.
@@ -44,33 +44,33 @@ pub struct Node {
 impl Node {
     /// Switches a node on.
     #[must_use]
-    pub fn start(deployment: &Deployment, mac: &str, firmware: Firmware) -> Self {
-        Self::start_with(deployment, &[mac], firmware)
+    pub fn start(at: &impl Bridged, mac: &str, firmware: Firmware) -> Self {
+        Self::start_with(at, &[mac], firmware)
     }
 
     /// Switches on a node with several NICs. It boots from the last.
     #[must_use]
-    pub fn start_with(deployment: &Deployment, macs: &[&str], firmware: Firmware) -> Self {
+    pub fn start_with(at: &impl Bridged, macs: &[&str], firmware: Firmware) -> Self {
         let name = macs[0].replace(':', "");
-        let console = deployment.data.join("console").join(format!("{name}.console"));
-        let log = deployment.data.join("log").join(format!("node-{name}.log"));
+        let console = at.directory().join("console").join(format!("{name}.console"));
+        let log = at.directory().join("log").join(format!("node-{name}.log"));
         std::fs::write(&console, "").unwrap();
-        Self::run(deployment, macs, &["--firmware", firmware.word()], console, log)
+        Self::run(at, macs, &["--firmware", firmware.word()], console, log)
     }
 
     /// Switches a machine on that boots from a disk of its own, to be compared with.
     #[must_use]
-    pub fn start_with_disk(deployment: &Deployment, mac: &str, disk: &std::path::Path) -> Self {
+    pub fn start_with_disk(at: &impl Bridged, mac: &str, disk: &std::path::Path) -> Self {
         let name = mac.replace(':', "");
-        let console = deployment.data.join("console").join(format!("{name}.console"));
-        let log = deployment.data.join("log").join(format!("node-{name}.log"));
+        let console = at.directory().join("console").join(format!("{name}.console"));
+        let log = at.directory().join("log").join(format!("node-{name}.log"));
         std::fs::write(&console, "").unwrap();
-        Self::run(deployment, &[mac], &["--disk", disk.to_str().unwrap()], console, log)
+        Self::run(at, &[mac], &["--disk", disk.to_str().unwrap()], console, log)
     }
 
-    fn run(deployment: &Deployment, macs: &[&str], more: &[&str], console: PathBuf, log: PathBuf) -> Self {
+    fn run(at: &impl Bridged, macs: &[&str], more: &[&str], console: PathBuf, log: PathBuf) -> Self {
         let child = command(&repository().join("infra/qemu-node"))
-            .args(["--namespace", &deployment.namespace, "--bridge", "bmi0"])
+            .args(["--namespace", at.bridge_namespace(), "--bridge", "bmi0"])
             .args(macs.iter().flat_map(|mac| ["--mac", *mac]))
             .args(more)
             .arg("--console")
@@ -89,8 +89,8 @@ impl Node {
     /// Puts the node's cable into the deployment's bridge again: the bridge it was in is gone.
     /// Gives whether there is a bridge yet.
     #[must_use]
-    pub fn plug_in(&self, deployment: &Deployment) -> bool {
-        let arguments = ["-n", &deployment.namespace, "link", "set", &self.tap(), "master", "bmi0"];
+    pub fn plug_in(&self, at: &impl Bridged) -> bool {
+        let arguments = ["-n", at.bridge_namespace(), "link", "set", &self.tap(), "master", "bmi0"];
         output("ip", &arguments).status.success()
     }
 

@@ -105,6 +105,12 @@ impl Replica {
         self.api = Api::new(address, fs::read_to_string(&self.token_file).unwrap().trim());
     }
 
+    /// Where agents dial it.
+    #[must_use]
+    pub fn agents_address(&self) -> SocketAddr {
+        crate::enrolment::agents_address(&self.out)
+    }
+
     /// Ends it.
     pub fn stop(&mut self) {
         assert!(end(&mut self.child.take().unwrap()), "the replica did not end on SIGTERM");

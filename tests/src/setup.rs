@@ -115,7 +115,7 @@ impl Api {
     #[must_use]
     pub fn everything(&self) -> Value {
         let mut all = serde_json::Map::new();
-        for noun in ["projects", "networks", "nodes", "operations"] {
+        for noun in ["projects", "networks", "nodes", "operations", "agents", "join-tokens"] {
             all.insert(noun.to_owned(), self.list(&format!("/v1/{noun}")).into());
         }
         for network in all["networks"].as_array_mut().unwrap() {

@@ -50,7 +50,8 @@ fn goes_on(node: &mut Node, what: &str) {
 fn own(deployment: &Deployment, program: &str) -> Vec<Process> {
     let uids = deployment.uid_base..deployment.uid_base + 100;
     let mut found = processes();
-    found.retain(|one| uids.contains(&one.uid) && one.command.starts_with(program));
+    // In a container, its program is below the root.
+    found.retain(|one| uids.contains(&one.uid) && one.command.trim_start_matches('/').starts_with(program));
     found
 }
 

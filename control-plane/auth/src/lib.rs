@@ -3,6 +3,7 @@
 //! Deliberately absent: HTTP, and the database.
 
 pub mod audit;
+pub mod authority;
 mod caller;
 mod master_key;
 pub mod oidc;
@@ -12,6 +13,7 @@ pub mod secret_token;
 mod token;
 
 pub use audit::AuditKey;
+pub use authority::{Authority, AuthorityError, SpiffeId};
 pub use caller::{Caller, Limits, Proof, Subject, Trace};
 pub use master_key::{MasterKey, SealError};
 pub use policy::{Action, Binding, Decision, Domain, Permission, Policy, Scope};

@@ -26,6 +26,8 @@ pub enum TokenKind {
     Session,
     /// Of a sign-in that has begun.
     SignIn,
+    /// With which an agent joins a network.
+    Join,
 }
 
 impl TokenKind {
@@ -36,6 +38,7 @@ impl TokenKind {
             Self::ServiceAccount => "bmi-sa-",
             Self::Session => "bmi-session-",
             Self::SignIn => "bmi-sign-in-",
+            Self::Join => "bmi-join-",
         }
     }
 }

@@ -91,6 +91,12 @@ enum Noun {
     /// Physical servers.
     #[command(subcommand)]
     Node(nouns::node::Verb),
+    /// Who serves provisioning networks, and how they join.
+    #[command(subcommand)]
+    Agent(nouns::agent::Verb),
+    /// The authorities that issue the certificates of agents.
+    #[command(subcommand)]
+    Authority(nouns::authority::Verb),
     /// Disk images; a sealed one is golden and can be cloned.
     #[command(subcommand)]
     Image(nouns::image::Verb),
@@ -190,6 +196,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Noun::Project(verb) => nouns::project::run(&session, verb).await,
         Noun::Network(verb) => nouns::network::run(&session, verb).await,
         Noun::Node(verb) => nouns::node::run(&session, verb).await,
+        Noun::Agent(verb) => nouns::agent::run(&session, verb).await,
+        Noun::Authority(verb) => nouns::authority::run(&session, verb).await,
         Noun::Image(verb) => nouns::image::run(&session, verb).await,
         Noun::Instance(verb) => nouns::instance::run(&session, verb).await,
         Noun::Operation(verb) => nouns::operation::run(&session, verb).await,

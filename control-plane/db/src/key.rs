@@ -44,8 +44,11 @@ macro_rules! from_ids {
     )+};
 }
 from_ids!(
+    AgentId,
+    AuthorityId,
     ImageId,
     InstanceId,
+    JoinTokenId,
     NetworkId,
     NodeId,
     OperationId,

@@ -26,11 +26,14 @@ mod transaction;
 pub mod agent;
 
 pub mod audit;
+pub mod authority;
 pub mod binding;
 pub mod counts;
+pub mod enrolled_agent;
 pub mod idempotency;
 pub mod image;
 pub mod instance;
+pub mod join_token;
 pub mod journal;
 pub mod known;
 pub mod lease;

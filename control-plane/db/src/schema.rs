@@ -41,6 +41,58 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
     use crate::key::UuidSql;
+    authorities (id) {
+        id -> UuidSql,
+        certificate -> Text,
+        key_sealed -> Text,
+        spki_sha256 -> Text,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    enrolled_agents (id) {
+        id -> UuidSql,
+        network_id -> UuidSql,
+        state -> Text,
+        key_sha256 -> Text,
+        previous_key_sha256 -> Nullable<Text>,
+        previous_until -> Nullable<BigInt>,
+        pending_key_sha256 -> Nullable<Text>,
+        authority_id -> UuidSql,
+        certificate_until -> BigInt,
+        agent_version -> Text,
+        clock_ahead_ms -> Nullable<BigInt>,
+        enrolled_at -> BigInt,
+        last_seen -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    join_tokens (id) {
+        id -> UuidSql,
+        network_id -> UuidSql,
+        sha256 -> Text,
+        created_by -> Text,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+        agent_id -> Nullable<UuidSql>,
+        used_key_sha256 -> Nullable<Text>,
+        used_at -> Nullable<BigInt>,
+        certificate -> Nullable<Text>,
+        answer_until -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
     nodes (id) {
         id -> UuidSql,
         name -> Text,
@@ -396,6 +448,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     networks,
     network_projects,
     agents,
+    enrolled_agents,
+    join_tokens,
     operations,
     journal,
     stages,

@@ -1,12 +1,12 @@
 //! Every sealed value of the database, for those who seal it again or look whether a key opens it.
 
-use bmi_types::VolumeId;
+use bmi_types::{AuthorityId, VolumeId};
 use diesel::prelude::*;
 use uuid::Uuid;
 
 use crate::idempotency::Scope;
 use crate::key::Key;
-use crate::schema::{ceph_keys, idempotency, instances, sign_ins};
+use crate::schema::{authorities, ceph_keys, idempotency, instances, sign_ins};
 use crate::{DbError, SystemTx};
 
 /// A sealed answer as it is read: id, answer, and caller, method, path and key of its request.
@@ -28,11 +28,14 @@ pub enum Column {
     Answer,
     /// `ceph_keys.key_sealed`, by the volume.
     CephKey,
+    /// `authorities.key_sealed`.
+    AuthorityKey,
 }
 
 impl Column {
     /// Every one.
-    pub const ALL: [Self; 5] = [Self::BootKey, Self::UserData, Self::SignIn, Self::Answer, Self::CephKey];
+    pub const ALL: [Self; 6] =
+        [Self::BootKey, Self::UserData, Self::SignIn, Self::Answer, Self::CephKey, Self::AuthorityKey];
 }
 
 /// A sealed value.
@@ -55,6 +58,12 @@ pub fn ceph_key_purpose(volume: VolumeId) -> String {
     format!("ceph.key:{volume}")
 }
 
+/// What the key of an authority is sealed for.
+#[must_use]
+pub fn authority_key_purpose(authority: AuthorityId) -> String {
+    format!("authority.key:{authority}")
+}
+
 /// At most so many sealed values of a column.
 pub fn list(tx: &mut SystemTx<'_>, column: Column, limit: i64) -> Result<Vec<Value>, DbError> {
     let rows: Vec<(Key, String)> = match column {
@@ -72,6 +81,10 @@ pub fn list(tx: &mut SystemTx<'_>, column: Column, limit: i64) -> Result<Vec<Val
         Column::Answer => return answers(tx, limit),
         Column::CephKey => ceph_keys::table
             .select((ceph_keys::volume_id, ceph_keys::key_sealed))
+            .limit(limit)
+            .load(tx.sql())?,
+        Column::AuthorityKey => authorities::table
+            .select((authorities::id, authorities::key_sealed))
             .limit(limit)
             .load(tx.sql())?,
     };
@@ -116,6 +129,9 @@ pub fn update(tx: &mut SystemTx<'_>, value: &Value) -> Result<(), DbError> {
             .execute(tx.sql())?,
         Column::CephKey => diesel::update(ceph_keys::table.filter(ceph_keys::volume_id.eq(id)))
             .set(ceph_keys::key_sealed.eq(sealed))
+            .execute(tx.sql())?,
+        Column::AuthorityKey => diesel::update(authorities::table.filter(authorities::id.eq(id)))
+            .set(authorities::key_sealed.eq(sealed))
             .execute(tx.sql())?,
     };
     Ok(())

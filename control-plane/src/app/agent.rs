@@ -1,6 +1,6 @@
 //! What agents report: the state of what they keep, and what happened.
 //!
-//! An agent speaks for its own network only. Nothing it says can do more than set the state of a target that is on
+//! An agent speaks for its own network only, and while it has it. Nothing it says can do more than set the state of a target that is on
 //! that network, or add to a timeline.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,17 +8,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use bmi_agent_api::event::{
     AgentEvent, BridgeEvent, BrokerEvent, EventSource, NetbootEvent, SessionStatistics, TargetEvent,
 };
-use bmi_agent_api::status::{ServiceStatus, StatusReport};
-use bmi_api::{InstanceState, TargetState, Traffic};
-use bmi_db::SystemTx;
+use bmi_agent_api::status::{ServiceStatus, StatusSent};
+use bmi_api::{Code, InstanceState, TargetState, Traffic};
 use bmi_db::agent::Report;
+use bmi_db::enrolled_agent::{self, Record};
+use bmi_db::{SystemTx, authority};
 use bmi_types::{ByteSize, InstanceId, MacAddr, NetworkId, Timestamp};
 
-use super::{App, boot_watch, network};
+use super::authority::{settled, told};
+use super::enrolment::previous_for;
+use super::speaker::{Peer, Speaker};
+use super::{App, boot_watch};
 use crate::error::AppError;
 
 /// The longest reason that is kept, in characters.
 const REASON_MAX: usize = 500;
+/// The longest version that is kept, in characters.
+const VERSION_MAX: usize = 64;
 
 fn target_state(status: &ServiceStatus) -> (TargetState, Option<String>) {
     match status {
@@ -31,39 +37,88 @@ fn target_state(status: &ServiceStatus) -> (TargetState, Option<String>) {
     }
 }
 
-/// Takes a status report.
-pub async fn status(app: &App, name: &str, report: StatusReport) -> Result<(), AppError> {
-    let name = name.to_owned();
-    app.db
+/// What an agent is told that reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// Whether it has the network.
+    pub serves: bool,
+    /// What the authorities are known by that are trusted now.
+    pub authorities_mark: String,
+}
+
+/// Takes a status report. Of an agent that stands by, only that it is there.
+pub async fn status(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) -> Result<Noted, AppError> {
+    let (speaker, name) = (speaker.clone(), name.to_owned());
+    let previous_for = app.enrolling.as_ref().map(previous_for).unwrap_or_default();
+    let noted = app
+        .db
         .system_write(move |tx| {
-            let network = network::find(tx, &name)?.id;
+            let now = Timestamp::now();
+            let entered = speaker.enter(tx, &name, now)?;
+            let report = sent.report;
+            let version: String = report.version.chars().take(VERSION_MAX).collect();
+            if let (Some(agent), Speaker::Enrolled(peer)) = (&entered.agent, &speaker) {
+                let ahead = sent.sent_at.map(|at| (at.micros() - now.micros()) / 1000);
+                enrolled_agent::seen(tx, agent.id, &version, ahead, now)?;
+                key_used(tx, agent, peer, now.plus(previous_for))?;
+            }
+            let noted = Noted {
+                serves: entered.serves(),
+                authorities_mark: told(&settled(authority::list(tx)?, now)).authorities_mark,
+            };
+            if !noted.serves {
+                return Ok(noted);
+            }
+            let network = entered.network.id;
             let (netboot, netboot_reason) = target_state(&report.netboot);
             let own = Report {
-                version: report.version.chars().take(64).collect(),
+                version,
                 generation_observed: i64::try_from(report.generation_observed).unwrap_or(i64::MAX),
                 netboot_state: netboot.as_str(),
                 netboot_reason,
             };
-            bmi_db::agent::report(tx, network, &own, Timestamp::now())?;
+            bmi_db::agent::report(tx, network, &own, now)?;
             let known: Vec<InstanceId> = report.instances.iter().map(|instance| instance.id).collect();
             bmi_db::instance::targets_absent_except(tx, network, &known)?;
             for instance in &report.instances {
                 let (state, reason) = target_state(&instance.target);
                 bmi_db::instance::target_report(tx, network, instance.id, state, reason.as_deref())?;
             }
-            Ok::<_, AppError>(())
+            Ok::<_, AppError>(noted)
         })
         .await?;
     app.wake.reported.ring();
+    Ok(noted)
+}
+
+/// An agent that speaks with its new key has it: the one before counts until then, and no longer.
+fn key_used(tx: &mut SystemTx<'_>, agent: &Record, peer: &Peer, until: Timestamp) -> Result<(), AppError> {
+    let renewed = agent.previous_key_sha256.is_some() && agent.previous_until.is_none();
+    if renewed && agent.key_sha256 == peer.key_sha256 {
+        // What was just noted of it stays.
+        if let Some(agent) = enrolled_agent::find(tx, agent.id)? {
+            enrolled_agent::update(tx, &Record { previous_until: Some(until), ..agent })?;
+        }
+    }
     Ok(())
 }
 
 /// Takes a batch of events.
-pub async fn events(app: &App, name: &str, events: Vec<AgentEvent>) -> Result<(), AppError> {
-    let (name, limits) = (name.to_owned(), app.boot_limits);
+pub async fn events(
+    app: &App,
+    speaker: &Speaker,
+    name: &str,
+    events: Vec<AgentEvent>,
+) -> Result<(), AppError> {
+    let (speaker, name, limits) = (speaker.clone(), name.to_owned(), app.boot_limits);
     app.db
         .system_write(move |tx| {
-            let network = network::find(tx, &name)?.id;
+            let entered = speaker.enter(tx, &name, Timestamp::now())?;
+            if !entered.serves() {
+                let detail = "another agent has the network; this one stands by";
+                return Err(AppError::refused(Code::WrongState, detail));
+            }
+            let network = entered.network.id;
             let mut booting = BTreeSet::new();
             for event in events {
                 booting.extend(boot_of(&event.from));

@@ -9,12 +9,13 @@ use bmi_auth::MasterKey;
 use bmi_db::DbError;
 use bmi_db::instance::Record;
 use bmi_drivers::store::{self, DataStore, Place};
-use bmi_types::{Architecture, BootKey, DhcpMode, Iqn, NetworkId};
+use bmi_types::{Architecture, BootKey, DhcpMode, Iqn, NetworkId, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::App;
 use super::instance::boot_key_purpose;
-use super::{App, network};
+use super::speaker::Speaker;
 use crate::error::AppError;
 
 /// The most generations that an agent can have seen and a restored database not: a change a millisecond for a month.
@@ -22,23 +23,24 @@ const AHEAD_MAX: i64 = 1 << 32;
 /// The longest an agent may wait for a change.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// The desired state of a network, as soon as it is newer than `known`, which has this mark (or none, for an agent that
-/// knows of none); nothing when `wait` passes without that.
+/// The desired state of a speaker's network, as soon as it is newer than `known`, which has this mark (or none, for an agent
+/// that knows of none); nothing when `wait` passes without that. For an agent that stands by, there is none.
 ///
 /// # Errors
-/// When there is no such network, or the database fails.
+/// When the network is not the speaker's, the speaker may not speak or no longer, or the database fails.
 pub async fn desired_state(
     app: &App,
+    speaker: &Speaker,
     name: &str,
     known: u64,
     mark: &str,
     wait: Duration,
 ) -> Result<Option<DesiredState>, AppError> {
     let deadline = Instant::now() + wait.min(WAIT_MAX);
-    catch_up(app, name, known, mark).await?;
+    catch_up(app, speaker, name, known, mark).await?;
     let mut bell = app.wake.desired.listen();
     loop {
-        let found = read(app, name, known).await?;
+        let found = read(app, speaker, name, known).await?;
         if found.is_some() || Instant::now() >= deadline {
             return Ok(found);
         }
@@ -49,13 +51,17 @@ pub async fn desired_state(
 /// An agent that knows a newer generation than there is, or another state under the same number, has seen the future of
 /// a database that was restored from a backup. Its next desired state must be newer than that, or the agent would ignore
 /// it.
-async fn catch_up(app: &App, name: &str, known: u64, mark: &str) -> Result<(), AppError> {
-    let (asked, mark) = (name.to_owned(), mark.to_owned());
+async fn catch_up(app: &App, speaker: &Speaker, name: &str, known: u64, mark: &str) -> Result<(), AppError> {
+    let (speaker, asked, mark) = (speaker.clone(), name.to_owned(), mark.to_owned());
     let known = i64::try_from(known).unwrap_or(i64::MAX);
     let behind = app
         .db
         .system_read(move |tx| {
-            let network = network::find(tx, &asked)?;
+            let entered = speaker.enter(tx, &asked, Timestamp::now())?;
+            if !entered.serves() {
+                return Ok(None);
+            }
+            let network = entered.network;
             let generation = bmi_db::network::generation(tx, network.id)?;
             let ahead = known.saturating_sub(generation);
             let another = ahead == 0 && !mark.is_empty() && {
@@ -93,12 +99,22 @@ fn mark_of(network: NetworkId, instances: &[(Record, Vec<String>)]) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn read(app: &App, name: &str, known: u64) -> Result<Option<DesiredState>, AppError> {
-    let (name, key, store) = (name.to_owned(), app.master_key.clone(), app.store.clone());
+async fn read(
+    app: &App,
+    speaker: &Speaker,
+    name: &str,
+    known: u64,
+) -> Result<Option<DesiredState>, AppError> {
+    let (speaker, name) = (speaker.clone(), name.to_owned());
+    let (key, store) = (app.master_key.clone(), app.store.clone());
     let read = app
         .db
         .system_read(move |tx| {
-            let network = network::find(tx, &name)?;
+            let entered = speaker.enter(tx, &name, Timestamp::now())?;
+            if !entered.serves() {
+                return Ok(None);
+            }
+            let network = entered.network;
             let generation = bmi_db::network::generation(tx, network.id)?;
             let generation = u64::try_from(generation).unwrap_or(0);
             if generation <= known {

@@ -7,12 +7,16 @@ mod access;
 mod agent;
 pub mod audit;
 pub mod authentication;
+pub mod authority;
 mod boot_watch;
 pub mod changes;
 pub mod datastore;
 mod desired;
+pub mod enrolled_agent;
+pub mod enrolment;
 pub mod image;
 pub mod instance;
+pub mod join_token;
 pub mod member;
 pub mod metrics;
 pub mod network;
@@ -25,6 +29,7 @@ pub mod rate_limit;
 pub mod role;
 pub mod service_account;
 pub mod sign_in;
+mod speaker;
 mod timeline;
 pub mod upload;
 mod wake;
@@ -42,8 +47,10 @@ use bmi_drivers::store::{DataStore, ImportDir};
 
 pub use access::Access;
 pub use agent::{events as agent_events, status as agent_status};
+pub use authority::Enrolling;
 pub use boot_watch::{BootLimits, watch as boots_watch};
 pub use desired::desired_state;
+pub use speaker::{Peer, Speaker};
 pub use timeline::timeline;
 pub use wake::Wake;
 
@@ -71,6 +78,8 @@ pub struct App {
     pub master_key: MasterKey,
     /// How callers prove who they are.
     pub authentication: authentication::Authentication,
+    /// How agents join; nothing where none can.
+    pub enrolling: Option<Enrolling>,
     /// Files that may be imported.
     pub import_dir: Option<ImportDir>,
     /// How long one attempt of a workflow waits for an agent. The engine tries again.

@@ -1,31 +1,44 @@
-//! The agents' API: `/agent/v1/networks/{network}/…`, only on the agents' own listener.
+//! The agents' API, only on the agents' own listeners: `/agent/v1/networks/{network}/…` for whoever speaks for that
+//! network, and how an agent comes to.
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
+use bmi_agent_api::enrol::{AUTHORITIES_HEADER, EnrolRequest, RenewRequest, STANDING_HEADER};
 use bmi_agent_api::event::{BATCH_MAX, EventBatch};
-use bmi_agent_api::status::StatusReport;
+use bmi_agent_api::status::StatusSent;
 use bmi_api::Code;
 use bmi_types::Name;
+use futures::future::{Ready, ready};
 use serde::Deserialize;
 
 use super::answer::ApiError;
-use crate::app::{App, agent_events, agent_status, desired_state};
-use crate::error::AppError;
+use crate::app::authority::agent_authorities;
+use crate::app::enrolment::{Joined, agent_enrol, agent_renew};
+use crate::app::{App, Peer, Speaker, agent_events, agent_status, desired_state};
 
 /// The largest body: a status of 5 000 instances, or a whole batch of the longest events.
 pub(super) const BODY_MAX: usize = 4 << 20;
+/// The largest body of whoever has not proved who it is, or asks for a certificate.
+const ENROL_BODY_MAX: usize = 16 << 10;
 
-/// The network that this listener's agent speaks for.
+/// The network that the local agent's socket speaks for.
 pub(super) struct Served(pub(super) Name);
 
-impl Served {
-    /// The network of a path, when it is that one. Any other does not exist here.
-    fn only<'a>(&self, network: &'a str) -> Result<&'a str, ApiError> {
-        if network == self.0.as_str() { Ok(network) } else { Err(AppError::not_found().into()) }
+impl FromRequest for Speaker {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, actix_web::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let local = request.app_data::<web::Data<Served>>().map(|served| Self::Local(served.0.clone()));
+        let enrolled = || request.conn_data::<Peer>().cloned().map(Self::Enrolled);
+        let nobody = || ApiError::new(Code::AgentRefused, "a certificate of an agent is needed here");
+        ready(local.or_else(enrolled).ok_or_else(|| nobody().into()))
     }
 }
 
+/// What every listener of agents has.
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(
         web::scope("/agent/v1/networks/{network}")
@@ -33,6 +46,33 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             .route("/status", web::post().to(status))
             .route("/events", web::post().to(events)),
     );
+}
+
+/// What only the one has that agents join by.
+pub(super) fn enrolment_routes(config: &mut web::ServiceConfig) {
+    let small =
+        || web::JsonConfig::default().limit(ENROL_BODY_MAX).error_handler(|error, _| unreadable(&error));
+    let enrol = web::resource("/agent/v1/enrol").app_data(small()).route(web::post().to(enrol));
+    let renew = web::resource("/agent/v1/renew").app_data(small()).route(web::post().to(renew));
+    config.service(enrol).service(renew).route("/agent/v1/authorities", web::get().to(authorities));
+}
+
+/// What is wrong with a body, as a problem. What it holds is not repeated: it may be a secret.
+pub(super) fn unreadable(error: &actix_web::error::JsonPayloadError) -> actix_web::Error {
+    use actix_web::error::JsonPayloadError::{ContentType, Deserialize, Overflow, OverflowKnownLength};
+    let problem = match error {
+        Overflow { .. } | OverflowKnownLength { .. } => {
+            ApiError::new(Code::TooLarge, "the body is too large")
+        }
+        ContentType => {
+            ApiError::new(Code::UnsupportedMediaType, "a body must have Content-Type: application/json")
+        }
+        Deserialize(error) if error.is_data() => {
+            ApiError::new(Code::Invalid, format!("a field is wrong or missing, at column {}", error.column()))
+        }
+        _ => ApiError::new(Code::NotJson, "the body is not JSON, or was cut off"),
+    };
+    problem.into()
 }
 
 #[derive(Deserialize)]
@@ -46,13 +86,12 @@ struct Known {
 
 async fn desired(
     app: web::Data<App>,
-    served: web::Data<Served>,
+    speaker: Speaker,
     network: web::Path<String>,
     known: web::Query<Known>,
 ) -> Result<HttpResponse, ApiError> {
     let wait = Duration::from_secs(known.wait);
-    let network = served.only(&network)?;
-    Ok(match desired_state(&app, network, known.generation, &known.mark, wait).await? {
+    Ok(match desired_state(&app, &speaker, &network, known.generation, &known.mark, wait).await? {
         Some(state) => HttpResponse::Ok().json(state),
         None => HttpResponse::NotModified().finish(),
     })
@@ -60,17 +99,23 @@ async fn desired(
 
 async fn status(
     app: web::Data<App>,
-    served: web::Data<Served>,
+    speaker: Speaker,
     network: web::Path<String>,
-    report: web::Json<StatusReport>,
+    sent: web::Json<StatusSent>,
 ) -> Result<HttpResponse, ApiError> {
-    agent_status(&app, served.only(&network)?, report.into_inner()).await?;
-    Ok(HttpResponse::NoContent().finish())
+    let noted = agent_status(&app, &speaker, &network, sent.into_inner()).await?;
+    let standing = HeaderValue::from_static(if noted.serves { "active" } else { "standby" });
+    let mut answer = HttpResponse::NoContent();
+    answer.insert_header((HeaderName::from_static(STANDING_HEADER), standing));
+    if let Ok(mark) = HeaderValue::from_str(&noted.authorities_mark) {
+        answer.insert_header((HeaderName::from_static(AUTHORITIES_HEADER), mark));
+    }
+    Ok(answer.finish())
 }
 
 async fn events(
     app: web::Data<App>,
-    served: web::Data<Served>,
+    speaker: Speaker,
     network: web::Path<String>,
     batch: web::Json<EventBatch>,
 ) -> Result<HttpResponse, ApiError> {
@@ -78,6 +123,49 @@ async fn events(
     if events.len() > BATCH_MAX {
         return Err(ApiError::new(Code::TooLarge, format!("a batch has at most {BATCH_MAX} events")));
     }
-    agent_events(&app, served.only(&network)?, events).await?;
+    agent_events(&app, &speaker, &network, events).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Counts a request of somebody who has proved nothing.
+fn admit(app: &App, request: &HttpRequest) -> Result<(), ApiError> {
+    let Some(peer) = request.peer_addr() else { return Ok(()) };
+    let too_many = |wait| ApiError::too_many(wait, "too many requests; try again later");
+    app.rate_limit.address(peer.ip()).map_err(too_many)
+}
+
+async fn authorities(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    admit(&app, &request)?;
+    Ok(HttpResponse::Ok().json(agent_authorities(&app).await?))
+}
+
+async fn enrol(
+    app: web::Data<App>,
+    request: HttpRequest,
+    asked: web::Json<EnrolRequest>,
+) -> Result<HttpResponse, ApiError> {
+    admit(&app, &request)?;
+    let asked = asked.into_inner();
+    let (network, peer) = (asked.network.clone(), request.peer_addr());
+    match agent_enrol(&app, asked).await {
+        Ok(Joined::Now(identity)) => Ok(HttpResponse::Ok().json(identity)),
+        Ok(Joined::Later(pending)) => Ok(HttpResponse::Accepted().json(pending)),
+        Err(error) => {
+            tracing::warn!(network.name = %network, ?peer, %error, "somebody could not join");
+            Err(error.into())
+        }
+    }
+}
+
+async fn renew(
+    app: web::Data<App>,
+    speaker: Speaker,
+    asked: web::Json<RenewRequest>,
+) -> Result<HttpResponse, ApiError> {
+    match speaker {
+        Speaker::Enrolled(peer) => {
+            Ok(HttpResponse::Ok().json(agent_renew(&app, peer, asked.into_inner()).await?))
+        }
+        Speaker::Local(_) => Err(ApiError::new(Code::AgentRefused, "the local agent has no certificate")),
+    }
 }

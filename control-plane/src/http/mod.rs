@@ -9,9 +9,11 @@
 mod agent;
 mod answer;
 mod audit;
+mod authority;
 mod cookie;
 mod cursor;
 mod datastore;
+mod enrolled_agent;
 mod events;
 mod fields;
 mod guard;
@@ -19,6 +21,7 @@ mod health;
 mod idempotency;
 mod image;
 mod instance;
+mod join_token;
 mod member;
 mod metrics;
 mod network;
@@ -42,12 +45,15 @@ use actix_web::middleware::from_fn;
 use actix_web::{App as ActixApp, HttpServer, web};
 use bmi_types::Name;
 
+use crate::agents_tls::{AgentsTls, peer_note};
 use crate::app::App;
 
 pub use openapi::document as openapi_document;
 
 /// Threads of the REST API.
 const API_WORKERS: usize = 2;
+/// Threads of the agents' API: most requests wait.
+const AGENTS_WORKERS: usize = 2;
 /// The longest an idle connection is kept, in seconds.
 const KEEP_ALIVE_S: u64 = 75;
 /// Seconds that running requests get when the server stops.
@@ -101,6 +107,34 @@ pub fn agent_server(app: Arc<App>, listener: UnixListener, network: Name) -> std
     Ok(server.run())
 }
 
+/// The agents' API for agents on other hosts, by mutual TLS.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn agents_server(app: Arc<App>, listener: TcpListener, tls: &Arc<AgentsTls>) -> std::io::Result<Server> {
+    let config = tls.server_config().map_err(std::io::Error::other)?;
+    let trust_domain = tls.trust_domain().to_owned();
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(web::Data::from(Arc::clone(&app)))
+            .app_data(
+                web::JsonConfig::default()
+                    .limit(agent::BODY_MAX)
+                    .error_handler(|error, _| agent::unreadable(&error)),
+            )
+            .configure(agent::routes)
+            .configure(agent::enrolment_routes)
+            .default_service(web::to(answer::no_such_route))
+    })
+    .on_connect(move |connection, extensions| peer_note(&trust_domain, connection, extensions))
+    .workers(AGENTS_WORKERS)
+    .keep_alive(std::time::Duration::from_secs(KEEP_ALIVE_S))
+    .shutdown_timeout(SHUTDOWN_S)
+    .disable_signals()
+    .listen_rustls_0_23(listener, config)?;
+    Ok(server.run())
+}
+
 fn routes(config: &mut web::ServiceConfig) {
     health::routes(config);
     openapi::routes(config);
@@ -115,6 +149,9 @@ fn routes(config: &mut web::ServiceConfig) {
     audit::routes(config);
     network::routes(config);
     node::routes(config);
+    enrolled_agent::routes(config);
+    join_token::routes(config);
+    authority::routes(config);
     operation::routes(config);
     events::routes(config);
     datastore::routes(config);

@@ -19,8 +19,8 @@ use utoipa::openapi::{Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use super::{
-    answer, audit, datastore, events, guard, health, image, instance, member, metrics, network, node,
-    operation, project, quota, role, service_account, sign_in, whoami,
+    answer, audit, authority, datastore, enrolled_agent, events, guard, health, image, instance, join_token,
+    member, metrics, network, node, operation, project, quota, role, service_account, sign_in, whoami,
 };
 
 /// Name of the way in which callers prove who they are.
@@ -51,6 +51,10 @@ const SERVICE: &str = "service";
         audit::list, audit::chain,
         network::list, network::create, network::show, network::update, network::delete,
         node::list, node::create, node::show, node::update, node::delete, node::assign, node::release,
+        enrolled_agent::list, enrolled_agent::show, enrolled_agent::approve, enrolled_agent::reject,
+        enrolled_agent::revoke, enrolled_agent::replace,
+        join_token::list, join_token::create, join_token::revoke,
+        authority::list, authority::rotate, authority::retire,
         operation::list, operation::show, events::operation_events,
         image::list, image::create, image::show, image::delete, image::seal,
         image::sharing, image::share, image::offset, image::upload,
@@ -130,6 +134,16 @@ pub(super) struct OfProject {
     /// Only what belongs to this project (name or id).
     #[param(required = false)]
     project: String,
+}
+
+/// Only what belongs to one network.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `cursor` reads")]
+pub(super) struct OfNetwork {
+    /// Only what belongs to this network (name or id).
+    #[param(required = false)]
+    network: String,
 }
 
 /// The version that is changed.
@@ -233,6 +247,7 @@ fn noun(path: &str) -> &str {
     match path.rsplit('/').next() {
         Some("quota") => "quota",
         Some("audit" | "chain") => "audit",
+        _ if path.starts_with("/v1/authorities") => "authority",
         // Tokens are a part of their service account.
         _ if noun == "token" => "service-account",
         _ => noun,
@@ -335,9 +350,15 @@ struct Can {
 /// What only an import answers with.
 const IMPORTS: &[Code] =
     &[Code::ImageHasClones, Code::ImageInUse, Code::ImportSourceAbsent, Code::ImportUnsupported];
-/// What only an operation, or a server that does not start, fails with.
-const NO_ANSWERS: &[Code] =
-    &[Code::TargetFailed, Code::AgentUnavailable, Code::StorePoolAbsent, Code::StorePoolUnfit];
+/// What only an operation, or a server that does not start, fails with; and what only agents are answered.
+const NO_ANSWERS: &[Code] = &[
+    Code::TargetFailed,
+    Code::AgentUnavailable,
+    Code::StorePoolAbsent,
+    Code::StorePoolUnfit,
+    Code::JoinTokenRefused,
+    Code::AgentRefused,
+];
 
 /// The problems a route may answer with: one entry per status, naming its codes.
 fn problems(path: &str, method: &HttpMethod, can: Can) -> Vec<(String, Response)> {

@@ -9,8 +9,9 @@ use crate::callers::{OWN, Things};
 /// A name, and an id, of nothing.
 const NO_NAME: &str = "nosuch";
 const NO_ID: &str = "0193d3a0-0000-7000-8000-0000000000ff";
-/// Parameters of paths that are not a project's: everybody knows the roles and the ways to sign in.
-const OF_NO_PROJECT: [&str; 2] = ["role", "provider"];
+/// Parameters of paths that are not a project's: everybody knows the roles and the ways to sign in, and nobody in a project may
+/// ask for agents and their authorities.
+const OF_NO_PROJECT: [&str; 4] = ["role", "provider", "agent", "authority"];
 
 /// A request.
 pub struct Request {

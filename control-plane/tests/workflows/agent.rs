@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bmi_agent_api::status::{InstanceStatus, ServiceStatus, StatusReport};
-use bmi_control_plane::app::{App, agent_status, desired_state};
+use bmi_agent_api::status::{InstanceStatus, ServiceStatus, StatusReport, StatusSent};
+use bmi_control_plane::app::{App, Speaker, agent_status, desired_state};
 use bmi_types::{InstanceId, Name};
 use tokio::task::JoinHandle;
 
@@ -13,10 +13,12 @@ use crate::simulated::Hardware;
 
 /// Starts the agent of a network; it ends when it is aborted.
 pub fn start(app: Arc<App>, network: Name, hardware: Arc<Hardware>) -> JoinHandle<()> {
+    let speaker = Speaker::Local(network.clone());
     tokio::spawn(async move {
         let mut known = 0;
         loop {
-            let news = desired_state(&app, network.as_str(), known, "", Duration::from_secs(60)).await;
+            let wait = Duration::from_secs(60);
+            let news = desired_state(&app, &speaker, network.as_str(), known, "", wait).await;
             let Some(desired) = news.unwrap() else { continue };
             known = desired.generation;
             let wanted: BTreeSet<InstanceId> = desired.instances.iter().map(|instance| instance.id).collect();
@@ -40,5 +42,6 @@ async fn report(app: &App, network: &Name, generation: u64, targets: Vec<(Instan
         netboot: ServiceStatus::Listening,
         instances,
     };
-    agent_status(app, network.as_str(), report).await.unwrap();
+    let (speaker, sent) = (Speaker::Local(network.clone()), StatusSent { report, sent_at: None });
+    agent_status(app, &speaker, network.as_str(), sent).await.unwrap();
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bmi_api::{Operation, OperationKind};
-use bmi_control_plane::app::desired_state;
+use bmi_control_plane::app::{Speaker, desired_state};
 use bmi_types::{InstanceId, NodeId};
 
 use crate::scenario::{Begun, proven};
@@ -65,7 +65,10 @@ async fn an_agent_of_another_history_is_told_anew_and_one_of_this_is_not() {
     world.agent_dies();
     let state = |known: u64, mark: String| {
         let app = std::sync::Arc::clone(&world.app);
-        async move { desired_state(&app, NETWORK, known, &mark, Duration::ZERO).await.unwrap() }
+        async move {
+            let local = Speaker::Local(NETWORK.parse().unwrap());
+            desired_state(&app, &local, NETWORK, known, &mark, Duration::ZERO).await.unwrap()
+        }
     };
     let first = state(0, String::new()).await.unwrap();
     assert_eq!(state(first.generation, first.mark.clone()).await, None);

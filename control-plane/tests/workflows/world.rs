@@ -125,6 +125,7 @@ impl World {
             },
             import_dir: Some(ImportDir::new(path("import"))),
             agent_wait,
+            enrolling: None,
             boot_limits: app::BootLimits::default(),
             metrics: bmi_control_plane::app::metrics::Metrics::default(),
             wake: Wake::default(),

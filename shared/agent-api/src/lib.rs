@@ -1,6 +1,7 @@
 //! The messages between the control plane and an agent, and between an agent and the processes it starts.
 //!
-//! Three conversations, each one-way in what it may ask for:
+//! Four conversations, each one-way in what it may ask for:
+//! - agent → control plane: [`enrol`], a join token and a key for a certificate;
 //! - control plane → agent: [`desired`], the whole of what should exist on one network, with a generation;
 //! - agent → control plane: [`status`], what exists, and [`event`], what happened;
 //! - agent → process: [`config`], files in a directory the process can only read; process → agent: one JSON
@@ -10,5 +11,6 @@
 
 pub mod config;
 pub mod desired;
+pub mod enrol;
 pub mod event;
 pub mod status;

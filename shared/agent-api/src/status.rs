@@ -1,6 +1,6 @@
 //! What exists: the body of `POST /agent/v1/networks/{name}/status`.
 
-use bmi_types::InstanceId;
+use bmi_types::{InstanceId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The agent's whole view of its network, after it worked on a generation.
@@ -14,6 +14,17 @@ pub struct StatusReport {
     pub netboot: ServiceStatus,
     /// Every instance of which anything exists, also those that are no longer desired and not yet gone.
     pub instances: Vec<InstanceStatus>,
+}
+
+/// A report on its way: with the time at which the agent sends it, by its own clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusSent {
+    /// The report.
+    #[serde(flatten)]
+    pub report: StatusReport,
+    /// When it is sent. A release before this had none.
+    #[serde(default)]
+    pub sent_at: Option<Timestamp>,
 }
 
 /// One instance on the agent's host.

@@ -6,6 +6,7 @@
 //! Deliberately absent: how a request is checked (the server reads bodies field by field, to name every fault at
 //! once), and anything only agents see (that is `bmi-agent-api`).
 
+mod agent;
 mod audit;
 mod datastore;
 mod image;
@@ -23,6 +24,9 @@ mod service_account;
 mod sign_in;
 mod whoami;
 
+pub use agent::{
+    Agent, AgentReplace, AgentState, Authority, JoinToken, JoinTokenWithSecret, NewAuthority, NewJoinToken,
+};
 pub use audit::{AuditChain, AuditHead, AuditRecord, AuditRow};
 pub use datastore::Datastore;
 pub use image::{

@@ -19,6 +19,10 @@ words! {
         TokenExpired = "token-expired",
         /// 403: the sign-in cannot be finished; begin it again.
         SignInRefused = "sign-in-refused",
+        /// 403: the token to join a network with is not good, or no longer; `detail` says why.
+        JoinTokenRefused = "join-token-refused",
+        /// 403: the certificate is that of an agent that may not speak, or not with this key.
+        AgentRefused = "agent-refused",
         /// 403: the resource is known, this action on it is not allowed.
         Forbidden = "forbidden",
         /// 404: absent, or another project's.
@@ -97,7 +101,7 @@ impl Code {
         match self {
             Self::NotJson | Self::BadRequest => 400,
             Self::Unauthenticated | Self::TokenExpired => 401,
-            Self::Forbidden | Self::SignInRefused => 403,
+            Self::Forbidden | Self::SignInRefused | Self::JoinTokenRefused | Self::AgentRefused => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Duplicate
@@ -141,6 +145,8 @@ impl Code {
             Self::Unauthenticated => "A valid token is needed",
             Self::TokenExpired => "The token has expired",
             Self::SignInRefused => "The sign-in cannot be finished",
+            Self::JoinTokenRefused => "The join token is refused",
+            Self::AgentRefused => "The agent is refused",
             Self::Forbidden => "Not allowed",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "This path does not take that method",

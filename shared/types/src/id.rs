@@ -60,10 +60,14 @@ macro_rules! typed_id {
 typed_id! {
     /// A tenant agent.
     AgentId,
+    /// An authority that issues certificates of agents.
+    AuthorityId,
     /// An image.
     ImageId,
     /// A provisioned instance.
     InstanceId,
+    /// A token with which an agent joins a network.
+    JoinTokenId,
     /// A provisioning network.
     NetworkId,
     /// A physical server.

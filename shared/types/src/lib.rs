@@ -24,8 +24,8 @@ pub use boot::{BootKey, BootNumber, BootUser, boot_secret};
 pub use ceph::CephKey;
 pub use chain::chain;
 pub use id::{
-    AgentId, ImageId, InstanceId, NetworkId, NodeId, OperationId, ParseIdError, ProjectId, ServiceAccountId,
-    ServiceTokenId, TagId, VolumeId,
+    AgentId, AuthorityId, ImageId, InstanceId, JoinTokenId, NetworkId, NodeId, OperationId, ParseIdError,
+    ProjectId, ServiceAccountId, ServiceTokenId, TagId, VolumeId,
 };
 pub use image::{ImageFormat, ImageFormatError};
 pub use iqn::{Iqn, IqnError};

@@ -11,9 +11,9 @@ use utoipa::openapi::schema::{
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::{
-    AgentId, Architecture, ByteSize, DhcpMode, ImageFormat, ImageId, InstanceId, Ipv4Range, Iqn, MacAddr,
-    Name, NetworkId, NetworkPlan, NodeId, OperationId, ProjectId, Segment, ServiceAccountId, ServiceTokenId,
-    Timestamp, VolumeId,
+    AgentId, Architecture, AuthorityId, ByteSize, DhcpMode, ImageFormat, ImageId, InstanceId, Ipv4Range, Iqn,
+    JoinTokenId, MacAddr, Name, NetworkId, NetworkPlan, NodeId, OperationId, ProjectId, Segment,
+    ServiceAccountId, ServiceTokenId, Timestamp, VolumeId,
 };
 
 /// Six pairs with colons or hyphens, three groups of four with dots, or twelve digits.
@@ -75,8 +75,10 @@ macro_rules! ids {
 
 ids! {
     AgentId: "an agent",
+    AuthorityId: "an authority",
     ImageId: "an image",
     InstanceId: "an instance",
+    JoinTokenId: "a join token",
     NetworkId: "a network",
     NodeId: "a node",
     OperationId: "an operation",

@@ -17,6 +17,12 @@ impl Timestamp {
         Self(Utc::now().timestamp_micros())
     }
 
+    /// Reads a date as HTTP has it (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+    #[must_use]
+    pub fn of_http_date(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc2822(text).ok().map(|time| Self(time.timestamp_micros()))
+    }
+
     /// Takes microseconds since the epoch.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {

@@ -17,6 +17,12 @@ struct Memory {
     events: Vec<AgentEvent>,
     /// Answers 503 to everything.
     away: bool,
+    /// Answers that to whoever asks for the desired state.
+    said: Option<String>,
+    /// How often it did.
+    heard: usize,
+    /// How often there was nothing new.
+    quiet: usize,
 }
 
 /// What the agent talks to.
@@ -40,6 +46,21 @@ impl ControlPlane {
     pub fn want(&self, desired: DesiredState) {
         self.0.0.lock().unwrap().desired = Some(desired);
         self.0.1.notify_all();
+    }
+
+    /// Answers something else than a desired state to whoever asks for one, until the agent has asked again after it; and
+    /// then nothing new, until it has heard that.
+    pub fn say(&self, text: &str) {
+        let patience = Duration::from_secs(30);
+        let (memory, changed) = &*self.0;
+        let mut memory = memory.lock().unwrap();
+        (memory.said, memory.heard) = (Some(text.to_owned()), 0);
+        changed.notify_all();
+        let (mut memory, waited) = changed.wait_timeout_while(memory, patience, |it| it.heard < 2).unwrap();
+        assert!(!waited.timed_out(), "the agent did not ask: {text:.60}");
+        (memory.said, memory.quiet) = (None, 0);
+        let (_memory, waited) = changed.wait_timeout_while(memory, patience, |it| it.quiet < 1).unwrap();
+        assert!(!waited.timed_out(), "the agent did not ask again: {text:.60}");
     }
 
     pub fn go_away(&self, away: bool) {
@@ -109,14 +130,25 @@ impl ControlPlane {
                     .parse()
                     .unwrap();
                 let newer = |memory: &mut Memory| {
-                    !memory.away && memory.desired.as_ref().is_none_or(|desired| desired.generation <= have)
+                    memory.said.is_none()
+                        && !memory.away
+                        && memory.desired.as_ref().is_none_or(|desired| desired.generation <= have)
                 };
                 memory = changed.wait_timeout_while(memory, Duration::from_secs(2), newer).unwrap().0;
+                if let Some(said) = memory.said.clone() {
+                    memory.heard += 1;
+                    changed.notify_all();
+                    return (200, said);
+                }
                 match &memory.desired {
                     Some(desired) if desired.generation > have => {
                         (200, serde_json::to_string(desired).unwrap())
                     }
-                    _ => (304, String::new()),
+                    _ => {
+                        memory.quiet += 1;
+                        changed.notify_all();
+                        (304, String::new())
+                    }
                 }
             }
             ("POST", Some("status")) => {

@@ -8,6 +8,7 @@
     reason = "a test ends by panicking, and prints what it did"
 )]
 
+mod agents;
 mod changes;
 mod moving;
 mod operations;

@@ -62,6 +62,14 @@ actions! {
     NetworkRead = "network", "read";
     /// Create, change or delete networks.
     NetworkWrite = "network", "write";
+    /// See agents, tokens to join with, and the authorities that issue certificates.
+    AgentRead = "agent", "read";
+    /// Make and revoke tokens with which agents join a network.
+    AgentEnrol = "agent", "enrol";
+    /// Approve, reject, revoke and replace agents.
+    AgentWrite = "agent", "write";
+    /// Make a new authority, and retire an old one.
+    AuthorityWrite = "authority", "write";
     /// See nodes.
     NodeRead = "node", "read";
     /// Register, change or remove nodes.

@@ -1,6 +1,8 @@
 //! The nouns: one file each, named as in the API.
 
+pub(crate) mod agent;
 pub(crate) mod audit;
+pub(crate) mod authority;
 pub(crate) mod datastore;
 pub(crate) mod image;
 pub(crate) mod instance;

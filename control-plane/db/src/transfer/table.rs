@@ -140,6 +140,19 @@ tables! {
         network_id: id, agent_version: text, generation_observed: number, netboot_state: text,
         netboot_reason: text, last_seen: number,
     }
+    authorities {
+        id: id, certificate: text, key_sealed: text, spki_sha256: text, created_at: number,
+        expires_at: number,
+    }
+    enrolled_agents {
+        id: id, network_id: id, state: text, key_sha256: text, previous_key_sha256: text,
+        previous_until: number, pending_key_sha256: text, authority_id: id, certificate_until: number,
+        agent_version: text, clock_ahead_ms: number, enrolled_at: number, last_seen: number, version: number,
+    }
+    join_tokens {
+        id: id, network_id: id, sha256: text, created_by: text, created_at: number, expires_at: number,
+        agent_id: id, used_key_sha256: text, used_at: number, certificate: text, answer_until: number,
+    }
     nodes {
         id: id, name: text, architecture: text, power: text, state: text, project_id: id,
         created_at: number, version: number,

@@ -6,6 +6,14 @@ INSERT INTO networks (id, name, plan, first_address, last_address, dhcp, segment
   ('00000000-0000-7000-8000-000000000011', 'provisioning', '{"cidr":"10.77.0.0/24"}', 172818432, 172818687, 'authoritative', '{}', 41, 1000003, 2, '["10.0.0.1"]', 'named');
 INSERT INTO agents (network_id, agent_version, generation_observed, netboot_state, netboot_reason, last_seen) VALUES
   ('00000000-0000-7000-8000-000000000011', '0.1.0', 40, 'listening', NULL, 1000004);
+INSERT INTO authorities (id, certificate, key_sealed, spki_sha256, created_at, expires_at) VALUES
+  ('00000000-0000-7000-8000-0000000000a1', '-----BEGIN CERTIFICATE-----', 'v1:FFFF', 'abc', 1000004, 9000004);
+INSERT INTO enrolled_agents (id, network_id, state, key_sha256, previous_key_sha256, previous_until, pending_key_sha256, authority_id, certificate_until, agent_version, clock_ahead_ms, enrolled_at, last_seen, version) VALUES
+  ('00000000-0000-7000-8000-0000000000a2', '00000000-0000-7000-8000-000000000011', 'active', 'key', 'before', 2000004, 'next', '00000000-0000-7000-8000-0000000000a1', 3000004, '0.1.0', -600000, 1000004, 1000005, 2),
+  ('00000000-0000-7000-8000-0000000000a3', '00000000-0000-7000-8000-000000000011', 'revoked', 'key-2', NULL, NULL, NULL, '00000000-0000-7000-8000-0000000000a1', 3000004, '', NULL, 1000004, 1000005, 1);
+INSERT INTO join_tokens (id, network_id, sha256, created_by, created_at, expires_at, agent_id, used_key_sha256, used_at, certificate, answer_until) VALUES
+  ('00000000-0000-7000-8000-0000000000a4', '00000000-0000-7000-8000-000000000011', 'hash', 'local-admin', 1000003, 1000009, '00000000-0000-7000-8000-0000000000a2', 'key', 1000004, '-----BEGIN CERTIFICATE-----', 1000008),
+  ('00000000-0000-7000-8000-0000000000a5', '00000000-0000-7000-8000-000000000011', 'hash-2', 'local-admin', 1000003, 1000009, NULL, NULL, NULL, NULL, NULL);
 INSERT INTO nodes (id, name, architecture, power, state, project_id, created_at, version) VALUES
   ('00000000-0000-7000-8000-000000000021', 'node-1', 'x86_64', 'manual', 'in-use', '00000000-0000-7000-8000-000000000001', 1000005, 5),
   ('00000000-0000-7000-8000-000000000022', 'node-2', 'aarch64', 'manual', 'free', NULL, 1000006, 1);

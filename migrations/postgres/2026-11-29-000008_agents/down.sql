@@ -1,0 +1,3 @@
+DROP TABLE join_tokens;
+DROP TABLE enrolled_agents;
+DROP TABLE authorities;

@@ -1,0 +1,59 @@
+//! What an agent makes of a desired state that is none, or not its own, or older than what it has: nothing.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends by panicking; clippy knows only functions marked as tests"
+)]
+
+#[expect(dead_code, reason = "each test file uses a part of it")]
+mod support;
+
+use bmi_agent_api::status::ServiceStatus;
+use support::{Host, desired, instance, until};
+
+#[test]
+fn a_desired_state_that_is_forged_truncated_or_old_changes_nothing() {
+    let mut host = Host::new("forged");
+    let volume = host.volume("1.raw");
+    let own = instance(1, &volume);
+    host.control_plane.want(desired(5, vec![own.clone()]));
+    host.agent_start_logged();
+    host.await_target(own.id, &ServiceStatus::Listening);
+    let pid = host.pid(&own.id.to_string());
+
+    let whole = serde_json::to_string(&desired(9, Vec::new())).unwrap();
+    let mut other = desired(9, Vec::new());
+    other.network.name = "other".parse().unwrap();
+    let mut range = serde_json::to_value(desired(9, Vec::new())).unwrap();
+    range["network"]["cidr"] = "10.20.0.0/99".into();
+    let mut negative = serde_json::to_value(desired(9, Vec::new())).unwrap();
+    negative["generation"] = (-1).into();
+    for text in [
+        "",
+        "{",
+        "[]",
+        "null",
+        &whole[..whole.len() / 2],
+        &serde_json::to_string(&other).unwrap(),
+        &range.to_string(),
+        &negative.to_string(),
+        &"[".repeat(100_000),
+        // An older one, and the same once more, with nothing in them.
+        &serde_json::to_string(&desired(4, Vec::new())).unwrap(),
+        &serde_json::to_string(&desired(5, Vec::new())).unwrap(),
+    ] {
+        host.control_plane.say(text);
+        let status = host.control_plane.status().unwrap();
+        assert_eq!(status.generation_observed, 5, "{text:.60}");
+        assert_eq!(host.pid(&own.id.to_string()), pid, "{text:.60}");
+    }
+    let log = std::fs::read_to_string(host.agent_log()).unwrap();
+    for part in ["reading the desired state", "is that of network other"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    // What is mended is carried out.
+    host.control_plane.want(desired(10, Vec::new()));
+    host.await_generation(10, 0);
+    until("the target is gone", || (!host.directory(&own.id.to_string()).exists()).then_some(()));
+}

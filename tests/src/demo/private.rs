@@ -1,0 +1,95 @@
+//! Private networks: two tenants who do not trust each other, an agent host for each.
+
+use super::Narrator;
+use super::attacks;
+use super::tenant::{Tenant, await_logins};
+use crate::agent_host::AgentHost;
+use crate::ceph::Ceph;
+use crate::deployment::Deployment;
+use crate::engine::Kind;
+use crate::idp::OidcProvider;
+use crate::management::{ADDRESS, Management};
+use crate::node::Firmware;
+use crate::postgres::{Durability, Postgres};
+
+use serde_json::json;
+
+/// How long an agent's certificate lasts, in seconds.
+const CERTIFICATE: u64 = 86_400;
+
+/// F3: two networks, two enrolled agents with containers, four nodes that boot; then every attempt to cross fails.
+pub fn private() {
+    let narrator = Narrator::new();
+    narrator.say("a management network, Ceph, PostgreSQL, an identity provider and a control plane");
+    let management = Management::enter();
+    let ceph = Ceph::start();
+    let postgres = Postgres::start(Durability::None);
+    let mut deployment = Deployment::start_in_ceph_on(&ceph, postgres.database());
+    let provider = OidcProvider::start(&deployment);
+    let settings = provider.settings(&deployment);
+    deployment.sign_in_configure(&format!(
+        "[local_admin]\nenabled = true\n[sign_in]\nattempts_per_minute = 1000\n{settings}"
+    ));
+    deployment.agents_configure(ADDRESS, CERTIFICATE);
+
+    let tenants = [("red", "red", "rosa"), ("blue", "blue", "benno")];
+    let mut hosts = Vec::new();
+    for (number, ((project, network, _), kind)) in
+        (11..).zip(tenants.into_iter().zip([Kind::Docker, Kind::Podman]))
+    {
+        narrator.say(&format!(
+            "project and network {network}; its agent's host, with {kind:?}, joins by a token"
+        ));
+        let api = &deployment.api;
+        api.project(project);
+        // Two tenants may well have the same addresses: they never meet.
+        let body = json!({"name": network, "cidr": "10.77.0.0/24", "projects": [project]});
+        api.post("/v1/networks", &body).expect(201);
+        let mut host = AgentHost::new(&deployment, number, network, kind);
+        host.token_give(&api.join_token(network));
+        host.check();
+        host.agent_start();
+        hosts.push(host);
+    }
+    for (host, (_, network, _)) in hosts.iter().zip(tenants) {
+        host.listens(&deployment, network);
+    }
+    let tenants = tenants.map(|tenant| {
+        narrator.say(&format!(
+            "{} signs in, imports an image into {} and provisions two nodes",
+            tenant.2, tenant.0
+        ));
+        let tenant = Tenant::new(&deployment, &provider, tenant, 3);
+        tenant.import(&deployment);
+        tenant.provision(&[1, 2]);
+        tenant
+    });
+    narrator.say("four nodes are switched on");
+    let mut nodes = Vec::new();
+    for (tenant, host) in tenants.iter().zip(&hosts) {
+        nodes.extend(tenant.switch_on(host, &[1, 2], Firmware::Bios));
+    }
+    await_logins(&narrator, &mut nodes);
+
+    narrator.say("attacks: each tenant on the other, by the API, an agent's certificate, and the wire");
+    attacks::by_api(&deployment, &tenants);
+    attacks::by_agent(&deployment, &hosts);
+    drop(nodes);
+    for (tenant, host) in tenants.iter().zip(&hosts) {
+        attacks::by_wire(&narrator, tenant, host);
+    }
+    narrator.say("everything is released");
+    for tenant in &tenants {
+        tenant.release(&[1, 2]);
+    }
+    let users = ceph.users(&format!("{}-", deployment.ceph_user.as_ref().unwrap()));
+    assert!(users.is_empty(), "keys are left in Ceph: {:?}", users.keys());
+    for host in &hosts {
+        let left = host.engine.containers();
+        assert_eq!(left.len(), 1, "only the boot services are left: {left:?}");
+    }
+    drop(hosts);
+    drop(deployment);
+    drop(management);
+    narrator.say("done: both tenants booted, and no attempt to cross came through");
+}

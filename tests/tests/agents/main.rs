@@ -1,0 +1,16 @@
+//! Agents of other hosts: how they join, who they are, and what each may say and hear.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test ends by panicking"
+)]
+
+mod authorities;
+mod crossing;
+mod hosts;
+mod joining;
+mod renewal;
