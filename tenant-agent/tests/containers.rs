@@ -228,3 +228,45 @@ fn check_tells_what_the_host_lacks_for_containers() {
         assert!(check(&host).1.contains("run infra/containers/build"), "{}", check(&host).1);
     }
 }
+
+/// An engine of long ago: it says so, whatever it is asked.
+fn old_engine(socket: &std::path::Path) {
+    use std::io::{Read, Write};
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    let body = r#"{"Version":"17.06.0","ApiVersion":"1.30","MinAPIVersion":"1.12","Components":[]}"#;
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+}
+
+#[test]
+fn an_engine_that_is_too_old_is_told_of_and_nothing_is_half_made() {
+    let mut host = host("old", Docker);
+    let socket = host.state.path().join("old.sock");
+    old_engine(&socket);
+    let good = std::fs::read_to_string(host.config()).unwrap();
+    let theirs = host.engine.as_ref().unwrap().socket().display().to_string();
+    std::fs::write(host.config(), good.replace(&theirs, &socket.display().to_string())).unwrap();
+    let wanted = instance(1, &host.volume("1.raw"));
+    host.control_plane.want(desired(1, vec![wanted.clone()]));
+    host.agent_start();
+    let reason = until("it is told", || {
+        let status = host.control_plane.status()?;
+        let found = status.instances.into_iter().find(|found| found.id == wanted.id)?;
+        if let ServiceStatus::Failed { reason } = found.target { Some(reason) } else { None }
+    });
+    assert!(reason.contains("1.30") && reason.contains("1.41 is needed"), "{reason}");
+    assert!(!host.links().iter().any(|name| name.starts_with("bt")), "{:?}", host.links());
+    // With an engine that can, it is as if nothing had been.
+    host.agent_kill();
+    std::fs::write(host.config(), good).unwrap();
+    host.agent_start();
+    host.await_target(wanted.id, &ServiceStatus::Listening);
+}

@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::Narrator;
+use super::private::cidr;
 use super::tenant::{Tenant, node};
 use crate::agent_host::AgentHost;
 use crate::api::Api;
@@ -145,8 +146,9 @@ pub(super) fn by_wire(narrator: &Narrator, tenant: &Tenant, host: &AgentHost) {
     let (_, mac) = node(tenant.project, 1);
     let machine = Client::new(host, "owned", &mac);
     let _ = machine.dhcp();
-    let found = open_ports(&machine, &["10.77.0.2", &own, &neighbours, "10.77.0.1", "10.77.0.254"]);
-    let allowed = BTreeSet::from([("10.77.0.2".to_owned(), 80), (own.clone(), 3260)]);
+    let at = |number: u8| cidr(tenant.network).replace("0/24", &number.to_string());
+    let found = open_ports(&machine, &[&at(2), &own, &neighbours, &at(1), &at(254)]);
+    let allowed = BTreeSet::from([(at(2), 80), (own.clone(), 3260)]);
     assert_eq!(found, allowed, "{}: what a node reaches", tenant.project);
     narrator.say(&format!(
         "a node of {} reaches boot HTTP and its own portal, of 5 x 65535 ports",
@@ -154,7 +156,10 @@ pub(super) fn by_wire(narrator: &Narrator, tenant: &Tenant, host: &AgentHost) {
     ));
 
     // Everything else that there is of the installation: not even a frame leads there.
-    for address in ["10.99.0.1", "10.99.0.11", "10.99.0.12", "127.0.0.1", "8.8.8.8"] {
+    let other = if tenant.network == "red" { "blue" } else { "red" };
+    let theirs = [2_u8, 8, 9, 10].map(|number| cidr(other).replace("0/24", &number.to_string()));
+    let provider = ["10.99.0.1", "10.99.0.11", "10.99.0.12", "127.0.0.1", "8.8.8.8"].map(str::to_owned);
+    for address in provider.iter().chain(&theirs) {
         for port in [22, 80, 443, 3260, 3300, 5432, 6789, 6800, 8080] {
             let script = format!("exec 3<>/dev/tcp/{address}/{port}");
             let words = ["netns", "exec", machine.namespace(), "timeout", "0.3", "bash", "-c", &script];
@@ -164,7 +169,6 @@ pub(super) fn by_wire(narrator: &Narrator, tenant: &Tenant, host: &AgentHost) {
     drop(machine);
 
     // A stranger, and one who says that it is another tenant's node: no secret for either.
-    let other = if tenant.project == "red" { "blue" } else { "red" };
     for (name, mac) in [("stranger", "52:54:00:66:66:66".to_owned()), ("posing", node(other, 1).1)] {
         let machine = Client::new(host, name, &mac);
         let script = machine.script(&machine.dhcp().1);

@@ -17,6 +17,11 @@ use serde_json::json;
 /// How long an agent's certificate lasts, in seconds.
 const CERTIFICATE: u64 = 86_400;
 
+/// A network's addresses.
+pub(super) fn cidr(network: &str) -> &'static str {
+    if network == "red" { "10.71.0.0/24" } else { "10.72.0.0/24" }
+}
+
 /// F3: two networks, two enrolled agents with containers, four nodes that boot; then every attempt to cross fails.
 pub fn private() {
     let narrator = Narrator::new();
@@ -42,8 +47,7 @@ pub fn private() {
         ));
         let api = &deployment.api;
         api.project(project);
-        // Two tenants may well have the same addresses: they never meet.
-        let body = json!({"name": network, "cidr": "10.77.0.0/24", "projects": [project]});
+        let body = json!({"name": network, "cidr": cidr(network), "projects": [project]});
         api.post("/v1/networks", &body).expect(201);
         let mut host = AgentHost::new(&deployment, number, network, kind);
         host.token_give(&api.join_token(network));
@@ -56,11 +60,11 @@ pub fn private() {
     }
     let tenants = tenants.map(|tenant| {
         narrator.say(&format!(
-            "{} signs in, imports an image into {} and provisions two nodes",
+            "{} signs in, uploads an image into {} and provisions two nodes",
             tenant.2, tenant.0
         ));
         let tenant = Tenant::new(&deployment, &provider, tenant, 3);
-        tenant.import(&deployment);
+        tenant.upload(&deployment);
         tenant.provision(&[1, 2]);
         tenant
     });

@@ -42,9 +42,9 @@ pub fn shared() {
 
     let tenants = [("physics", "common", "rosa"), ("biology", "common", "benno")].map(|tenant| {
         narrator
-            .say(&format!("{} signs in, imports an image into {} and provisions a node", tenant.2, tenant.0));
+            .say(&format!("{} signs in, uploads an image into {} and provisions a node", tenant.2, tenant.0));
         let tenant = Tenant::new(&deployment, &provider, tenant, 1);
-        tenant.import(&deployment);
+        tenant.upload(&deployment);
         tenant.provision(&[1]);
         tenant
     });

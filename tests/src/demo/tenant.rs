@@ -11,7 +11,8 @@ use crate::agent_host::Bridged;
 use crate::api::Api;
 use crate::cli::Cli;
 use crate::deployment::Deployment;
-use crate::golden::image_place;
+use crate::golden::golden_image;
+use crate::host::run;
 use crate::idp::OidcProvider;
 use crate::node::{Firmware, Node};
 
@@ -61,13 +62,17 @@ impl Tenant {
         Self { project, network, cli, api }
     }
 
-    /// Imports the golden image.
-    pub(super) fn import(&self, deployment: &Deployment) {
-        let place = deployment.data.join("images/debian-12.raw");
-        if !place.exists() {
-            image_place(&place);
+    /// Uploads the golden image and seals it, as a file that somebody brings along.
+    pub(super) fn upload(&self, deployment: &Deployment) {
+        let file = deployment.data.join("images/debian-12.qcow2");
+        let file = file.to_str().unwrap();
+        if !std::path::Path::new(file).exists() {
+            let from = golden_image();
+            run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", from.to_str().unwrap(), file]);
         }
-        self.cli.run(&["image", "import", "debian-12", "--file", "debian-12.raw", "--wait"]).ok();
+        self.cli
+            .run(&["image", "upload", "debian-12", "--file", file, "--format", "qcow2", "--seal", "--wait"])
+            .ok();
     }
 
     /// Provisions nodes by their numbers, one after the other.
