@@ -26,6 +26,9 @@ const OSD_PORTS: (u16, u16) = (6800, 7568);
 /// 65534, and 2^31 is where some tools stop).
 const UID_END: u32 = 2_000_000_000;
 
+/// The longest state directory: `sun_path` has 108 bytes, and `/sockets/<instance>/.nbd.ready` and a zero are in it too.
+const STATE_DIR_LONGEST: usize = 108 - 1 - "/sockets/".len() - 36 - "/.nbd.ready".len();
+
 /// Where a container sees the loaders.
 pub const LOADERS_MOUNT: &str = "/loaders";
 
@@ -230,6 +233,11 @@ impl Config {
                 faults.push(format!("{key} must be an absolute path"));
             }
         }
+        if self.state_dir.as_os_str().len() > STATE_DIR_LONGEST {
+            faults.push(format!(
+                "state_dir must not be longer than {STATE_DIR_LONGEST} bytes: sockets are below it"
+            ));
+        }
         if !(1000..UID_END).contains(&self.uid_base) || !(1..UID_END).contains(&self.agent_uid()) {
             faults.push(format!("uid_base must be 1000 to {UID_END}, and agent_uid not root"));
         }
@@ -361,6 +369,14 @@ mod tests {
             let loaded = load(&GOOD.replace("unix:/run/bmi/agent.sock", text));
             assert_eq!(loaded.is_ok(), good, "{text}");
         }
+    }
+
+    #[test]
+    fn a_state_directory_leaves_room_for_its_sockets() {
+        let of = |length: usize| load(&GOOD.replace("\"/s\"", &format!("\"/{}\"", "s".repeat(length - 1))));
+        assert!(of(STATE_DIR_LONGEST).is_ok());
+        let error = of(STATE_DIR_LONGEST + 1).unwrap_err().to_string();
+        assert!(error.contains("state_dir must not be longer"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::deployment::Deployment;
 use crate::engine::{Engine, Kind, images};
 use crate::host::{command, end, output, run, until};
-use crate::management::Management;
+use crate::management::{Management, Switch};
 
 /// How long an agent may take to join and start its boot services.
 const START: Duration = Duration::from_secs(90);
@@ -44,6 +44,7 @@ pub struct AgentHost {
     pub data: PathBuf,
     /// Its address on the management network.
     pub address: String,
+    number: u8,
     program: PathBuf,
     agent: Option<Child>,
 }
@@ -69,7 +70,8 @@ impl AgentHost {
                    [ ! -e $f ] || echo 0 >$f; done";
         run("ip", &["netns", "exec", &namespace, "sh", "-c", off]);
         Management::cable(&namespace, number);
-        let data = deployment.data.join("hosts").join(format!("{network}{number}"));
+        // Short: a broker's socket is below it, and such a path has 107 bytes at most.
+        let data = deployment.data.join("hosts").join(number.to_string());
         for directory in ["", "console", "log", "bin"] {
             fs::create_dir_all(data.join(directory)).unwrap();
         }
@@ -90,7 +92,15 @@ impl AgentHost {
         );
         fs::write(data.join("agent.toml"), config).unwrap();
         let (program, address) = (deployment.program("bmi-agent"), format!("10.99.0.{number}"));
-        Self { namespace, engine, data, address, program, agent: None }
+        Self { namespace, engine, data, address, number, program, agent: None }
+    }
+
+    /// Puts its uplink into a switch, where its nodes are.
+    pub fn plug(&self, switch: &Switch) {
+        switch.plug(&self.namespace, self.number);
+        let path = self.data.join("agent.toml");
+        let config = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("uplink = \"uplink\"\n{config}")).unwrap();
     }
 
     /// Puts a join token where the agent looks for it.
@@ -142,8 +152,9 @@ impl AgentHost {
         run("ip", &["-n", &self.namespace, "link", "set", "mgmt", state]);
     }
 
-    /// The end of the whole host, as when its power fails: everything that it ran is gone at once.
-    pub fn power_off(&mut self) {
+    /// The end of the whole host, as when its power fails: everything that it ran is gone at once, and so are its cables.
+    pub fn power_off(&mut self, switch: &Switch) {
+        switch.unplug(self.number);
         let below = format!("{}/", self.data.display());
         if let Some(mut agent) = self.agent.take() {
             for process in crate::host::processes() {

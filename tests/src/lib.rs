@@ -101,7 +101,7 @@ pub use host::{
     Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,
 };
 pub use idp::{AUDIENCE, Canaille, OidcProvider, free_port};
-pub use management::Management;
+pub use management::{Management, Switch};
 pub use node::{Firmware, Node};
 pub use postgres::{Durability, Postgres, TestDatabase};
 pub use random::Random;

@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use nix::sched::{CloneFlags, unshare};
 
+use crate::agent_host::Bridged;
 use crate::host::{output, run};
 
 /// The control plane's address on it.
@@ -67,5 +68,59 @@ impl Drop for Management {
     fn drop(&mut self) {
         NAME.set(None);
         let _ = output("ip", &["netns", "del", self.0]);
+    }
+}
+
+/// A switch of a provisioning network: hosts' uplinks and nodes are plugged into it, so that a node stays where it is when a
+/// host is lost.
+#[derive(Debug)]
+pub struct Switch {
+    namespace: String,
+    directory: tempfile::TempDir,
+}
+
+impl Switch {
+    /// A switch, under a name of its own.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let namespace = format!("{}-{name}", Management::here());
+        run("ip", &["netns", "add", &namespace]);
+        run("ip", &["-n", &namespace, "link", "add", "bmi0", "type", "bridge"]);
+        run("ip", &["-n", &namespace, "link", "set", "bmi0", "up"]);
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["bin", "console", "log"] {
+            std::fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        Self { namespace, directory }
+    }
+
+    /// Plugs a host's uplink in.
+    pub(crate) fn plug(&self, host: &str, number: u8) {
+        let port = format!("host{number}");
+        let pair = ["link", "add", &port, "type", "veth", "peer", "name", "uplink", "netns", host];
+        run("ip", &[&["-n", &self.namespace][..], &pair].concat());
+        run("ip", &["-n", &self.namespace, "link", "set", &port, "master", "bmi0", "up"]);
+        run("ip", &["-n", host, "link", "set", "uplink", "up"]);
+    }
+
+    /// Pulls a host's uplink out.
+    pub(crate) fn unplug(&self, number: u8) {
+        let _ = output("ip", &["-n", &self.namespace, "link", "del", &format!("host{number}")]);
+    }
+}
+
+impl Bridged for Switch {
+    fn bridge_namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        let _ = output("ip", &["netns", "del", &self.namespace]);
     }
 }

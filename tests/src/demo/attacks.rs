@@ -139,7 +139,7 @@ pub(super) fn by_wire(narrator: &Narrator, tenant: &Tenant, host: &AgentHost) {
     let portal = |number: u8| {
         let path = format!("/v1/projects/{}/instances/{}", tenant.project, node(tenant.project, number).0);
         let shown = tenant.api.get(&path).expect(200);
-        shown["portal"].as_str().unwrap().split(':').next().unwrap().to_owned()
+        shown["target_address"].as_str().unwrap().to_owned()
     };
     let (own, neighbours) = (portal(1), portal(2));
     // The node itself, taken over: its MAC, and the address that DHCP gives it.
