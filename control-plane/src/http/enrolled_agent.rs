@@ -8,6 +8,7 @@ use super::cursor::Query;
 use super::idempotency::once;
 use super::openapi::{IfMatch, OfNetwork, PageQuery};
 use super::request::Request;
+use crate::app::agent_replace::agent_replace;
 use crate::app::enrolled_agent as app;
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
@@ -88,7 +89,7 @@ pub(super) async fn replace(request: Request) -> Result<HttpResponse, ApiError> 
         let by = fields.optional("by");
         let AgentReplace { by } = fields.finish(|| Some(AgentReplace { by }))?;
         let (agent, version) = (request.path("agent"), request.if_match);
-        let agent = app::agent_replace(&request.app, &request.caller, agent, by, version).await?;
+        let agent = agent_replace(&request.app, &request.caller, agent, by, version).await?;
         let version = agent.version;
         Answer::versioned(agent, version)
     })
