@@ -6,15 +6,11 @@
 //!
 //! Invariant: TLS 1.3 only; both ends are ours.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::dev::Extensions;
 use arc_swap::ArcSwap;
-use bmi_auth::authority::{self as certificates, AuthorityError};
-use bmi_auth::{MasterKey, SpiffeId};
+use bmi_auth::{AuthorityError, MasterKey};
 use bmi_db::{Db, authority};
 use bmi_types::Timestamp;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -25,10 +21,9 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
-use tokio::net::TcpStream;
 
-use crate::app::authority::open;
-use crate::app::{Enrolling, Peer};
+use crate::app::Enrolling;
+use crate::app::authority::{make, open};
 use crate::error::AppError;
 
 /// How often the authorities are looked at; a new one issues only after several looks.
@@ -212,20 +207,29 @@ impl ClientCertVerifier for AgentsTls {
     }
 }
 
-/// Notes whose certificate a connection has, if it is an agent's of this deployment. A connection without one may join.
-pub fn peer_note(trust_domain: &str, connection: &dyn Any, to: &mut Extensions) {
-    let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
-    let Some([leaf, ..]) = stream.get_ref().1.peer_certificates() else { return };
-    let read = || -> Result<(SpiffeId, String, Timestamp), AuthorityError> {
-        let id = certificates::identity_of_certificate(leaf)?;
-        Ok((id, certificates::key_of_certificate(leaf)?, certificates::end_of_certificate(leaf)?))
-    };
-    match read() {
-        Ok((id, key_sha256, expires_at)) if id.trust_domain == trust_domain => {
-            to.insert(Peer { id, key_sha256, expires_at });
-        }
-        Ok(_) | Err(_) => {
-            tracing::warn!("a certificate of our own authority names no agent of this deployment");
-        }
+/// The authorities of a database; the first is made where there is none yet. There is one writer at a time, so replicas
+/// that start at once make one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn authorities_ensure(
+    db: &Db,
+    key: &MasterKey,
+    enrolling: &Enrolling,
+) -> Result<Vec<authority::Record>, AppError> {
+    let found = db.system_read(|tx| Ok::<_, AppError>(authority::list(tx)?)).await?;
+    if !found.is_empty() {
+        return Ok(found);
     }
+    let (key, trust_domain) = (key.clone(), enrolling.trust_domain.clone());
+    db.system_write(move |tx| {
+        let found = authority::list(tx)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let made = make(tx, &key, &trust_domain, Timestamp::now())?;
+        tracing::info!(authority.id = %made.id, spki_sha256 = made.spki_sha256, "the authority of agents was made");
+        Ok::<_, AppError>(vec![made])
+    })
+    .await
 }

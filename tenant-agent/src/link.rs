@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bmi_agent_api::enrol::{AUTHORITIES_HEADER, JoinToken, STANDING_HEADER};
-use bmi_types::{Name, Timestamp, chain};
+use bmi_types::{Name, NetworkId, Timestamp, chain};
 use reqwest::{Client, RequestBuilder, Response};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::enrol::{
@@ -62,11 +62,9 @@ pub struct Link {
     base: String,
     client: watch::Receiver<Option<Client>>,
     /// Which network the certificate is for.
-    network_id: watch::Receiver<Option<bmi_types::NetworkId>>,
-    /// The authorities that this agent knows.
-    mark: watch::Receiver<String>,
-    /// The control plane trusts others.
-    other_authorities: Notify,
+    network_id: watch::Receiver<Option<NetworkId>>,
+    /// What the authorities are known by that the control plane trusts, as it last said.
+    mark: watch::Sender<String>,
     clock_told: AtomicBool,
     standing: watch::Sender<String>,
 }
@@ -80,8 +78,7 @@ pub struct Keeper {
     kept: Option<Kept>,
     token: Option<JoinToken>,
     client: watch::Sender<Option<Client>>,
-    network_id: watch::Sender<Option<bmi_types::NetworkId>>,
-    mark: watch::Sender<String>,
+    network_id: watch::Sender<Option<NetworkId>>,
 }
 
 impl Link {
@@ -98,13 +95,11 @@ impl Link {
     ) -> Result<(Self, Option<Keeper>), LinkError> {
         let (clients, client) = watch::channel(None);
         let (network_ids, network_id) = watch::channel(None);
-        let (marks, mark) = watch::channel(String::new());
         let link = |base: String| Self {
             base,
             client,
             network_id,
-            mark,
-            other_authorities: Notify::new(),
+            mark: watch::channel(String::new()).0,
             clock_told: AtomicBool::new(false),
             standing: watch::channel(String::new()).0,
         };
@@ -132,7 +127,6 @@ impl Link {
             token,
             client: clients,
             network_id: network_ids,
-            mark: marks,
         };
         let keeper = match kept {
             Some(kept) => keeper.put_in_force(kept)?,
@@ -158,7 +152,7 @@ impl Link {
     }
 
     /// Whether a network is the one that this agent's certificate is for; by the socket, the name says it.
-    pub fn is_ours(&self, network: bmi_types::NetworkId) -> bool {
+    pub fn is_ours(&self, network: NetworkId) -> bool {
         self.network_id.borrow().is_none_or(|ours| ours == network)
     }
 
@@ -199,10 +193,12 @@ impl Link {
         if let Some(there) = time_there(answer) {
             self.clock_compare(there);
         }
-        if header(AUTHORITIES_HEADER)
-            .is_some_and(|there| !self.mark.borrow().is_empty() && *self.mark.borrow() != there)
-        {
-            self.other_authorities.notify_one();
+        if let Some(mark) = header(AUTHORITIES_HEADER) {
+            self.mark.send_if_modified(|last| {
+                let changed = last != mark;
+                mark.clone_into(last);
+                changed
+            });
         }
         if let Some(standing) = header(STANDING_HEADER) {
             let changed = self.standing.send_if_modified(|last| {
@@ -224,7 +220,6 @@ impl Keeper {
     fn put_in_force(mut self, kept: Kept) -> Result<Self, LinkError> {
         let client = client_of(&kept, client_builder(self.timeout))?;
         self.network_id.send_replace(Some(kept.network_id));
-        self.mark.send_replace(kept.authorities_mark.clone());
         self.client.send_replace(Some(client));
         self.kept = Some(kept);
         Ok(self)
@@ -276,7 +271,8 @@ impl Keeper {
                     let until = keeper.kept.as_ref().map(|kept| kept.expires_at.to_string());
                     tracing::info!(until, "this agent's certificate was renewed");
                     patience.reset();
-                    tokio::time::sleep(REST.min(link.half_life(&keeper))).await;
+                    let left = keeper.kept.as_ref().map(|kept| kept.renew_at.since(Timestamp::now()));
+                    tokio::time::sleep(REST.min(left.unwrap_or_default() / 2)).await;
                 }
                 Err(error) => {
                     if kept.expires_at <= Timestamp::now() {
@@ -292,24 +288,16 @@ impl Keeper {
     }
 }
 
-impl Link {
-    /// Half of what a certificate has left until its renewal.
-    fn half_life(&self, keeper: &Keeper) -> Duration {
-        keeper.kept.as_ref().map_or(REST, |kept| kept.renew_at.since(Timestamp::now()) / 2)
-    }
-}
-
-/// Waits until a certificate is to be renewed: for its age, or because other authorities count.
+/// Waits until a certificate is to be renewed: for its age, or because other authorities count by now.
 async fn renewal_due(kept: &Kept, link: &Link) {
+    let mut mark = link.mark.subscribe();
     loop {
         let left = kept.renew_at.since(Timestamp::now());
-        if left.is_zero() {
+        let others = |there: &String| !there.is_empty() && *there != kept.authorities_mark;
+        if left.is_zero() || others(&mark.borrow_and_update()) {
             return;
         }
-        tokio::select! {
-            () = tokio::time::sleep(left.min(LOOK)) => {}
-            () = link.other_authorities.notified() => return,
-        }
+        tokio::time::timeout(left.min(LOOK), mark.changed()).await.ok();
     }
 }
 

@@ -221,6 +221,8 @@ pub fn enrol(path: &Path, told: Enrolling) -> Result<(), StartError> {
     let no_server = || StartError::Server(server.to_owned());
     let server = crate::config::server(server).ok_or_else(no_server)?;
     directories_make(&config)?;
+    // An agent that runs keeps who it is by itself.
+    let _lock = lock(&config)?;
     // What is kept is the unprivileged half's.
     std::env::set_current_dir(config.agent_dir()).map_err(file(&config.agent_dir()))?;
     drop_all(config.agent_uid())?;

@@ -264,7 +264,7 @@ impl KeyRequest {
 
 fn parsed(der: &[u8]) -> Result<X509Certificate<'_>, AuthorityError> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         _ => Err(AuthorityError::Certificate),
     }
 }

@@ -11,7 +11,7 @@ use bmi_agent_api::enrol::Authorities;
 use bmi_api::{Authority, Blocker, Code, NewAuthority};
 use bmi_auth::{Action, Caller, MasterKey, authority as issuing};
 use bmi_db::sealed::authority_key_purpose;
-use bmi_db::{Db, Tx, authority as db, enrolled_agent};
+use bmi_db::{Tx, authority as db, enrolled_agent};
 use bmi_types::{AuthorityId, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -62,7 +62,7 @@ pub(crate) fn told(records: &[db::Record]) -> Authorities {
 }
 
 /// Makes one and writes it.
-fn make(
+pub(crate) fn make(
     tx: &mut Tx<'_>,
     key: &MasterKey,
     trust_domain: &str,
@@ -80,41 +80,6 @@ fn make(
     };
     db::insert(tx, &record)?;
     Ok(record)
-}
-
-/// The authorities of a database; the first is made where there is none yet. There is one writer at a time, so replicas
-/// that start at once make one.
-///
-/// # Errors
-/// When the database fails.
-pub async fn authorities_ensure(
-    db: &Db,
-    key: &MasterKey,
-    enrolling: &Enrolling,
-) -> Result<Vec<db::Record>, AppError> {
-    let found = db.system_read(|tx| Ok::<_, AppError>(db::list(tx)?)).await?;
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    let (key, trust_domain) = (key.clone(), enrolling.trust_domain.clone());
-    db.system_write(move |tx| {
-        let found = db::list(tx)?;
-        if !found.is_empty() {
-            return Ok(found);
-        }
-        let made = make(tx, &key, &trust_domain, Timestamp::now())?;
-        tracing::info!(authority.id = %made.id, spki_sha256 = made.spki_sha256, "the authority of agents was made");
-        Ok::<_, AppError>(vec![made])
-    })
-    .await
-}
-
-/// What anybody may know who wants to join: whose certificates count here.
-///
-/// # Errors
-/// When the database fails.
-pub async fn agent_authorities(app: &App) -> Result<Authorities, AppError> {
-    app.db.system_read(|tx| Ok::<_, AppError>(told(&settled(db::list(tx)?, Timestamp::now())))).await
 }
 
 fn shown(tx: &mut Tx<'_>, record: db::Record, issues: bool, now: Timestamp) -> Result<Authority, AppError> {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use bmi_agent_api::enrol::{EnrolRequest, Identity, Pending, RenewRequest};
+use bmi_agent_api::enrol::{Authorities, EnrolRequest, Identity, Pending, RenewRequest};
 use bmi_api::{Code, Fault};
 use bmi_auth::audit::{self, Object, Outcome};
 use bmi_auth::authority::{Issued, KeyRequest};
@@ -265,6 +265,14 @@ fn join(
     };
     join_token::used(tx, token.id, &burned, now)?;
     Ok(answer)
+}
+
+/// What anybody may know who wants to join: whose certificates count here.
+///
+/// # Errors
+/// When the database fails.
+pub async fn agent_authorities(app: &App) -> Result<Authorities, AppError> {
+    app.db.system_read(|tx| Ok::<_, AppError>(told(&settled(authority::list(tx)?, Timestamp::now())))).await
 }
 
 /// Lets an agent join the network of its token.

@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use bmi_agent_api::enrol;
-use bmi_api::{Code, JoinToken, JoinTokenWithSecret, NewJoinToken};
+use bmi_api::{Code, Fault, JoinToken, JoinTokenWithSecret, NewJoinToken};
 use bmi_auth::secret_token::{self, TokenKind};
 use bmi_auth::{Action, Caller};
-use bmi_db::{After, authority, join_token as db};
+use bmi_db::{After, Reference, authority, join_token as db};
 use bmi_types::{JoinTokenId, Timestamp};
 
+use super::App;
 use super::authority::no_agents;
-use super::{App, network};
 use crate::error::AppError;
 
 /// The longest that a token lasts, in seconds.
@@ -36,7 +36,12 @@ pub async fn join_token_create(
         // The oldest issues what the listener shows.
         let authority = authority::list(access)?.into_iter().next().filter(|_| enrolling);
         let authority = authority.ok_or_else(no_agents)?;
-        let network = network::find(access, &new.network)?;
+        let none = || {
+            let detail = format!("there is no network `{}`", new.network);
+            AppError::invalid(vec![Fault { field: "network".to_owned(), detail }])
+        };
+        let reference = Reference::parse(&new.network).ok_or_else(none)?;
+        let network = bmi_db::network::find(access, &reference)?.ok_or_else(none)?;
         let now = Timestamp::now();
         if db::count(access, network.id, now)? >= TOKENS_MAX {
             let detail = format!("the network has {TOKENS_MAX} join tokens that can be used; revoke some");

@@ -5,6 +5,7 @@
 
 mod access;
 mod agent;
+pub mod agent_replace;
 pub mod audit;
 pub mod authentication;
 pub mod authority;

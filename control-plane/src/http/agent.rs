@@ -14,14 +14,16 @@ use futures::future::{Ready, ready};
 use serde::Deserialize;
 
 use super::answer::ApiError;
-use crate::app::authority::agent_authorities;
-use crate::app::enrolment::{Joined, agent_enrol, agent_renew};
+use crate::app::enrolment::{Joined, agent_authorities, agent_enrol, agent_renew};
 use crate::app::{App, Peer, Speaker, agent_events, agent_status, desired_state};
 
 /// The largest body: a status of 5 000 instances, or a whole batch of the longest events.
 pub(super) const BODY_MAX: usize = 4 << 20;
 /// The largest body of whoever has not proved who it is, or asks for a certificate.
 const ENROL_BODY_MAX: usize = 16 << 10;
+
+/// What somebody is told who asks too often.
+const TOO_MANY: &str = "too many requests; try again later";
 
 /// The network that the local agent's socket speaks for.
 pub(super) struct Served(pub(super) Name);
@@ -31,11 +33,21 @@ impl FromRequest for Speaker {
     type Future = Ready<Result<Self, actix_web::Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        let local = request.app_data::<web::Data<Served>>().map(|served| Self::Local(served.0.clone()));
-        let enrolled = || request.conn_data::<Peer>().cloned().map(Self::Enrolled);
-        let nobody = || ApiError::new(Code::AgentRefused, "a certificate of an agent is needed here");
-        ready(local.or_else(enrolled).ok_or_else(|| nobody().into()))
+        ready(speaker(request).map_err(Into::into))
     }
+}
+
+fn speaker(request: &HttpRequest) -> Result<Speaker, ApiError> {
+    if let Some(served) = request.app_data::<web::Data<Served>>() {
+        return Ok(Speaker::Local(served.0.clone()));
+    }
+    let nobody = || ApiError::new(Code::AgentRefused, "a certificate of an agent is needed here");
+    let peer = request.conn_data::<Peer>().ok_or_else(nobody)?;
+    if let Some(app) = request.app_data::<web::Data<App>>() {
+        let too_many = |wait| ApiError::too_many(wait, TOO_MANY);
+        app.rate_limit.caller(&format!("agent:{}", peer.id.agent)).map_err(too_many)?;
+    }
+    Ok(Speaker::Enrolled(peer.clone()))
 }
 
 /// What every listener of agents has.
@@ -130,7 +142,7 @@ async fn events(
 /// Counts a request of somebody who has proved nothing.
 fn admit(app: &App, request: &HttpRequest) -> Result<(), ApiError> {
     let Some(peer) = request.peer_addr() else { return Ok(()) };
-    let too_many = |wait| ApiError::too_many(wait, "too many requests; try again later");
+    let too_many = |wait| ApiError::too_many(wait, TOO_MANY);
     app.rate_limit.address(peer.ip()).map_err(too_many)
 }
 

@@ -8,19 +8,20 @@ use super::cursor::Query;
 use super::idempotency::once;
 use super::openapi::{IfMatch, OfNetwork, PageQuery};
 use super::request::Request;
+use crate::app::agent_replace::agent_replace;
 use crate::app::enrolled_agent as app;
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     let all = web::resource("/v1/agents").get(list).default_service(web::to(no_such_method));
     let one = web::resource("/v1/agents/{agent}").get(show).default_service(web::to(no_such_method));
-    let verb = |path: &str| web::resource(format!("/v1/agents/{{agent}}/{path}"));
-    config
-        .service(all)
-        .service(one)
-        .service(verb("approve").post(approve).default_service(web::to(no_such_method)))
-        .service(verb("reject").post(reject).default_service(web::to(no_such_method)))
-        .service(verb("revoke").post(revoke).default_service(web::to(no_such_method)))
-        .service(verb("replace").post(replace).default_service(web::to(no_such_method)));
+    let approve = web::resource("/v1/agents/{agent}/approve").post(approve);
+    let reject = web::resource("/v1/agents/{agent}/reject").post(reject);
+    let revoke = web::resource("/v1/agents/{agent}/revoke").post(revoke);
+    let replace = web::resource("/v1/agents/{agent}/replace").post(replace);
+    config.service(all).service(one);
+    for verb in [approve, reject, revoke, replace] {
+        config.service(verb.default_service(web::to(no_such_method)));
+    }
 }
 
 /// Lists agents, oldest first.
@@ -88,7 +89,7 @@ pub(super) async fn replace(request: Request) -> Result<HttpResponse, ApiError> 
         let by = fields.optional("by");
         let AgentReplace { by } = fields.finish(|| Some(AgentReplace { by }))?;
         let (agent, version) = (request.path("agent"), request.if_match);
-        let agent = app::agent_replace(&request.app, &request.caller, agent, by, version).await?;
+        let agent = agent_replace(&request.app, &request.caller, agent, by, version).await?;
         let version = agent.version;
         Answer::versioned(agent, version)
     })

@@ -28,6 +28,7 @@ mod network;
 mod node;
 mod openapi;
 mod operation;
+mod peer;
 mod project;
 mod quota;
 mod request;
@@ -45,7 +46,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App as ActixApp, HttpServer, web};
 use bmi_types::Name;
 
-use crate::agents_tls::{AgentsTls, peer_note};
+use crate::agents_tls::AgentsTls;
 use crate::app::App;
 
 pub use openapi::document as openapi_document;
@@ -126,7 +127,7 @@ pub fn agents_server(app: Arc<App>, listener: TcpListener, tls: &Arc<AgentsTls>)
             .configure(agent::enrolment_routes)
             .default_service(web::to(answer::no_such_route))
     })
-    .on_connect(move |connection, extensions| peer_note(&trust_domain, connection, extensions))
+    .on_connect(move |connection, extensions| peer::peer_note(&trust_domain, connection, extensions))
     .workers(AGENTS_WORKERS)
     .keep_alive(std::time::Duration::from_secs(KEEP_ALIVE_S))
     .shutdown_timeout(SHUTDOWN_S)

@@ -314,7 +314,8 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
             answer.headers.insert("ETag".to_owned(), header("The version, for `If-Match`."));
         }
     }
-    let filtered = parameters.iter().any(|p| matches!(p, RefOr::T(p) if p.name == "project"));
+    let filtered =
+        parameters.iter().any(|p| matches!(p, RefOr::T(p) if p.name == "project" || p.name == "network"));
     let conditional = parameters.iter().any(|p| matches!(p, RefOr::T(p) if p.name == "If-Match"));
     // A device names its provider in the body.
     let absent = filtered || path.contains('{') || path == "/v1/sign-in/device";

@@ -74,6 +74,8 @@ fn s6_a_token_that_has_expired_was_revoked_or_is_made_up_is_refused() {
         let body = json!({"network": "red", "ttl_s": ttl});
         assert_eq!(deployment.api.post("/v1/join-tokens", &body).status, 422, "{ttl}");
     }
+    let absent = deployment.api.post("/v1/join-tokens", &json!({"network": "absent"}));
+    assert_eq!(absent.faults(), ["network"]);
     assert!(deployment.api.list("/v1/agents").is_empty());
 }
 

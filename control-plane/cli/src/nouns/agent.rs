@@ -21,28 +21,28 @@ pub(crate) enum Verb {
     /// Shows one.
     Show {
         /// Its id.
-        agent: AgentId,
+        agent: String,
     },
     /// Approves the key that waits: it is the agent's from now on, and the one before no longer.
     Approve {
         /// Its id.
-        agent: AgentId,
+        agent: String,
     },
     /// Rejects the key that waits. The agent keeps the one it has.
     Reject {
         /// Its id.
-        agent: AgentId,
+        agent: String,
     },
     /// Revokes one: it may say and hear nothing from its next request on. What it runs goes on.
     Revoke {
         /// Its id.
-        agent: AgentId,
+        agent: String,
     },
     /// Gives the network of an agent that is lost to the one that stands by: the agent is revoked, and whoever has the
     /// network's volumes is fenced first.
     Replace {
         /// The lost agent's id.
-        agent: AgentId,
+        agent: String,
         /// The one that takes over, where several stand by.
         #[arg(long, value_name = "AGENT")]
         by: Option<AgentId>,
@@ -123,8 +123,9 @@ const WITH_SECRET: &[Column<JoinTokenWithSecret>] = &[
 
 pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
     let (client, output) = (&session.client, &session.output);
-    let change = async |agent: AgentId, what: &str| {
-        let agent: Agent = client.post(&format!("/v1/agents/{agent}/{what}"), &json!({})).await?;
+    let one = |agent: &str| part(agent).map(|agent| format!("/v1/agents/{agent}"));
+    let change = async |agent: String, what: &str| {
+        let agent: Agent = client.post(&format!("{}/{what}", one(&agent)?), &json!({})).await?;
         output.one(&agent, &shown())
     };
     match verb {
@@ -133,12 +134,12 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
                 network.into_iter().map(|network| ("network", network)).collect();
             output.list(&client.list::<Agent>(&client.path_with("/v1/agents", &query)?).await?, COLUMNS)
         }
-        Verb::Show { agent } => output.one(&client.get(&format!("/v1/agents/{agent}")).await?, &shown()),
+        Verb::Show { agent } => output.one(&client.get(&one(&agent)?).await?, &shown()),
         Verb::Approve { agent } => change(agent, "approve").await,
         Verb::Reject { agent } => change(agent, "reject").await,
         Verb::Revoke { agent } => change(agent, "revoke").await,
         Verb::Replace { agent, by } => {
-            let path = format!("/v1/agents/{agent}/replace");
+            let path = format!("{}/replace", one(&agent)?);
             output.one(&client.post::<Agent>(&path, &AgentReplace { by }).await?, &shown())
         }
         Verb::Token(verb) => token(session, verb).await,

@@ -5,6 +5,7 @@ use bmi_types::AuthorityId;
 use clap::Subcommand;
 
 use crate::Session;
+use crate::client::part;
 use crate::failure::Failure;
 use crate::output::Column;
 
@@ -21,7 +22,7 @@ pub(crate) enum Verb {
     /// Removes one that no agent needs any more: nobody trusts it from now on.
     Retire {
         /// Its id.
-        authority: AuthorityId,
+        authority: String,
     },
 }
 
@@ -42,7 +43,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
             output.one(&client.post::<Authority>("/v1/authorities", &NewAuthority { after }).await?, COLUMNS)
         }
         Verb::Retire { authority } => {
-            client.delete(&format!("/v1/authorities/{authority}")).await?;
+            client.delete(&format!("/v1/authorities/{}", part(&authority)?)).await?;
             output.done(&format!("authority {authority} retired"))
         }
     }

@@ -11,10 +11,15 @@ const OF_CALLERS: &[&str] = &["control-plane/src/http/", "control-plane/src/app/
 const OF_THE_SYSTEM: &[(&str, &str)] = &[
     ("control-plane/src/app/access.rs", "it begins the scopes of callers, and writes what was refused"),
     ("control-plane/src/app/agent.rs", "an agent speaks for its network"),
+    (
+        "control-plane/src/app/agent_replace.rs",
+        "it fences every volume of a network, once its caller may give it away",
+    ),
     ("control-plane/src/app/audit.rs", "the chain is of everybody's lines; who reads it is decided before"),
     ("control-plane/src/app/authentication/mod.rs", "it finds out who calls"),
     ("control-plane/src/app/boot_watch.rs", "it judges every boot"),
     ("control-plane/src/app/desired.rs", "an agent speaks for its network"),
+    ("control-plane/src/app/enrolment.rs", "nobody has joined yet, or an agent speaks for itself"),
     ("control-plane/src/app/metrics.rs", "it counts everything; who reads it is decided before"),
     ("control-plane/src/app/policies.rs", "it loads what decides"),
     ("control-plane/src/app/sign_in.rs", "nobody has signed in yet"),

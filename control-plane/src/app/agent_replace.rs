@@ -1,0 +1,89 @@
+//! A network changes hands: from an agent that is lost to one that stands by.
+//!
+//! Invariants: one agent at a time has a network; it changes hands only after whoever had its volumes is fenced.
+
+use bmi_api::Agent;
+use bmi_auth::{Action, Caller};
+use bmi_db::enrolled_agent::{self as db, Record, Standing};
+use bmi_drivers::store::Place;
+use bmi_types::{AgentId, NetworkId};
+
+use super::access::Access;
+use super::enrolled_agent::{find, wrong_state};
+use super::{App, if_match};
+use crate::error::AppError;
+
+/// The agent that takes over: the one that is named, or the only one that stands by.
+fn successor(
+    access: &mut Access<'_, '_>,
+    network: NetworkId,
+    by: Option<AgentId>,
+) -> Result<Record, AppError> {
+    let mut waiting = db::of_network(access, network, Standing::Standby)?;
+    waiting.retain(|agent| by.is_none_or(|by| agent.id == by));
+    match (waiting.pop(), waiting.is_empty()) {
+        (Some(agent), true) => Ok(agent),
+        (Some(_), false) => Err(wrong_state("several agents of the network stand by; name one with `by`")),
+        (None, _) => Err(wrong_state("no agent of the network stands by; let one join first")),
+    }
+}
+
+/// Gives an agent's network to another one: the old agent is revoked, whoever has the network's volumes is fenced, and
+/// then the one that stood by has it. Whoever is interrupted asks for the same again.
+pub async fn agent_replace(
+    app: &App,
+    caller: &Caller,
+    agent: String,
+    by: Option<AgentId>,
+    version: Option<i64>,
+) -> Result<Agent, AppError> {
+    let (network, next) = app
+        .changing(caller, move |access| {
+            access.permit_everywhere(Action::AgentWrite)?;
+            let mut old = find(access, &agent)?;
+            if_match(version, old.version)?;
+            let actives = db::of_network(access, old.network, Standing::Active)?;
+            if actives.iter().any(|active| active.id != old.id) {
+                return Err(wrong_state("another agent has the network already"));
+            }
+            let next = successor(access, old.network, by)?;
+            if next.id == old.id {
+                return Err(wrong_state("this agent stands by itself; name the one that it is to replace"));
+            }
+            old.standing = Standing::Revoked;
+            old.pending_key_sha256 = None;
+            old.version += 1;
+            db::update(access, &old)?;
+            access.did_to("agent", old.id, old.network, format!("replaced by {}", next.id));
+            Ok((old.network, next.id))
+        })
+        .await?;
+    app.wake.desired.ring();
+    fence(app, network).await?;
+    let taken = app.db.system_write(move |tx| {
+        let gone = || wrong_state("the agent that was to take over was revoked meanwhile");
+        let mut next =
+            db::find(tx, next)?.filter(|next| next.standing != Standing::Revoked).ok_or_else(gone)?;
+        if next.standing == Standing::Standby {
+            next.standing = Standing::Active;
+            next.version += 1;
+            db::update(tx, &next)?;
+            // Nothing that the old one made counts.
+            bmi_db::instance::targets_absent_except(tx, network, &[])?;
+            bmi_db::network::bump_generation(tx, network)?;
+        }
+        Ok::<_, AppError>(next.shown())
+    });
+    taken.await.inspect(|_| app.wake.desired.ring())
+}
+
+/// Fences whoever has the volumes of a network's instances.
+async fn fence(app: &App, network: NetworkId) -> Result<(), AppError> {
+    let found =
+        app.db.system_read(move |tx| Ok::<_, AppError>(bmi_db::instance::desired(tx, network)?)).await?;
+    for (record, _) in found {
+        let place = |volume| Place { project: record.instance.project, volume };
+        app.store.fence(place(record.boot_volume), place(record.config_volume)).await?;
+    }
+    Ok(())
+}
