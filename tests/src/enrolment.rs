@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use crate::api::Api;
 use crate::deployment::Deployment;
-use crate::host::run;
+use crate::management::{ADDRESS, Management};
 
 /// What the identities of a test begin with.
 pub const TRUST_DOMAIN: &str = "bmi.test";
@@ -238,19 +238,11 @@ impl Deployment {
         ));
     }
 
-    /// Makes a cable between the host and the deployment's namespace, as to another host; gives the host's address on it.
+    /// Cables the deployment's namespace to the management network, as another host; gives the control plane's address there.
     #[must_use]
     pub fn agents_cable(&self) -> String {
-        let (here, there) = (format!("bt{}", self.uid_base), format!("bu{}", self.uid_base));
-        // A network of four addresses for each deployment, of those that carriers use among themselves.
-        let base = 0x6440_0000 + (self.uid_base - 400_000) / 100 * 4;
-        let address = |host: u32| std::net::Ipv4Addr::from(base + host).to_string();
-        run("ip", &["link", "add", &here, "type", "veth", "peer", "name", &there, "netns", &self.namespace]);
-        run("ip", &["address", "add", &format!("{}/30", address(1)), "dev", &here]);
-        run("ip", &["link", "set", &here, "up"]);
-        self.inside("ip", &["address", "add", &format!("{}/30", address(2)), "dev", &there]);
-        self.inside("ip", &["link", "set", &there, "up"]);
-        address(1)
+        Management::cable(&self.namespace, 11);
+        ADDRESS.to_owned()
     }
 
     /// Makes the deployment's agent one of another host, which joins with the token in a file that is given.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use bmi_tests::{Deployment, STORE_SMALL, until};
+use bmi_tests::{Deployment, Management, STORE_SMALL, until};
 use serde_json::{Value, json};
 
 const NETWORK: &str = "provisioning";
@@ -13,8 +13,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
 /// A deployment whose agent is on another host, and has the token to join with.
-fn deployment(certificate_s: u64) -> Deployment {
-    let mut deployment = Deployment::start(STORE_SMALL);
+fn deployment(certificate_s: u64) -> (Management, Deployment) {
+    let management = Management::enter();
+    // Its database is a file: a server on loopback is in another network than this thread now.
+    let mut deployment = Deployment::start_on(STORE_SMALL, None);
     let address = deployment.agents_cable();
     deployment.agents_configure(&address, certificate_s);
     // It stays where it is when it starts again.
@@ -28,7 +30,7 @@ fn deployment(certificate_s: u64) -> Deployment {
     deployment.api.network(NETWORK, "10.77.0.0/24");
     let token = deployment.agent_elsewhere();
     fs::write(token, deployment.api.join_token(NETWORK)).unwrap();
-    deployment
+    (management, deployment)
 }
 
 fn agent(deployment: &Deployment) -> Value {
@@ -51,7 +53,7 @@ fn reports_after(deployment: &Deployment, before: &Value) {
 
 #[test]
 fn an_agent_that_starts_before_the_control_plane_joins_when_that_comes() {
-    let mut deployment = deployment(86_400);
+    let (_management, mut deployment) = deployment(86_400);
     deployment.control_plane_stop();
     deployment.agent_begin(&[]);
     logged(&deployment, "trying again until it works");
@@ -75,7 +77,7 @@ fn an_agent_that_starts_before_the_control_plane_joins_when_that_comes() {
 
 #[test]
 fn s6_what_is_wrong_with_a_token_is_said_and_ends_the_joining() {
-    let mut deployment = deployment(86_400);
+    let (_management, mut deployment) = deployment(86_400);
     let file = deployment.data.join("join.token");
     let enrol = |arguments: &[&str]| {
         let done = deployment.agent_command(arguments).output().unwrap();
@@ -138,7 +140,7 @@ fn s6_what_is_wrong_with_a_token_is_said_and_ends_the_joining() {
 
 #[test]
 fn an_agent_renews_and_learns_a_new_authority_while_it_serves() {
-    let mut deployment = deployment(9);
+    let (_management, mut deployment) = deployment(9);
     deployment.agent_start_on(NETWORK);
     let first = agent(&deployment);
     // Longer than two certificates last.
@@ -160,7 +162,7 @@ fn an_agent_renews_and_learns_a_new_authority_while_it_serves() {
 
 #[test]
 fn with_a_long_certificate_an_agent_learns_a_new_authority_by_its_next_report() {
-    let mut deployment = deployment(86_400);
+    let (_management, mut deployment) = deployment(86_400);
     deployment.agent_start_on(NETWORK);
     let new = deployment.api.post("/v1/authorities", &json!({})).expect(201);
     until("the agent has a certificate of the new authority", PATIENCE, || {
@@ -170,7 +172,7 @@ fn with_a_long_certificate_an_agent_learns_a_new_authority_by_its_next_report() 
 
 #[test]
 fn s6_a_revoked_agent_says_so_and_what_it_runs_goes_on() {
-    let mut deployment = deployment(86_400);
+    let (_management, mut deployment) = deployment(86_400);
     deployment.agent_start_on(NETWORK);
     let id = agent(&deployment)["id"].as_str().unwrap().to_owned();
     deployment.api.post(&format!("/v1/agents/{id}/revoke"), &json!({})).expect(200);
@@ -185,7 +187,7 @@ fn s6_a_revoked_agent_says_so_and_what_it_runs_goes_on() {
 
 #[test]
 fn a_lost_key_is_replaced_once_it_is_approved() {
-    let mut deployment = deployment(86_400);
+    let (_management, mut deployment) = deployment(86_400);
     deployment.agent_start_on(NETWORK);
     let id = agent(&deployment)["id"].as_str().unwrap().to_owned();
     deployment.agent_end();
@@ -202,7 +204,7 @@ fn a_lost_key_is_replaced_once_it_is_approved() {
 
 #[test]
 fn a_clock_that_is_ten_minutes_off_is_told_and_does_no_harm() {
-    let mut deployment = deployment(86_400);
+    let (_management, mut deployment) = deployment(86_400);
     let clock = deployment.data.join("clock");
     fs::write(&clock, "-10m").unwrap();
     let clock_path = clock.to_str().unwrap().to_owned();
