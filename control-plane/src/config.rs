@@ -1,5 +1,7 @@
 //! The configuration file: TOML, unknown keys refused with file and line.
 
+mod isolation;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,8 @@ use crate::app::authentication::{PublicUrl, SessionLimits, ThrottleLimits};
 use crate::app::quota::Defaults;
 use crate::app::rate_limit::RateLimits;
 use crate::tls::TlsSettings;
+
+pub use isolation::{HilSection, Isolation};
 
 /// The configuration of `bmi-control-plane`.
 #[derive(Debug, Clone, Deserialize)]
@@ -66,6 +70,9 @@ pub struct Config {
     pub boot: BootLimits,
     /// The data store.
     pub store: Store,
+    /// What keeps nodes on their networks. Default: nothing.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// How the world is compared with the database.
     #[serde(default)]
     pub reconcile: Reconcile,
@@ -357,6 +364,7 @@ impl Config {
         }
         config.sign_in_check().map_err(wrong)?;
         config.store.check().map_err(wrong)?;
+        config.isolation.check().map_err(wrong)?;
         Ok(config)
     }
 

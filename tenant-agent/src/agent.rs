@@ -432,6 +432,7 @@ impl Agent {
             generation_observed: self.generation_observed,
             netboot: self.service(ProcessId::Netboot, self.ledger.desired.is_some()),
             instances: instances.collect(),
+            ports: Vec::new(),
         }
     }
 }

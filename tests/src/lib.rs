@@ -20,6 +20,7 @@
 //! disk.rs        a node's disk, through its portal
 //! writes.rs      a node that writes to it
 //! statements.rs  the SQL that a test's own process executes
+//! hil.rs         the Hardware Isolation Layer, with its faults
 //! dnsmasq.rs     another DHCP server on the network
 //! client.rs      a machine that does what firmware does, and no more
 //! random.rs      moments and choices
@@ -57,6 +58,7 @@ mod deployment;
 mod disk;
 mod dnsmasq;
 mod golden;
+mod hil;
 mod host;
 mod idp;
 mod node;
@@ -85,6 +87,7 @@ pub use deployment::{Deployment, STORE_LARGE, STORE_SMALL};
 pub use disk::Disk;
 pub use dnsmasq::Dnsmasq;
 pub use golden::{golden_image, image_place};
+pub use hil::{HIL_PASSWORD, HIL_USER, HilFault, SimulatedHil};
 pub use host::{
     Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,
 };

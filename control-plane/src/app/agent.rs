@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bmi_agent_api::event::{
     AgentEvent, BridgeEvent, BrokerEvent, EventSource, NetbootEvent, SessionStatistics, TargetEvent,
 };
-use bmi_agent_api::status::{ServiceStatus, StatusReport};
-use bmi_api::{InstanceState, TargetState, Traffic};
+use bmi_agent_api::status::{PortPlace, PortStatus, ServiceStatus, StatusReport};
+use bmi_api::{Code, InstanceState, TargetState, Traffic};
 use bmi_db::SystemTx;
 use bmi_db::agent::Report;
+use bmi_drivers::isolation::{PortReport, PortState};
 use bmi_types::{ByteSize, InstanceId, MacAddr, NetworkId, Timestamp};
 
 use super::{App, boot_watch, network};
@@ -31,16 +32,31 @@ fn target_state(status: &ServiceStatus) -> (TargetState, Option<String>) {
     }
 }
 
+/// The most ports of one agent's host: as many as nodes could be cabled to one.
+const PORTS_MAX: usize = 256;
+
+fn port_report(port: &PortStatus) -> PortReport {
+    let state = match &port.place {
+        PortPlace::Attached => PortState::Attached,
+        PortPlace::Quarantined => PortState::Quarantined,
+        PortPlace::Failed { reason } => PortState::Failed(reason.clone()),
+    };
+    PortReport { interface: port.interface.clone(), state }
+}
+
 /// Takes a status report.
 pub async fn status(app: &App, name: &str, report: StatusReport) -> Result<(), AppError> {
     let name = name.to_owned();
-    app.db
+    let generation = i64::try_from(report.generation_observed).unwrap_or(i64::MAX);
+    let ports: Vec<PortReport> = report.ports.iter().take(PORTS_MAX).map(port_report).collect();
+    let network = app
+        .db
         .system_write(move |tx| {
             let network = network::find(tx, &name)?.id;
             let (netboot, netboot_reason) = target_state(&report.netboot);
             let own = Report {
                 version: report.version.chars().take(64).collect(),
-                generation_observed: i64::try_from(report.generation_observed).unwrap_or(i64::MAX),
+                generation_observed: generation,
                 netboot_state: netboot.as_str(),
                 netboot_reason,
             };
@@ -51,9 +67,13 @@ pub async fn status(app: &App, name: &str, report: StatusReport) -> Result<(), A
                 let (state, reason) = target_state(&instance.target);
                 bmi_db::instance::target_report(tx, network, instance.id, state, reason.as_deref())?;
             }
-            Ok::<_, AppError>(())
+            Ok::<_, AppError>(network)
         })
         .await?;
+    if !ports.is_empty() {
+        let taken = app.isolation.reported(network, generation, &ports).await;
+        taken.map_err(|error| AppError::refused(Code::Unavailable, bmi_types::chain(&error)))?;
+    }
     app.wake.reported.ring();
     Ok(())
 }

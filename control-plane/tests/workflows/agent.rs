@@ -39,6 +39,7 @@ async fn report(app: &App, network: &Name, generation: u64, targets: Vec<(Instan
         generation_observed: generation,
         netboot: ServiceStatus::Listening,
         instances,
+        ports: Vec::new(),
     };
     agent_status(app, network.as_str(), report).await.unwrap();
 }

@@ -394,5 +394,6 @@ pub fn desired(generation: u64, instances: Vec<DesiredInstance>) -> DesiredState
             segment: Segment::None,
         },
         instances,
+        ports: Vec::new(),
     }
 }
