@@ -309,7 +309,7 @@ impl Agent {
             let present: BTreeSet<ProcessId> = self.observed.processes.keys().copied().collect();
             self.ledger.kept.settle(&desired, &present);
             self.ledger_save()?;
-            let wanted = Wanted::from_desired(&desired, &self.ledger.kept, self.config.loaders.clone());
+            let wanted = Wanted::from_desired(&desired, &self.ledger.kept, self.config.loaders_seen());
             self.failures.retain(|id, _| wanted.processes.contains_key(id) || present.contains(id));
             let actions = plan(&wanted, &self.observed);
             let done = actions.is_empty();

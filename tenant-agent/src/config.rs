@@ -26,6 +26,9 @@ const OSD_PORTS: (u16, u16) = (6800, 7568);
 /// 65534, and 2^31 is where some tools stop).
 const UID_END: u32 = 2_000_000_000;
 
+/// Where a container sees the loaders.
+pub const LOADERS_MOUNT: &str = "/loaders";
+
 /// The configuration of one agent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +64,8 @@ pub struct Config {
     /// How targets are run.
     #[serde(default)]
     pub driver: Driver,
+    /// The engine that runs them, for `driver = "container"`.
+    pub container: Option<ContainerSection>,
     /// Barriers around targets and boot services that are left out, to find out what a new kernel or C library needs.
     /// `check` and the log name them.
     #[serde(default)]
@@ -92,6 +97,54 @@ pub enum Driver {
     /// As sandboxed processes of this host.
     #[default]
     Process,
+    /// As containers of an engine that speaks Docker's API.
+    Container,
+}
+
+/// The engine that runs targets and boot services, and what they are made of.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerSection {
+    /// The engine's socket: `/run/docker.sock`, `/run/podman/podman.sock`.
+    pub engine: PathBuf,
+    /// Directory with `bmi-target.tar` and `bmi-netboot.tar`, from which an image is loaded that the engine does not have.
+    pub image_dir: Option<PathBuf>,
+    /// The image of targets, by the digest of its configuration.
+    pub target_image: ImageDigest,
+    /// The image of the boot services.
+    pub netboot_image: ImageDigest,
+}
+
+/// Which image: `sha256:` and 64 hexadecimal digits. A name could mean another one tomorrow.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ImageDigest(String);
+
+/// A text that is no digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` does not say which image: it must be `sha256:` and 64 of 0-9 and a-f, as `infra/containers/build` prints it"
+)]
+pub struct ImageDigestError(String);
+
+impl TryFrom<String> for ImageDigest {
+    type Error = ImageDigestError;
+
+    fn try_from(text: String) -> Result<Self, ImageDigestError> {
+        let digits = text.strip_prefix("sha256:").unwrap_or_default();
+        let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if digits.len() == 64 && digits.bytes().all(hexadecimal) {
+            Ok(Self(text))
+        } else {
+            Err(ImageDigestError(text.chars().take(80).collect()))
+        }
+    }
+}
+
+impl std::fmt::Display for ImageDigest {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.pad(&self.0)
+    }
 }
 
 const fn default_uid_base() -> u32 {
@@ -160,7 +213,15 @@ impl Config {
             ("broker_program", self.broker_program.as_ref()),
             ("broker.network_namespace", self.broker.as_ref().and_then(|it| it.network_namespace.as_ref())),
         ];
-        for (key, path) in paths {
+        let container = self.container.as_ref();
+        let engine = [
+            ("container.engine", container.map(|it| &it.engine)),
+            ("container.image_dir", container.and_then(|it| it.image_dir.as_ref())),
+        ];
+        if (self.driver == Driver::Container) != container.is_some() {
+            faults.push("driver = \"container\" and a [container] section go together".to_owned());
+        }
+        for (key, path) in paths.into_iter().chain(engine) {
             if path.is_some_and(|path| !path.is_absolute()) {
                 faults.push(format!("{key} must be an absolute path"));
             }
@@ -199,6 +260,15 @@ impl Config {
     #[must_use]
     pub fn broker_program(&self) -> PathBuf {
         self.broker_program.clone().unwrap_or_else(|| beside("bmi-broker"))
+    }
+
+    /// Where the boot services see the loaders.
+    #[must_use]
+    pub fn loaders_seen(&self) -> PathBuf {
+        match self.driver {
+            Driver::Process => self.loaders.clone(),
+            Driver::Container => LOADERS_MOUNT.into(),
+        }
     }
 
     /// How brokers reach Ceph.
@@ -257,6 +327,23 @@ mod tests {
     fn an_unknown_key_is_refused_with_its_line() {
         let error = load(&format!("{GOOD}uplnik = \"eth1\"\n")).unwrap_err().to_string();
         assert!(error.contains("uplnik") && error.contains("line 7"), "{error}");
+    }
+
+    #[test]
+    fn an_image_is_named_by_its_digest_and_nothing_else() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let section = |image: &str| {
+            let images = format!("target_image = \"{image}\"\nnetboot_image = \"{digest}\"\n");
+            load(&format!(
+                "{GOOD}driver = \"container\"\n[container]\nengine = \"/run/docker.sock\"\n{images}"
+            ))
+        };
+        assert!(section(&digest).is_ok());
+        for bad in ["bmi-target:latest", "sha256:abc", &digest.to_uppercase(), ""] {
+            assert!(section(bad).unwrap_err().to_string().contains("target_image"), "{bad}");
+        }
+        let error = load(&format!("{GOOD}driver = \"container\"\n")).unwrap_err().to_string();
+        assert!(error.contains("[container]"), "{error}");
     }
 
     #[test]

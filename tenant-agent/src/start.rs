@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::agent::{Agent, AgentError};
 use crate::config::{Config, ConfigError, Driver};
+use crate::drivers::container::{ContainerDriver, ContainerError};
 use crate::drivers::process::{ProcessDriver, ProcessError};
 use crate::helper::client::Helper;
 use crate::helper::serve::{ServeError, run};
@@ -77,6 +78,9 @@ pub enum StartError {
     /// Removing everything.
     #[error("removing what the agent made")]
     Remove(#[from] ProcessError),
+    /// Something of a container is left.
+    #[error("removing")]
+    RemoveContainer(#[from] ContainerError),
 }
 
 fn file(path: &Path) -> impl FnOnce(io::Error) -> StartError + use<> {
@@ -195,6 +199,7 @@ pub fn helper(path: &Path) -> Result<(), StartError> {
     }
     match config.driver {
         Driver::Process => run(|news| ProcessDriver::start(config, news))?,
+        Driver::Container => run(|news| ContainerDriver::start(config, news))?,
     }
     Ok(())
 }
@@ -215,7 +220,11 @@ pub fn stop(path: &Path) -> Result<(), StartError> {
     let runtime = runtime.map_err(StartError::Runtime)?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let (news, _unheard) = mpsc::channel(1);
-        ProcessDriver::start(config, news)?.remove_all().await
+        match config.driver {
+            Driver::Process => ProcessDriver::start(config, news)?.remove_all().await?,
+            Driver::Container => ContainerDriver::start(config, news)?.remove_all().await?,
+        }
+        Ok::<(), StartError>(())
     })?;
     match fs::remove_file(&ledger) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file(&ledger)(error)),

@@ -20,6 +20,7 @@
 //! disk.rs        a node's disk, through its portal
 //! writes.rs      a node that writes to it
 //! statements.rs  the SQL that a test's own process executes
+//! engine.rs      Docker and Podman
 //! hil.rs         the Hardware Isolation Layer, with its faults
 //! dnsmasq.rs     another DHCP server on the network
 //! client.rs      a machine that does what firmware does, and no more
@@ -57,6 +58,7 @@ mod database;
 mod deployment;
 mod disk;
 mod dnsmasq;
+pub mod engine;
 mod golden;
 mod hil;
 mod host;

@@ -6,11 +6,12 @@
 use serde::Deserialize;
 
 /// The profiles, by the name of their program.
-const PROFILES: [(&str, &str); 5] = [
+const PROFILES: [(&str, &str); 6] = [
     ("bmi-broker", include_str!("../../../infra/seccomp/bmi-broker.json")),
     ("bmi-netboot", include_str!("../../../infra/seccomp/bmi-netboot.json")),
     ("bmi-target", include_str!("../../../infra/seccomp/bmi-target.json")),
     ("bmi-target-broker", include_str!("../../../infra/seccomp/bmi-target-broker.json")),
+    ("container-runtime", include_str!("../../../infra/seccomp/container-runtime.json")),
     ("qemu-img", include_str!("../../../infra/seccomp/qemu-img.json")),
 ];
 
@@ -105,13 +106,19 @@ impl Profile {
             .find(|(name, _)| *name == program)
             .ok_or_else(|| ProfileError::Absent(program.to_owned()))?;
         let mut profile = Self::read(program, text)?;
-        if let Some(other) = profile.extends.take() {
-            let other = Self::of(&other)?;
-            profile.refuse.extend(other.refuse);
-            profile.allow.extend(other.allow);
-            profile.allow.sort_by(|one, next| one.syscall.cmp(&next.syscall));
+        match profile.extends.take() {
+            Some(other) => Ok(profile.and(Self::of(&other)?)),
+            None => Ok(profile),
         }
-        Ok(profile)
+    }
+
+    /// Both together: for a program that what the other is for starts.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.refuse.extend(other.refuse);
+        self.allow.extend(other.allow);
+        self.allow.sort_by(|one, next| one.syscall.cmp(&next.syscall));
+        self
     }
 
     /// Reads a profile.

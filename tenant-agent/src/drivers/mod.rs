@@ -1,5 +1,6 @@
 //! How targets are run, wired and fenced in. The only place that knows netlink and nftables.
 
+pub mod container;
 pub mod firewall;
 pub mod links;
 pub mod namespace;

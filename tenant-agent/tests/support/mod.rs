@@ -2,6 +2,7 @@
 //! nodes on the bridge. Everything is removed when it goes out of scope.
 
 pub mod ceph;
+pub mod conformance;
 pub mod control_plane;
 
 use std::fs;
@@ -14,6 +15,7 @@ use bmi_agent_api::desired::{
     Backing, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget,
 };
 use bmi_agent_api::status::ServiceStatus;
+use bmi_tests::engine::{Engine, Kind};
 use bmi_types::{
     Architecture, BootKey, DhcpMode, InstanceId, Iqn, MacAddr, NetworkId, NetworkPlan, NodeId, Segment,
 };
@@ -22,6 +24,11 @@ use serde_json::Value;
 
 /// First user id used by tests.
 pub const UID_BASE: u32 = 310_000;
+
+/// The images that `infra/containers/build --profile dev` makes.
+pub fn images() -> PathBuf {
+    bmi_tests::repository().join("target/containers")
+}
 
 /// How long anything may take: a loaded machine, not the agent, sets this.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,6 +66,10 @@ pub struct Host {
     pub control_plane: ControlPlane,
     agent: Option<Child>,
     nodes: Vec<String>,
+    /// What is in the configuration besides.
+    more: String,
+    /// The engine that runs its containers.
+    pub engine: Option<Engine>,
 }
 
 impl Host {
@@ -78,9 +89,39 @@ impl Host {
         let socket = sockets.path().join("agent.sock");
         let control_plane = ControlPlane::start(&socket);
         chown(&socket, Some(UID_BASE), Some(UID_BASE)).unwrap();
-        let host = Self { namespace, state, sockets, control_plane, agent: None, nodes: Vec::new() };
+        let host = Self {
+            namespace,
+            state,
+            sockets,
+            control_plane,
+            agent: None,
+            nodes: Vec::new(),
+            more: String::new(),
+            engine: None,
+        };
         fs::write(host.config(), host.config_text()).unwrap();
         host
+    }
+
+    /// The same with an engine that runs targets and boot services in containers of the images in a directory.
+    pub fn with_engine(name: &str, kind: Kind, images: &Path) -> Self {
+        let mut host = Self::new(name);
+        let engine = Engine::start(kind, &host.namespace);
+        let digests = fs::read_to_string(images.join("images.toml"))
+            .expect("build them first: infra/containers/build --profile dev");
+        host.more = format!(
+            "driver = \"container\"\n[container]\nengine = \"{}\"\nimage_dir = \"{}\"\n{digests}",
+            engine.socket().display(),
+            images.display()
+        );
+        host.engine = Some(engine);
+        fs::write(host.config(), host.config_text()).unwrap();
+        host
+    }
+
+    /// The container of a process.
+    pub fn container(&self, process: &str) -> String {
+        format!("bmi-bmi0-{process}")
     }
 
     pub fn config(&self) -> PathBuf {
@@ -91,8 +132,9 @@ impl Host {
         let state = self.state.path().display();
         format!(
             "network = \"lab\"\ncontrol_plane = \"unix:{}\"\nstate_dir = \"{state}/agent\"\n\
-             volume_dir = \"{state}/volumes\"\nbridge = \"bmi0\"\nloaders = \"/usr/lib/ipxe\"\nuid_base = {UID_BASE}\n",
+             volume_dir = \"{state}/volumes\"\nbridge = \"bmi0\"\nloaders = \"/usr/lib/ipxe\"\nuid_base = {UID_BASE}\n{}",
             self.sockets.path().join("agent.sock").display(),
+            self.more,
         )
     }
 

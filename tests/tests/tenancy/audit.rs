@@ -100,7 +100,11 @@ fn s9_a_changed_a_removed_and_a_truncated_row_are_found() {
             "DELETE FROM audit; INSERT INTO audit SELECT * FROM kept",
             "it ends at place 10",
         ),
-        ("UPDATE audit_heads SET signature = CASE substr(signature, 1, 1) WHEN 'A' THEN 'B' ELSE 'A' END || substr(signature, 2)", "SELECT 1", "does not hold"),
+        (
+            "UPDATE audit_heads SET signature = CASE substr(signature, 1, 1) WHEN 'A' THEN 'B' ELSE 'A' END || substr(signature, 2)",
+            "SELECT 1",
+            "does not hold",
+        ),
     ];
     for (harm, cure, said) in harms {
         harm.split("; ").for_each(|one| drop(deployment.sql(one)));

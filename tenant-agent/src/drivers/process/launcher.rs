@@ -36,17 +36,17 @@ use crate::helper::frame;
 pub const READY: u8 = b'R';
 
 /// Open files a process may have: the boot services serve 1024 connections and 128 transfers.
-const OPEN_FILES: u64 = 4096;
+pub const OPEN_FILES: u64 = 4096;
 
 /// Processes and threads its user may have.
-const TASKS: u64 = 64;
+pub const TASKS: u64 = 64;
 
 /// Memory it may write to: the boot services' transfers and a target's commands need a few dozen MiB, and each of
 /// [`TASKS`] may have a stack of 2 MiB.
-const MEMORY: u64 = 256 * 1024 * 1024;
+pub const MEMORY: u64 = 256 * 1024 * 1024;
 
 /// Settings of the new namespace: low ports without rights, TFTP's source ports, no IPv6.
-const SETTINGS: [(&str, &str); 3] = [
+pub const SETTINGS: [(&str, &str); 3] = [
     ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
     ("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1"),
     ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
@@ -95,7 +95,7 @@ pub struct OrderLun {
 
 /// What went wrong on the way; sent to the helper.
 #[derive(Debug, thiserror::Error)]
-enum LaunchError {
+pub enum LaunchError {
     #[error("talking to the helper")]
     Channel(#[source] io::Error),
     #[error("entering a new network namespace")]
@@ -183,7 +183,7 @@ fn own_network(others: CloneFlags) -> Result<(), LaunchError> {
 
 /// The largest file that is written: the largest volume that is. Writing beyond its end fails, and the boot services
 /// write no file at all.
-fn largest_written(luns: &[OrderLun], volumes: &[File]) -> io::Result<u64> {
+pub fn largest_written(luns: &[OrderLun], volumes: &[File]) -> io::Result<u64> {
     let mut written = luns.iter().zip(volumes).filter(|(lun, _)| !lun.read_only);
     written.try_fold(0, |most, (_, volume)| Ok(volume.metadata()?.len().max(most)))
 }
@@ -273,7 +273,10 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
 }
 
 /// Opens a volume for a process of `uid`: it may then read it, and write it unless it is read-only.
-fn volume_open(directory: Option<&Path>, lun: &OrderLun, uid: u32) -> Result<File, LaunchError> {
+///
+/// # Errors
+/// When it is no ordinary file beneath the directory, or the file system refuses.
+pub fn volume_open(directory: Option<&Path>, lun: &OrderLun, uid: u32) -> Result<File, LaunchError> {
     let fault = |source| LaunchError::Volume { path: lun.path.clone(), source };
     let directory = directory.ok_or_else(|| fault(io::Error::from(io::ErrorKind::NotFound)))?;
     let base = File::open(directory).map_err(fault)?;

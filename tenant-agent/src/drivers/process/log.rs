@@ -9,8 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::output;
 
@@ -32,7 +31,7 @@ const LEFT_MAX: u64 = 1024 * 1024;
 const QUOTED: u64 = 400;
 
 /// Writes what arrives until it is aborted. A disk that is full loses it.
-pub async fn keep(directory: PathBuf, mut from: pipe::Receiver) {
+pub async fn keep(directory: PathBuf, mut from: impl AsyncRead + Unpin) {
     let mut chunk = [0; CHUNK];
     loop {
         let length = match from.read(&mut chunk).await {

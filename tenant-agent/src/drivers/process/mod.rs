@@ -8,13 +8,13 @@
 //! Processes are not children that die with the helper: they run on while it is away, and are found again by their
 //! records. Deliberately absent: restarting one that ended (the agent plans that).
 
-mod broker;
+pub(in crate::drivers) mod broker;
 pub mod launcher;
 mod log;
 mod output;
-mod record;
+pub(in crate::drivers) mod record;
 mod sweep;
-mod watch;
+pub(in crate::drivers) mod watch;
 mod wiring;
 
 use std::cell::RefCell;
@@ -110,8 +110,8 @@ pub enum ProcessError {
 
 /// The driver. One per helper, on one thread.
 pub struct ProcessDriver {
-    config: Config,
-    links: Links,
+    pub(in crate::drivers) config: Config,
+    pub(in crate::drivers) links: Links,
     news: NewsSink,
     kept: RefCell<BTreeMap<ProcessId, Kept>>,
     busy: RefCell<BTreeSet<ProcessId>>,
@@ -124,7 +124,7 @@ pub struct ProcessDriver {
 }
 
 /// Keeps a process for one verb.
-struct Busy<'a>(&'a ProcessDriver, ProcessId);
+pub(in crate::drivers) struct Busy<'a>(&'a ProcessDriver, ProcessId);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
@@ -138,10 +138,19 @@ impl ProcessDriver {
     /// # Errors
     /// When there is no netlink or no directory.
     pub fn start(config: Config, news: NewsSink) -> Result<Self, ProcessError> {
-        let links = Links::open()?;
-        let driver = Self {
+        let driver = Self::open(config, news)?;
+        driver.adopt(|id, run| driver.look_after(id, run, None));
+        Ok(driver)
+    }
+
+    /// Starts without looking after anything.
+    ///
+    /// # Errors
+    /// When there is no netlink.
+    pub(in crate::drivers) fn open(config: Config, news: NewsSink) -> Result<Self, ProcessError> {
+        Ok(Self {
+            links: Links::open()?,
             config,
-            links,
             news,
             kept: RefCell::default(),
             busy: RefCell::default(),
@@ -149,46 +158,67 @@ impl ProcessDriver {
             node_ports: RefCell::default(),
             conflicts: RefCell::default(),
             rules: tokio::sync::Mutex::default(),
-        };
-        for id in driver.directories() {
-            let Some(record) = Record::load(&driver.directory(id)).filter(|record| record.run.lives()) else {
+        })
+    }
+
+    /// Has every run looked after that is there already.
+    pub(in crate::drivers) fn adopt(&self, look_after: impl Fn(ProcessId, Run) -> Result<(), ProcessError>) {
+        for id in self.directories() {
+            let Some(record) = Record::load(&self.directory(id)).filter(|record| record.run.lives()) else {
                 continue;
             };
-            match driver.look_after(id, record.run, None) {
+            match look_after(id, record.run) {
                 Ok(()) => tracing::info!(process = %id, "found running"),
                 Err(error) => {
                     tracing::warn!(process = %id, error = chain(&error), "found, but not to be watched");
                 }
             }
         }
-        Ok(driver)
     }
 
-    fn directory(&self, id: ProcessId) -> PathBuf {
+    pub(in crate::drivers) fn directory(&self, id: ProcessId) -> PathBuf {
         self.config.run_dir().join(id.to_string())
     }
 
     /// Where an instance's broker has its socket.
-    fn sockets(&self, instance: InstanceId) -> PathBuf {
+    pub(in crate::drivers) fn sockets(&self, instance: InstanceId) -> PathBuf {
         self.config.sockets_dir().join(instance.to_string())
     }
 
-    fn uid(&self, slot: u32) -> u32 {
+    pub(in crate::drivers) fn uid(&self, slot: u32) -> u32 {
         self.config.uid_base.saturating_add(1).saturating_add(slot)
     }
 
     /// Every process of which there is a directory.
-    fn directories(&self) -> Vec<ProcessId> {
+    pub(in crate::drivers) fn directories(&self) -> Vec<ProcessId> {
         let entries = fs::read_dir(self.config.run_dir()).into_iter().flatten();
         entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
     }
 
-    fn occupy(&self, id: ProcessId) -> Result<Busy<'_>, ProcessError> {
+    pub(in crate::drivers) fn occupy(&self, id: ProcessId) -> Result<Busy<'_>, ProcessError> {
         if self.busy.borrow_mut().insert(id) { Ok(Busy(self, id)) } else { Err(ProcessError::Busy(id)) }
     }
 
+    /// Whether a verb for it is not done yet.
+    pub(in crate::drivers) fn is_busy(&self, id: ProcessId) -> bool {
+        self.busy.borrow().contains(&id)
+    }
+
+    /// Whether it runs already as it should.
+    ///
+    /// # Errors
+    /// When something else is there by its id.
+    pub(in crate::drivers) fn exists(&self, spec: &ProcessSpec) -> Result<bool, ProcessError> {
+        let (id, directory) = (spec.id(), self.directory(spec.id()));
+        if !directory.exists() {
+            return Ok(false);
+        }
+        let same = Record::load(&directory).is_some_and(|it| it.run.lives() && it.spec == *spec);
+        if same { Ok(true) } else { Err(ProcessError::Exists(id)) }
+    }
+
     /// Nobody else may have the slot, or a volume unless both only read it. A record stands until its process is gone.
-    fn others_check(&self, spec: &ProcessSpec) -> Result<(), ProcessError> {
+    pub(in crate::drivers) fn others_check(&self, spec: &ProcessSpec) -> Result<(), ProcessError> {
         for other in self.directories().into_iter().filter(|other| *other != spec.id()) {
             let Some(record) = Record::load(&self.directory(other)) else { continue };
             if record.spec.slot() == spec.slot() {
@@ -201,7 +231,11 @@ impl ProcessDriver {
         Ok(())
     }
 
-    fn directory_make(&self, spec: &ProcessSpec, config: &ProcessConfig) -> Result<PathBuf, ProcessError> {
+    pub(in crate::drivers) fn directory_make(
+        &self,
+        spec: &ProcessSpec,
+        config: &ProcessConfig,
+    ) -> Result<PathBuf, ProcessError> {
         let id = spec.id();
         let fault = |source| ProcessError::File { doing: "making the directory", id, source };
         let directory = self.directory(id);
@@ -226,7 +260,7 @@ impl ProcessDriver {
             ProcessConfig::Broker => return Ok(()),
             ProcessConfig::Netboot(config) => {
                 // A path comes from our own configuration, whatever was asked for.
-                let config = NetbootConfig { loaders: self.config.loaders.clone(), ..config.clone() };
+                let config = NetbootConfig { loaders: self.config.loaders_seen(), ..config.clone() };
                 (NETBOOT_FILE, serde_json::to_vec(&config))
             }
             ProcessConfig::Gate(gate) => (BOOT_GATE_FILE, serde_json::to_vec(gate)),
@@ -332,13 +366,44 @@ impl ProcessDriver {
     }
 
     /// Removes the directory of an instance's socket with the last process that needs it.
-    fn sockets_remove(&self, id: ProcessId) -> Result<(), ProcessError> {
+    pub(in crate::drivers) fn sockets_remove(&self, id: ProcessId) -> Result<(), ProcessError> {
         let (instance, other) = match id {
             ProcessId::Netboot => return Ok(()),
             ProcessId::Target(instance) => (instance, ProcessId::Broker(instance)),
             ProcessId::Broker(instance) => (instance, ProcessId::Target(instance)),
         };
         if self.directory(other).exists() { Ok(()) } else { directory_remove(id, &self.sockets(instance)) }
+    }
+
+    /// Ends a process that is kept for this, and removes all that is left of it.
+    pub(in crate::drivers) async fn remove_occupied(&self, id: ProcessId) -> Result<(), ProcessError> {
+        let directory = self.directory(id);
+        let record = Record::load(&directory);
+        // A run without a record, when the helper was cut off in between, ends with its channel.
+        let kept = self.kept.borrow().get(&id).map(|kept| kept.run.clone());
+        for run in record.iter().map(|record| &record.run).chain(kept.as_ref()) {
+            self.end(id, run).await?;
+        }
+        if let Some(record) = &record
+            && !sweep::sweep(self.uid(record.spec.slot())).await
+        {
+            return Err(ProcessError::Immortal(id));
+        }
+        self.links.remove(&port(&self.config.bridge, id), &alias(id)).await?;
+        if let Some(ProcessSpec::Target(target)) = record.map(|record| record.spec) {
+            // Where the configuration has lost its volume directory, nothing can be reached there any more.
+            for (volumes, lun) in
+                self.config.volume_dir.iter().flat_map(|it| target.luns.iter().map(move |lun| (it, lun)))
+            {
+                let back = validate::below(Some(volumes), &lun.path)
+                    .map_err(io::Error::other)
+                    .and_then(|path| launcher::volume_take_back(volumes, &path, self.uid(target.slot)));
+                back.map_err(|source| ProcessError::File { doing: "taking back a volume", id, source })?;
+            }
+        }
+        // Before its own directory, so that this is repeated when it is cut off.
+        self.sockets_remove(id)?;
+        directory_remove(id, &directory)
     }
 
     /// Removes everything: for a host that no longer serves this network.
@@ -350,7 +415,12 @@ impl ProcessDriver {
         for id in self.directories() {
             result = self.process_remove(id).await.and(result);
         }
-        result = install(firewall::bridge_remove(&self.config.bridge)).await.and(result);
+        self.network_remove().await.and(result)
+    }
+
+    /// Removes the bridge, when it is ours, and its rules.
+    pub(in crate::drivers) async fn network_remove(&self) -> Result<(), ProcessError> {
+        let result = install(firewall::bridge_remove(&self.config.bridge)).await;
         match self.links.remove(&self.config.bridge, &network_alias(&self.config)).await {
             Ok(()) | Err(LinkError::Foreign(_)) => result,
             Err(error) => Err(error.into()),
@@ -383,7 +453,7 @@ fn network_alias(config: &Config) -> String {
 }
 
 /// The launcher adds the LUNs.
-fn target_arguments(target: &TargetSpec) -> Vec<String> {
+pub(in crate::drivers) fn target_arguments(target: &TargetSpec) -> Vec<String> {
     let listen = format!("{}:{ISCSI_PORT}", target.address);
     let pairs = [
         ("--listen", listen.as_str()),
@@ -426,10 +496,8 @@ impl Diskless for ProcessDriver {
         validate::process(&spec, self.config.volume_dir.as_deref())?;
         let id = spec.id();
         let _busy = self.occupy(id)?;
-        if self.directory(id).exists() {
-            let same = Record::load(&self.directory(id))
-                .is_some_and(|record| record.run.lives() && record.spec == spec);
-            return if same { Ok(()) } else { Err(ProcessError::Exists(id)) };
+        if self.exists(&spec)? {
+            return Ok(());
         }
         self.others_check(&spec)?;
         let launch = |source| ProcessError::Launch { id, source };
@@ -476,33 +544,7 @@ impl Diskless for ProcessDriver {
 
     async fn process_remove(&self, id: ProcessId) -> Result<(), ProcessError> {
         let _busy = self.occupy(id)?;
-        let directory = self.directory(id);
-        let record = Record::load(&directory);
-        // A run without a record, when the helper was cut off in between, ends with its channel.
-        let kept = self.kept.borrow().get(&id).map(|kept| kept.run.clone());
-        for run in record.iter().map(|record| &record.run).chain(kept.as_ref()) {
-            self.end(id, run).await?;
-        }
-        if let Some(record) = &record
-            && !sweep::sweep(self.uid(record.spec.slot())).await
-        {
-            return Err(ProcessError::Immortal(id));
-        }
-        self.links.remove(&port(&self.config.bridge, id), &alias(id)).await?;
-        if let Some(ProcessSpec::Target(target)) = record.map(|record| record.spec) {
-            // Where the configuration has lost its volume directory, nothing can be reached there any more.
-            for (volumes, lun) in
-                self.config.volume_dir.iter().flat_map(|it| target.luns.iter().map(move |lun| (it, lun)))
-            {
-                let back = validate::below(Some(volumes), &lun.path)
-                    .map_err(io::Error::other)
-                    .and_then(|path| launcher::volume_take_back(volumes, &path, self.uid(target.slot)));
-                back.map_err(|source| ProcessError::File { doing: "taking back a volume", id, source })?;
-            }
-        }
-        // Before its own directory, so that this is repeated when it is cut off.
-        self.sockets_remove(id)?;
-        directory_remove(id, &directory)
+        self.remove_occupied(id).await
     }
 
     async fn observe(&self) -> Result<Found, ProcessError> {

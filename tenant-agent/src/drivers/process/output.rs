@@ -14,7 +14,7 @@ use bmi_agent_api::event::LINE_MAX;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 
 use super::super::NewsSink;
@@ -107,7 +107,7 @@ impl Allowance {
 }
 
 /// Passes lines on until it is aborted.
-pub async fn pass_on(id: ProcessId, run: String, mut from: pipe::Receiver, news: NewsSink) {
+pub async fn pass_on(id: ProcessId, run: String, mut from: impl AsyncRead + Unpin, news: NewsSink) {
     let mut lines = Lines::default();
     let mut allowance = Allowance { left: LINES_BURST, since: Instant::now() };
     let mut chunk = [0; 4096];

@@ -8,7 +8,9 @@ use std::process::{Child, ExitStatus};
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::AsyncRead;
 use tokio::io::unix::AsyncFd;
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -21,11 +23,27 @@ use crate::plan::names::ProcessId;
 const TERM_TIMEOUT: Duration = Duration::from_secs(5);
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What is said of a process that its filter ended.
+pub(in crate::drivers) const SIGSYS_TOLD: &str =
+    "ended by signal SIGSYS (seccomp): it made a system call that its profile does not allow";
+
 /// A process this helper looks after.
 pub(super) struct Kept {
     pub(super) run: Run,
     child: Rc<RefCell<Option<Child>>>,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// What a run prints, and how it is found out how it ended when it is no child of ours.
+pub(in crate::drivers) struct Printed<R> {
+    /// Standard output.
+    pub lines: R,
+    /// Standard error.
+    pub errors: R,
+    /// A task that feeds both.
+    pub feeder: Option<JoinHandle<()>>,
+    /// Asked when it has ended.
+    pub ending: Option<LocalBoxFuture<'static, String>>,
 }
 
 impl Drop for Kept {
@@ -36,7 +54,7 @@ impl Drop for Kept {
 
 impl ProcessDriver {
     /// Watches a run: passes on what it prints, and says when it ends by itself.
-    pub(super) fn look_after(
+    pub(in crate::drivers) fn look_after(
         &self,
         id: ProcessId,
         run: Run,
@@ -46,30 +64,47 @@ impl ProcessDriver {
         let directory = self.directory(id);
         let lines =
             output::open_for_helper(&directory, output::OUTPUT_FILE).map_err(fault("opening the output"))?;
+        let errors =
+            output::open_for_helper(&directory, output::ERROR_FILE).map_err(fault("opening the errors"))?;
+        self.keep(id, run, child, Printed { lines, errors, feeder: None, ending: None })
+    }
+
+    /// Watches a run that prints in its own way.
+    pub(in crate::drivers) fn keep<R: AsyncRead + Unpin + 'static>(
+        &self,
+        id: ProcessId,
+        run: Run,
+        child: Option<Child>,
+        printed: Printed<R>,
+    ) -> Result<(), ProcessError> {
+        let fault = |doing| move |source| ProcessError::File { doing, id, source };
+        let Printed { lines, errors, feeder, ending: told } = printed;
+        let directory = self.directory(id);
         let ended = watch(&run).map_err(fault("watching the process"))?;
         let child = Rc::new(RefCell::new(child));
         let (news, reaped, name) = (self.news.clone(), Rc::clone(&child), run.name());
-        let errors =
-            output::open_for_helper(&directory, output::ERROR_FILE).map_err(fault("opening the errors"))?;
         let writer = spawn_local(log::keep(directory.clone(), errors));
         let waiter = spawn_local(async move {
             if ended.readable().await.is_err() {
                 return;
             }
-            let how = match reaped.borrow_mut().as_mut().map(Child::wait) {
-                Some(Ok(status)) => ending(status),
+            let status = reaped.borrow_mut().as_mut().map(Child::wait);
+            let how = match (status, told) {
+                (Some(Ok(status)), _) => ending(status),
+                (_, Some(told)) => told.await,
                 _ => "ended".to_owned(),
             };
             let how = log::last_line(&directory).map_or(how.clone(), |line| format!("{how}: {line}"));
             let _ = news.send(Said::Exited { id, run: name, how }).await;
         });
         let reader = spawn_local(output::pass_on(id, run.name(), lines, self.news.clone()));
-        self.kept.borrow_mut().insert(id, Kept { run, child, tasks: vec![waiter, writer, reader] });
+        let tasks = [waiter, writer, reader].into_iter().chain(feeder).collect();
+        self.kept.borrow_mut().insert(id, Kept { run, child, tasks });
         Ok(())
     }
 
     /// Ends a run for certain.
-    pub(super) async fn end(&self, id: ProcessId, run: &Run) -> Result<(), ProcessError> {
+    pub(in crate::drivers) async fn end(&self, id: ProcessId, run: &Run) -> Result<(), ProcessError> {
         if let (true, Ok(ended)) = (run.lives(), watch(run)) {
             for (signal, timeout) in [(Signal::TERM, TERM_TIMEOUT), (Signal::KILL, KILL_TIMEOUT)] {
                 // Gone already is as good.
@@ -91,8 +126,7 @@ impl ProcessDriver {
 /// How a process ended, for people. The kernel's log says which system call it was (`type=1326`).
 fn ending(status: ExitStatus) -> String {
     if status.signal() == Some(Signal::SYS.as_raw()) {
-        return "ended by signal SIGSYS (seccomp): it made a system call that its profile does not allow"
-            .to_owned();
+        return SIGSYS_TOLD.to_owned();
     }
     status.to_string()
 }

@@ -20,7 +20,7 @@ use crate::plan::spec::{NetworkSpec, ProcessSpec, TargetSpec};
 
 impl ProcessDriver {
     /// Everything between an empty namespace and the order to go.
-    pub(super) async fn wire(
+    pub(in crate::drivers) async fn wire(
         &self,
         spec: &ProcessSpec,
         run: &Run,

@@ -1,0 +1,189 @@
+//! The driver `container` on a host of its own, with Docker and with Podman: what every driver must do, what only
+//! containers have, and what becomes of an engine that is away.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test ends by panicking and prints what it measured; clippy knows only functions marked as tests"
+)]
+
+#[expect(dead_code, reason = "each test file uses a part of it")]
+mod support;
+
+use bmi_agent_api::status::ServiceStatus;
+use bmi_tests::engine::Kind::{self, Docker, Podman};
+use serde_json::json;
+use support::{Host, conformance, connects, desired, images, instance, mac, proc_status, until};
+
+fn host(name: &str, kind: Kind) -> Host {
+    Host::with_engine(name, kind, &images())
+}
+
+/// A container: its engine says that it may do nothing, and the kernel says the same.
+fn look(host: &Host, name: &str, program: &str) {
+    let pid = host.pid(name);
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    assert_eq!(exe, std::path::Path::new("/").join(program));
+    for set in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"] {
+        assert_eq!(proc_status(pid, set), "0000000000000000", "{name} {set}");
+    }
+    assert_eq!((&*proc_status(pid, "NoNewPrivs"), &*proc_status(pid, "Seccomp")), ("1", "2"));
+    let seen = host.engine.as_ref().unwrap().inspect(&host.container(name));
+    let config = &seen["HostConfig"];
+    assert_eq!(config["NetworkMode"], "none");
+    assert_eq!((&config["ReadonlyRootfs"], &config["Privileged"]), (&json!(true), &json!(false)));
+    assert_eq!(config["RestartPolicy"]["Name"].as_str().unwrap_or("no"), "no");
+    for limit in ["Memory", "PidsLimit", "NanoCpus"] {
+        assert!(config[limit].as_i64().unwrap_or_default() > 0, "{limit}: {config}");
+    }
+    let root: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/root"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for hidden in ["bin", "lib", "usr", "var", "home", "root", "tmp"] {
+        assert!(!root.iter().any(|name| name == hidden), "{name} has /{hidden}: {root:?}");
+    }
+}
+
+#[test]
+fn docker_an_instance_has_a_fenced_target_and_leaves_nothing() {
+    conformance::life(host("dl", Docker), look);
+}
+
+#[test]
+fn podman_an_instance_has_a_fenced_target_and_leaves_nothing() {
+    conformance::life(host("pl", Podman), look);
+}
+
+#[test]
+fn docker_containers_outlive_the_agent_and_are_found_again_without_a_control_plane() {
+    conformance::again(host("da", Docker));
+}
+
+#[test]
+fn podman_containers_outlive_the_agent_and_are_found_again_without_a_control_plane() {
+    conformance::again(host("pa", Podman));
+}
+
+#[test]
+fn docker_a_node_boots_by_dhcp_script_and_login() {
+    conformance::boot(host("db", Docker));
+}
+
+#[test]
+fn podman_a_node_boots_by_dhcp_script_and_login() {
+    conformance::boot(host("pb", Podman));
+}
+
+#[test]
+fn docker_what_is_wrong_with_one_instance_is_reported_and_the_other_serves() {
+    conformance::fault(host("df", Docker));
+}
+
+#[test]
+fn podman_what_is_wrong_with_one_instance_is_reported_and_the_other_serves() {
+    conformance::fault(host("pf", Podman));
+}
+
+#[test]
+fn docker_twenty_four_instances_start_side_by_side_and_go_again() {
+    conformance::many(host("dm", Docker));
+}
+
+#[test]
+fn a_stranger_with_our_label_is_removed_and_another_is_not() {
+    for kind in [Docker, Podman] {
+        let mut host = host("stranger", kind);
+        let wanted = instance(1, &host.volume("1.raw"));
+        host.control_plane.want(desired(1, vec![wanted.clone()]));
+        host.agent_start();
+        host.await_target(wanted.id, &ServiceStatus::Listening);
+        let engine = host.engine.as_ref().unwrap();
+        let image = engine.inspect(&host.container(&wanted.id.to_string()))["Config"]["Image"].clone();
+        // One as a crash in mid-start leaves it, one with a name that is none, and one that is another agent's.
+        let gone = "0190163d-8694-739b-aea5-00000000ffff";
+        for (name, agent, process) in [
+            (&*host.container(gone), "lab/bmi0", gone),
+            ("stranger", "lab/bmi0", "netboot"),
+            ("theirs", "lab/bmi1", "netboot"),
+        ] {
+            let body = json!({
+                "Image": image, "Cmd": ["--help"], "Labels": {"bmi.agent": agent, "bmi.process": process},
+                "HostConfig": {"NetworkMode": "none"},
+            });
+            engine.ask("POST", &format!("/containers/create?name={name}"), Some(&body));
+        }
+        host.agent_kill();
+        host.agent_start();
+        let names = || {
+            let all = host.engine.as_ref().unwrap().containers();
+            let mut names: Vec<String> = all
+                .iter()
+                .map(|it| it["Names"][0].as_str().unwrap().trim_start_matches('/').to_owned())
+                .collect();
+            names.sort();
+            names
+        };
+        let expected = {
+            let mut all =
+                vec![host.container("netboot"), host.container(&wanted.id.to_string()), "theirs".to_owned()];
+            all.sort();
+            all
+        };
+        until("only ours and another agent's are left", || (names() == expected).then_some(()));
+        host.await_target(wanted.id, &ServiceStatus::Listening);
+    }
+}
+
+#[test]
+fn an_engine_that_is_away_is_told_of_and_what_runs_is_served() {
+    for kind in [Docker, Podman] {
+        let mut host = host("away", kind);
+        let first = instance(1, &host.volume("1.raw"));
+        host.control_plane.want(desired(1, vec![first.clone()]));
+        host.agent_start_logged();
+        host.await_target(first.id, &ServiceStatus::Listening);
+        let node = host.node(1, mac(1));
+        support::address_take(&node, "10.20.0.71");
+        let pid = host.pid(&first.id.to_string());
+
+        host.engine.as_mut().unwrap().stop();
+        let second = instance(2, &host.volume("2.raw"));
+        host.control_plane.want(desired(2, vec![first.clone(), second.clone()]));
+        let reason = until("the engine's absence is told", || {
+            let status = host.control_plane.status()?;
+            let found = status.instances.into_iter().find(|found| found.id == second.id)?;
+            if let ServiceStatus::Failed { reason } = found.target { Some(reason) } else { None }
+        });
+        println!("{reason}");
+        assert!(reason.contains("does not answer"), "{reason}");
+        assert!(connects(&node, "10.20.0.9", 3260), "the first is served meanwhile");
+
+        host.engine.as_mut().unwrap().again();
+        host.await_target(second.id, &ServiceStatus::Listening);
+        assert_eq!(host.pid(&first.id.to_string()), pid, "not started again");
+        host.control_plane.want(desired(3, Vec::new()));
+        host.await_generation(3, 0);
+    }
+}
+
+#[test]
+fn an_image_that_is_another_is_not_run() {
+    let mut host = host("image", Docker);
+    let wanted = instance(1, &host.volume("1.raw"));
+    // The digests are exchanged: each file is an image, and not the one that is meant.
+    let text = std::fs::read_to_string(host.config()).unwrap();
+    let swapped = text.replace("netboot_image", "x_image").replace("target_image", "netboot_image");
+    std::fs::write(host.config(), swapped.replace("x_image", "target_image")).unwrap();
+    host.control_plane.want(desired(1, vec![wanted.clone()]));
+    host.agent_start();
+    let reason = until("it is told", || {
+        let status = host.control_plane.status()?;
+        let found = status.instances.into_iter().find(|found| found.id == wanted.id)?;
+        if let ServiceStatus::Failed { reason } = found.target { Some(reason) } else { None }
+    });
+    assert!(reason.contains("is not the image sha256:"), "{reason}");
+    assert_eq!(host.engine.as_ref().unwrap().containers().len(), 0);
+}
