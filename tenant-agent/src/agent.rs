@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bmi_agent_api::config::BootGate;
 use bmi_agent_api::desired::{Backing, DesiredLun, DesiredState};
 use bmi_agent_api::event::{AgentEvent, BridgeEvent, BrokerEvent, EventSource, TargetEvent};
-use bmi_agent_api::status::{InstanceStatus, ServiceStatus, StatusReport};
+use bmi_agent_api::status::{InstanceStatus, PortStatus, ServiceStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};
 
@@ -105,6 +105,7 @@ pub struct Agent {
     /// Since when a run has been starting.
     starting: BTreeMap<ProcessId, (String, Instant)>,
     observed: Observed,
+    ports: Vec<PortStatus>,
     generation_observed: u64,
     events: mpsc::Sender<AgentEvent>,
     events_dropped: u64,
@@ -131,6 +132,7 @@ impl Agent {
             failures: BTreeMap::new(),
             starting: BTreeMap::new(),
             observed: Observed::default(),
+            ports: Vec::new(),
             generation_observed: 0,
             events,
             events_dropped: 0,
@@ -361,6 +363,7 @@ impl Agent {
             processes.insert(id, ObservedProcess { spec: process.spec, health });
         }
         self.starting = starting;
+        self.ports = found.ports;
         for id in late {
             self.fail(id, format!("it did not say `listening` within {} s", listen_timeout(id).as_secs()));
         }
@@ -432,7 +435,7 @@ impl Agent {
             generation_observed: self.generation_observed,
             netboot: self.service(ProcessId::Netboot, self.ledger.desired.is_some()),
             instances: instances.collect(),
-            ports: Vec::new(),
+            ports: self.ports.clone(),
         }
     }
 }
