@@ -222,7 +222,7 @@ impl Links {
             |source| LinkError::Request { doing: "entering a node's place at", link: name.to_string(), source };
         let index = self.find(name.as_str()).await?.index;
         let mut entry = self.handle().neighbours().add_bridge(index, &mac.octets());
-        entry = entry.state(NeighbourState::Noarp).flags(NeighbourFlags::Own);
+        entry = entry.state(NeighbourState::Permanent).flags(NeighbourFlags::Own);
         match peer {
             Some(peer) => {
                 entry.destination(IpAddr::V4(peer)).replace().execute().await.map_err(request)

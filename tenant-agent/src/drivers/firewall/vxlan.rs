@@ -33,7 +33,9 @@ pub fn vxlan_table(bridge: &InterfaceName, vni: u32, port: u16, peers: &BTreeSet
         let others = is_not(source(), one_of(addresses(&peers)));
         table.rule("input", &[&ours()[..], &[others], &drop_counted()].concat());
     }
-    let mark: Value = json!({"mangle": {"key": meta("mark"), "value": source()}});
+    // RFC 791 section 3.1: the source's address, as a number.
+    let address = json!({"payload": {"base": "nh", "offset": 96, "len": 32}});
+    let mark: Value = json!({"mangle": {"key": meta("mark"), "value": address}});
     table.rule("input", &[&ours()[..], &[mark]].concat());
     table.finish()
 }
