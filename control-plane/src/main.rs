@@ -22,7 +22,7 @@ use bmi_control_plane::app::{App, Wake, audit, boots_watch, policies};
 use bmi_control_plane::config::{AgentSocket, Config, Isolation, Store};
 use bmi_control_plane::tls::Certificate;
 use bmi_control_plane::{code, data_dir, http, reconcile, sealed, workflows};
-use bmi_db::{BridgeTables, ConfiguredBinding, Db, DbInventory, DbError, Held, Purpose};
+use bmi_db::{BridgeTables, ConfiguredBinding, Db, DbError, DbInventory, Held, Purpose};
 use bmi_drivers::image::{Converter, launcher};
 use bmi_drivers::isolation::{Bridge, Hil, HilSettings, NetworkIsolation, Unisolated};
 use bmi_drivers::power::Manual;

@@ -1,6 +1,9 @@
 //! Ports that lead to one node each: in the bridge while they are wanted there, in quarantine otherwise.
 
-#![expect(clippy::unwrap_used, reason = "a test ends by panicking; clippy knows only functions marked as tests")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends by panicking; clippy knows only functions marked as tests"
+)]
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
@@ -75,7 +78,8 @@ fn a_port_is_in_quarantine_until_it_is_wanted_and_afterwards() {
     host.ip(&["link", "set", "card1", "nomaster"]);
     host.ip(&["link", "set", "card2", "master", "bmi0", "up"]);
     until("the ports are put right", || {
-        (really(&host, "card1").0.as_deref() == Some("bmi0") && really(&host, "card2") == QUARANTINE).then_some(())
+        (really(&host, "card1").0.as_deref() == Some("bmi0") && really(&host, "card2") == QUARANTINE)
+            .then_some(())
     });
 
     // An agent that starts again finds it so, also without the control plane.
@@ -106,7 +110,12 @@ fn only_what_the_host_names_is_touched_and_what_cannot_be_is_told() {
     want(&host, 1, &[], &["own0", "card1", "card2", "../x"]);
     host.agent_start();
     let failed = |host: &Host, port: &str, word: &str| {
-        await_place(host, 1, port, |place| matches!(place, PortPlace::Failed { reason } if reason.contains(word)));
+        await_place(
+            host,
+            1,
+            port,
+            |place| matches!(place, PortPlace::Failed { reason } if reason.contains(word)),
+        );
     };
     failed(&host, "own0", "not among the node_ports");
     failed(&host, "card1", "no such interface");

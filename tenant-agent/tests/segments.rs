@@ -156,7 +156,8 @@ fn s5_over_a_vxlan_a_node_boots_and_a_peer_that_pretends_to_be_it_gets_nothing()
     assert_eq!(fetch(&spoofer, &url), "", "no script under the node's address");
     assert!(!connects(&spoofer, "10.20.0.9", 3260), "no LUN under the node's address");
     // One of ours: a peer that has the target's MAC.
-    let target = host.link(&target_port(&host, &wanted).unwrap()).unwrap()["address"].as_str().unwrap().to_owned();
+    let target =
+        host.link(&target_port(&host, &wanted).unwrap()).unwrap()["address"].as_str().unwrap().to_owned();
     run("ip", &["-n", &spoofer, "link", "set", "eth0", "address", &target]);
     let _ = dhcp_try(&host, &spoofer, IMPATIENT);
     run("ip", &["-n", &node, "link", "set", "eth0", "arp", "on"]);
@@ -166,7 +167,8 @@ fn s5_over_a_vxlan_a_node_boots_and_a_peer_that_pretends_to_be_it_gets_nothing()
     let stranger = peer(&mut host, 4, mac(1));
     address_take(&stranger, &address);
     assert!(dhcp_try(&host, &stranger, IMPATIENT).is_err() && !connects(&stranger, "10.20.0.9", 3260));
-    let fence = run("ip", &["netns", "exec", &host.namespace, "nft", "list", "table", "ip", "bmi_bmi0_vxlan"]);
+    let fence =
+        run("ip", &["netns", "exec", &host.namespace, "nft", "list", "table", "ip", "bmi_bmi0_vxlan"]);
     let dropped = fence.lines().find(|line| line.contains("counter packets")).unwrap();
     assert!(!dropped.contains("packets 0 "), "{dropped}");
 }
@@ -185,8 +187,7 @@ fn s5_with_a_multicast_group_a_mac_has_one_peer_as_well() {
     let (mut host, wanted) = host("group", Segment::Vxlan(VNI), more);
     underlay(&host);
     let group = ["group", "239.8.0.1", "dev", "under"];
-    let (node, spoofer) =
-        (peer_to(&mut host, 2, mac(1), &group), peer_to(&mut host, 3, mac(2), &group));
+    let (node, spoofer) = (peer_to(&mut host, 2, mac(1), &group), peer_to(&mut host, 3, mac(2), &group));
     host.agent_start();
     host.await_target(wanted.id, &ServiceStatus::Listening);
     let (address, _) = dhcp(&host, &node, IPXE);

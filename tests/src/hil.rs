@@ -151,7 +151,9 @@ impl SimulatedHil {
         let nics = state.nodes.get(node).into_iter().flat_map(|node| &node.nics);
         let of = |(label, nic): (&String, &Nic)| {
             let places = nic.networks.iter();
-            places.map(|(channel, network)| (label.clone(), channel.clone(), network.clone())).collect::<Vec<_>>()
+            places
+                .map(|(channel, network)| (label.clone(), channel.clone(), network.clone()))
+                .collect::<Vec<_>>()
         };
         nics.flat_map(of).collect()
     }
@@ -305,7 +307,10 @@ impl State {
         let nics = node.nics.iter().map(|(label, nic)| {
             json!({"label": label, "macaddr": nic.mac, "networks": nic.networks, "port": "gi1/0/1", "switch": "s"})
         });
-        (200, json!({"name": name, "project": node.project, "nics": nics.collect::<Vec<_>>(), "metadata": {}}))
+        (
+            200,
+            json!({"name": name, "project": node.project, "nics": nics.collect::<Vec<_>>(), "metadata": {}}),
+        )
     }
 
     /// What both changes ask first: the NIC, where it may be changed now.

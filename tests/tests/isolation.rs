@@ -57,6 +57,10 @@ fn hil_is_told_of_what_is_provisioned_and_its_password_is_nowhere() {
     let encoded = "Ym1pOmhpbC1wYXNzd29y";
     for path in tree(&deployment.data).into_keys().map(std::path::PathBuf::from) {
         let path = deployment.data.join(path);
+        // What is printed goes through pipes, which nobody writes to now.
+        if !std::fs::symlink_metadata(&path).is_ok_and(|it| it.is_file()) {
+            continue;
+        }
         let bytes = std::fs::read(&path).unwrap_or_default();
         let holds = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
         assert!(path == password || !holds(HIL_PASSWORD) && !holds(encoded), "{}", path.display());
@@ -88,9 +92,8 @@ fn a_password_that_others_can_read_is_refused() {
 #[test]
 fn the_agent_puts_a_provisioned_nodes_port_into_its_bridge_and_back_into_quarantine() {
     let mut deployment = Deployment::start(STORE_SMALL);
-    deployment.control_plane_configure(
-        "[isolation]\nkind = \"bridge\"\n[isolation.ports]\nnode-1 = [\"card1\"]\n",
-    );
+    deployment
+        .control_plane_configure("[isolation]\nkind = \"bridge\"\n[isolation.ports]\nnode-1 = [\"card1\"]\n");
     deployment.agent_configure("node_ports = [\"card1\"]\n");
     let namespace = deployment.namespace.clone();
     let ip = |arguments: &[&str]| run("ip", &[&["-n", &namespace][..], arguments].concat());
@@ -105,7 +108,9 @@ fn the_agent_puts_a_provisioned_nodes_port_into_its_bridge_and_back_into_quarant
     api.project("lab");
     api.node_of("node-1", MAC, "lab");
     api.image("lab", "small");
-    until("the port is in quarantine", Duration::from_secs(20), || (port() == (Value::Null, false)).then_some(()));
+    until("the port is in quarantine", Duration::from_secs(20), || {
+        (port() == (Value::Null, false)).then_some(())
+    });
     api.instance("lab", "node-1", "small", &Value::Null);
     assert_eq!(port(), (json!("bmi0"), true));
     api.instance_remove("lab", "node-1");

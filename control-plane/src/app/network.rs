@@ -6,7 +6,9 @@ use bmi_api::{Blocker, Code, Fault, Network, NetworkPatch, NewNetwork};
 use bmi_auth::{Action, Caller};
 use bmi_db::instance::{Users, Using};
 use bmi_db::{After, InProject, Reference, Tx};
-use bmi_types::{DhcpMode, Ipv4Net, Ipv4Range, NetworkId, NetworkPlan, Segment, Timestamp, VLAN_MAX, VXLAN_MAX};
+use bmi_types::{
+    DhcpMode, Ipv4Net, Ipv4Range, NetworkId, NetworkPlan, Segment, Timestamp, VLAN_MAX, VXLAN_MAX,
+};
 
 use super::access::Access;
 use super::{App, if_match, reference, stale};

@@ -141,7 +141,8 @@ mod tests {
         }
     }
 
-    const HIL: &str = "kind = 'hil'\nurl = 'https://hil.example.org/v0'\nuser = 'bmi'\npassword_file = '/p'\n";
+    const HIL: &str =
+        "kind = 'hil'\nurl = 'https://hil.example.org/v0'\nuser = 'bmi'\npassword_file = '/p'\n";
 
     #[test]
     fn what_isolates_is_named_and_what_is_wrong_is_refused() {

@@ -81,7 +81,10 @@ async fn a_node_that_hil_cannot_attach_is_given_back_and_is_on_nothing() {
     let stuck = world.get_stuck(&provision).await;
     let told = stuck.error.unwrap();
     assert!(told.contains("`storage` on vlan/native of em1"), "{told}");
-    assert_eq!(app::node::node_show(&world.app, &admin(), node.to_string()).await.unwrap().state, NodeState::InUse);
+    assert_eq!(
+        app::node::node_show(&world.app, &admin(), node.to_string()).await.unwrap().state,
+        NodeState::InUse
+    );
     hil.detach(THERE);
     assert_eq!(world.settle(&provision).await.state, OperationState::Failed);
     assert_eq!((hil.attachments(THERE), world.facts().await), (vec![], before));

@@ -25,7 +25,10 @@ pub struct Ports<'a> {
 
 impl Ports<'_> {
     /// Those that are to join: wanted, known, there, and in no bridge.
-    pub fn joining<'b>(&'b self, links: &'b BTreeMap<String, Link>) -> impl Iterator<Item = &'b InterfaceName> {
+    pub fn joining<'b>(
+        &'b self,
+        links: &'b BTreeMap<String, Link>,
+    ) -> impl Iterator<Item = &'b InterfaceName> {
         let free = |port: &&InterfaceName| {
             let link = links.get(port.as_str());
             link.is_some_and(|link| {
@@ -36,7 +39,10 @@ impl Ports<'_> {
     }
 
     /// Those that are to leave: known, not wanted, and in our bridge, or up and in none.
-    pub fn leaving<'b>(&'b self, links: &'b BTreeMap<String, Link>) -> impl Iterator<Item = &'b InterfaceName> {
+    pub fn leaving<'b>(
+        &'b self,
+        links: &'b BTreeMap<String, Link>,
+    ) -> impl Iterator<Item = &'b InterfaceName> {
         let loose = |port: &&InterfaceName| {
             let link = links.get(port.as_str());
             link.is_some_and(|link| match link.controller {

@@ -188,7 +188,8 @@ impl Links {
     /// # Errors
     /// When the kernel refuses to tell.
     pub async fn peers(&self, name: &InterfaceName) -> Result<BTreeMap<MacAddr, Ipv4Addr>, LinkError> {
-        let request = |source| LinkError::Request { doing: "listing peers of", link: name.to_string(), source };
+        let request =
+            |source| LinkError::Request { doing: "listing peers of", link: name.to_string(), source };
         let index = self.find(name.as_str()).await?.index;
         let all = self.handle().neighbours().get().set_address_family(AddressFamily::Bridge).execute();
         let entries: Vec<NeighbourMessage> = all.try_collect().await.map_err(request)?;
@@ -197,7 +198,9 @@ impl Links {
             for attribute in entry.attributes {
                 match attribute {
                     NeighbourAttribute::LinkLayerAddress(bytes) => {
-                        mac = <[u8; 6]>::try_from(bytes).ok().and_then(|bytes| MacAddr::from_octets(bytes).ok());
+                        mac = <[u8; 6]>::try_from(bytes)
+                            .ok()
+                            .and_then(|bytes| MacAddr::from_octets(bytes).ok());
                     }
                     NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => peer = Some(address),
                     _ => {}
@@ -218,15 +221,16 @@ impl Links {
         mac: MacAddr,
         peer: Option<Ipv4Addr>,
     ) -> Result<(), LinkError> {
-        let request =
-            |source| LinkError::Request { doing: "entering a node's place at", link: name.to_string(), source };
+        let request = |source| LinkError::Request {
+            doing: "entering a node's place at",
+            link: name.to_string(),
+            source,
+        };
         let index = self.find(name.as_str()).await?.index;
         let mut entry = self.handle().neighbours().add_bridge(index, &mac.octets());
         entry = entry.state(NeighbourState::Permanent).flags(NeighbourFlags::Own);
         match peer {
-            Some(peer) => {
-                entry.destination(IpAddr::V4(peer)).replace().execute().await.map_err(request)
-            }
+            Some(peer) => entry.destination(IpAddr::V4(peer)).replace().execute().await.map_err(request),
             None => {
                 let message = entry.message_mut().clone();
                 match self.handle().neighbours().del(message).execute().await {

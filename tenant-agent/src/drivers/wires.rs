@@ -91,9 +91,9 @@ impl Wires {
         device: Option<&Device>,
         bridge: u32,
     ) -> Result<BTreeSet<InterfaceName>, WireError> {
-        let fence = device.and_then(Device::vxlan).map(|(vni, section)| {
-            firewall::vxlan_table(&config.bridge, vni, section.port, &section.peers)
-        });
+        let fence = device
+            .and_then(Device::vxlan)
+            .map(|(vni, section)| firewall::vxlan_table(&config.bridge, vni, section.port, &section.peers));
         if fence.is_some() || !self.unfenced.get() {
             self.unfenced.set(fence.is_none());
             install(fence.unwrap_or_else(|| firewall::vxlan_remove(&config.bridge))).await?;
@@ -127,7 +127,8 @@ impl Wires {
         let ports = ports(config, network, bridge);
         let moved = ports.joining(links).next().is_some() || ports.leaving(links).next().is_some();
         let uplink = config.uplink.as_ref().filter(|_| network.segment == Segment::None);
-        let loose = uplink.and_then(|uplink| links.get(uplink.as_str())).is_some_and(|it| it.controller.is_none());
+        let loose =
+            uplink.and_then(|uplink| links.get(uplink.as_str())).is_some_and(|it| it.controller.is_none());
         // One that cannot be made is told of when it is tried.
         let segment = device(config, network.segment).ok().flatten();
         let lost = segment.is_some_and(|device| {

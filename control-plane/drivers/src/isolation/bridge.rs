@@ -16,9 +16,7 @@ use async_trait::async_trait;
 use bmi_types::{Name, NetworkId, NodeId};
 use tokio::time::Instant;
 
-use super::{
-    Attachment, Inventory, InventoryError, IsolationError, NetworkIsolation, PortReport, PortState,
-};
+use super::{Attachment, Inventory, InventoryError, IsolationError, NetworkIsolation, PortReport, PortState};
 
 /// How often the records are looked at for a report: another replica may have taken it.
 const LOOK: Duration = Duration::from_millis(100);
@@ -156,12 +154,7 @@ impl Bridge {
         }
     }
 
-    async fn want(
-        &self,
-        node: NodeId,
-        network: NetworkId,
-        interfaces: &[String],
-    ) -> Result<(), BridgeError> {
+    async fn want(&self, node: NodeId, network: NetworkId, interfaces: &[String]) -> Result<(), BridgeError> {
         let deadline = Instant::now() + self.wait;
         self.records.want(node, network, interfaces).await?;
         (self.published)();

@@ -69,7 +69,10 @@ impl IsolationError {
     }
 
     /// Of a network.
-    pub fn of_network(network: NetworkId, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn of_network(
+        network: NetworkId,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         Self { subject: format!("network {network}"), cause: cause.into() }
     }
 }

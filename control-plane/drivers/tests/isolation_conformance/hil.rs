@@ -23,7 +23,10 @@ const FIRST: &str = "r3-u12";
 impl World {
     pub fn new() -> Self {
         let hil = SimulatedHil::start(&["bmi-red", "blue", "storage"]);
-        hil.node(FIRST, &[("em1", "52:54:00:00:00:01"), ("em2", "5254.0000.0002"), ("other", "52:54:00:00:00:77")]);
+        hil.node(
+            FIRST,
+            &[("em1", "52:54:00:00:00:01"), ("em2", "5254.0000.0002"), ("other", "52:54:00:00:00:77")],
+        );
         hil.node("node-2", &[("em1", "52:54:00:00:00:03")]);
         Self { hil, cast: Cast::new() }
     }
@@ -124,7 +127,10 @@ async fn what_is_still_under_way_is_no_quarantine() {
     world.hil.freeze(false);
     hasty.detach(first, red).await.unwrap();
     assert!(!world.hil.is_busy());
-    assert_eq!((hasty.observe(first, red).await.unwrap(), world.networks_of(first)), (Attachment::Detached, vec![]));
+    assert_eq!(
+        (hasty.observe(first, red).await.unwrap(), world.networks_of(first)),
+        (Attachment::Detached, vec![])
+    );
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ mod dhcp;
 mod netboot;
 mod places;
 mod target;
-mod vxlan;
 #[cfg(test)]
 pub mod testing;
+mod vxlan;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -68,8 +68,8 @@ impl Place {
 pub fn sets_add(table: &mut Table, node_macs: &BTreeSet<MacAddr>, places: &BTreeMap<MacAddr, Place>) {
     let known = || places.iter().filter(|(mac, _)| node_macs.contains(mac));
     let (ether, ifname) = ("ether_addr", "ifname");
-    let here = known()
-        .map(|(mac, place)| concat(&[json!(mac.to_string()), json!(place.port), json!(place.mark())]));
+    let here =
+        known().map(|(mac, place)| concat(&[json!(mac.to_string()), json!(place.port), json!(place.mark())]));
     table.set_limited(
         "placed",
         (&json!(ether), known().map(|(mac, _)| json!(mac.to_string())).collect()),

@@ -589,8 +589,9 @@ impl Diskless for ProcessDriver {
         let netboot = fs::read(self.directory(ProcessId::Netboot).join(NETBOOT_FILE)).ok();
         let network = self.network.borrow().clone();
         let ports = self.wires.places(&self.config, network.as_ref(), &links, bridge);
-        let is_whole =
-            |network: &NetworkSpec| bridge.is_some() && !self.wires.amiss(&self.config, network, &links, bridge);
+        let is_whole = |network: &NetworkSpec| {
+            bridge.is_some() && !self.wires.amiss(&self.config, network, &links, bridge)
+        };
         Ok(Found {
             ports,
             network: network.filter(is_whole),

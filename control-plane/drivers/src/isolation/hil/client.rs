@@ -107,8 +107,8 @@ impl Client {
             .no_proxy()
             .timeout(settings.request_timeout);
         if let Some(path) = &settings.ca_file {
-            let pem = std::fs::read(path)
-                .map_err(|source| HilError::Read { path: PathBuf::from(path), source })?;
+            let pem =
+                std::fs::read(path).map_err(|source| HilError::Read { path: PathBuf::from(path), source })?;
             let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(HilError::Client)?;
             builder = builder.tls_certs_only(authorities);
         }
@@ -155,7 +155,9 @@ impl Client {
             {
                 Ok(Asked::NotAttached)
             }
-            StatusCode::CONFLICT if said.kind != "ProjectMismatchError" => Ok(Asked::NotNow(short(&said.msg))),
+            StatusCode::CONFLICT if said.kind != "ProjectMismatchError" => {
+                Ok(Asked::NotNow(short(&said.msg)))
+            }
             status => Err(refused(doing(), status, &answer)),
         }
     }
@@ -166,8 +168,8 @@ impl Client {
         if status != StatusCode::OK {
             return Err(refused(doing(), status, &body));
         }
-        let answer: Value =
-            serde_json::from_slice(&body).map_err(|source| HilError::Unreadable { doing: doing(), source })?;
+        let answer: Value = serde_json::from_slice(&body)
+            .map_err(|source| HilError::Unreadable { doing: doing(), source })?;
         Ok(match answer.get("status").and_then(Value::as_str).unwrap_or("without a status") {
             "PENDING" => Action::Pending,
             "DONE" => Action::Done,

@@ -21,8 +21,8 @@ use bmi_types::{Name, NetworkId, NodeId, Secret};
 use tokio::time::Instant;
 
 use super::{Attachment, Inventory, InventoryError, IsolationError, NetworkIsolation, PortReport};
-use client::{Action, Asked, Change, Client};
 pub use client::hil_url_check;
+use client::{Action, Asked, Change, Client};
 use view::View;
 
 /// How often is asked whether something is done: switches take seconds.
