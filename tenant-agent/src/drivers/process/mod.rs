@@ -103,13 +103,19 @@ pub enum ProcessError {
     Link(#[from] LinkError),
     /// What leads to nodes.
     #[error(transparent)]
-    Wire(#[from] WireError),
+    Wire(Box<WireError>),
     /// Rules.
     #[error("fencing in")]
     Firewall(#[from] FirewallError),
     /// A namespace.
     #[error("entering the namespace")]
     Namespace(#[source] io::Error),
+}
+
+impl From<WireError> for ProcessError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(Box::new(error))
+    }
 }
 
 /// The driver. One per helper, on one thread.
