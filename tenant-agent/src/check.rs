@@ -12,10 +12,10 @@ use bmi_types::{Segment, chain};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
-use crate::config::Config;
-use crate::drivers::firewall;
+use crate::config::{Config, Driver};
 use crate::drivers::links::Links;
 use crate::drivers::segment::device;
+use crate::drivers::{container, firewall};
 use crate::plan::names::InterfaceName;
 use crate::plan::spec::{NetbootSpec, NetworkSpec};
 
@@ -35,9 +35,14 @@ pub fn faults(config: &Config) -> Vec<String> {
     if !nft.is_ok_and(|output| output.status.success()) {
         faults.push("`nft` does not run: install nftables".to_owned());
     }
+    // In containers they are images.
+    let programs = match config.driver {
+        Driver::Process => {
+            vec![("target_program", config.target_program()), ("netboot_program", config.netboot_program())]
+        }
+        Driver::Container => Vec::new(),
+    };
     let broker = config.broker.as_ref().map(|_| ("broker_program", config.broker_program()));
-    let programs =
-        [("target_program", config.target_program()), ("netboot_program", config.netboot_program())];
     for (name, path) in programs.into_iter().chain(broker) {
         let usable =
             fs::metadata(&path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 == 0o111);
@@ -68,6 +73,12 @@ pub fn faults(config: &Config) -> Vec<String> {
         && !fs::metadata(socket).is_ok_and(|it| it.file_type().is_socket())
     {
         faults.push(format!("control_plane: nothing listens at {} yet", socket.display()));
+    }
+    if let Some(section) = &config.container {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => faults.extend(runtime.block_on(container::check::faults(section))),
+            Err(error) => faults.push(format!("asking the engine: {error}")),
+        }
     }
     for name in BRIDGE_SETTINGS {
         let path = Path::new("/proc/sys/net/bridge").join(name);

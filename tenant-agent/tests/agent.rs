@@ -3,8 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test ends by panicking and prints what it measured; clippy knows only functions marked as tests"
+    reason = "a test ends by panicking; clippy knows only functions marked as tests"
 )]
 
 #[expect(dead_code, reason = "each test file uses a part of it")]

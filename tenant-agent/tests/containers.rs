@@ -3,7 +3,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a test ends by panicking and prints what it measured; clippy knows only functions marked as tests"
@@ -14,8 +13,9 @@ mod support;
 
 use bmi_agent_api::status::ServiceStatus;
 use bmi_tests::engine::Kind::{self, Docker, Podman};
+use bmi_tests::engine::images;
 use serde_json::json;
-use support::{Host, conformance, connects, desired, images, instance, mac, proc_status, until};
+use support::{Host, conformance, connects, desired, instance, mac, proc_status, until};
 
 fn host(name: &str, kind: Kind) -> Host {
     Host::with_engine(name, kind, &images())
@@ -42,7 +42,8 @@ fn look(host: &Host, name: &str, program: &str) {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    for hidden in ["bin", "lib", "usr", "var", "home", "root", "tmp"] {
+    // Podman mounts /tmp, /var/tmp and /run in what is read-only, as memory that counts as the container's.
+    for hidden in ["bin", "lib", "usr", "home", "root", "opt", "srv"] {
         assert!(!root.iter().any(|name| name == hidden), "{name} has /{hidden}: {root:?}");
     }
 }
@@ -186,4 +187,44 @@ fn an_image_that_is_another_is_not_run() {
     });
     assert!(reason.contains("is not the image sha256:"), "{reason}");
     assert_eq!(host.engine.as_ref().unwrap().containers().len(), 0);
+}
+
+#[test]
+fn check_tells_what_the_host_lacks_for_containers() {
+    for kind in [Docker, Podman] {
+        let mut host = host("check", kind);
+        let check = |host: &Host| {
+            let config = host.config();
+            let words =
+                ["netns", "exec", &host.namespace, env!("CARGO_BIN_EXE_bmi-agent"), "check", "--config"];
+            let words = [&words[..], &[config.to_str().unwrap()]].concat();
+            let output = support::output("ip", &words);
+            (output.status.success(), String::from_utf8(output.stdout).unwrap())
+        };
+        for protocol in ["iptables", "ip6tables", "arptables"] {
+            let off = format!(
+                "[ ! -e /proc/sys/net/bridge ] || echo 0 >/proc/sys/net/bridge/bridge-nf-call-{protocol}"
+            );
+            support::run("ip", &["netns", "exec", &host.namespace, "sh", "-c", &off]);
+        }
+        let (fit, said) = check(&host);
+        assert!(fit, "{kind:?}: {said}");
+
+        // What Docker does to a host unless it is told not to.
+        let namespace = host.namespace.clone();
+        support::run("ip", &["-n", &namespace, "link", "add", "docker0", "type", "bridge"]);
+        support::run("ip", &["netns", "exec", &namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+        let docker = "add table ip nat; add chain ip nat DOCKER";
+        support::run("ip", &["netns", "exec", &namespace, "nft", docker]);
+        host.engine.as_mut().unwrap().stop();
+        let (fit, said) = check(&host);
+        assert!(!fit);
+        for part in ["ip_forward", "docker0", "--iptables=false", "does not answer"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        host.engine.as_mut().unwrap().again();
+        let text = std::fs::read_to_string(host.config()).unwrap();
+        std::fs::write(host.config(), text.replace("image_dir", "# image_dir")).unwrap();
+        assert!(check(&host).1.contains("run infra/containers/build"), "{}", check(&host).1);
+    }
 }

@@ -16,6 +16,7 @@ use crate::api::Api;
 use crate::ceph::Ceph;
 use crate::cli::Cli;
 use crate::dnsmasq::{Dnsmasq, UPLINK};
+use crate::engine::{Engine, Kind, images};
 use crate::host::{command, end, mounts_below, output, repository, run, until};
 use crate::postgres::Postgres;
 use crate::replica::{listening, serve};
@@ -63,6 +64,7 @@ pub struct Deployment {
     pub ceph_user: Option<String>,
     control_plane: Option<Child>,
     agent: Option<Child>,
+    engine: Option<Engine>,
 }
 
 /// A directory of built programs.
@@ -131,9 +133,9 @@ impl Deployment {
         fs::write(data.join("images/small.raw"), crate::setup::small_image()).unwrap();
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let api = Api::new(address, "");
-        let (control_plane, agent, ceph_user) = (None, None, None);
+        let (control_plane, agent, engine, ceph_user) = (None, None, None, None);
         let mut deployment =
-            Self { data, namespace, api, uid_base, database, ceph_user, control_plane, agent };
+            Self { data, namespace, api, uid_base, database, ceph_user, control_plane, agent, engine };
         deployment.namespace_make();
         deployment.configurations_write(store);
         deployment.control_plane_start();
@@ -291,6 +293,15 @@ impl Deployment {
 
     /// Starts the agent of a network that is there, and waits until its boot services listen.
     pub fn agent_start_on(&mut self, network: &str) {
+        if let (None, Some(kind)) = (&self.engine, Kind::asked_for()) {
+            let engine = self.engine.insert(Engine::start(kind, &self.namespace));
+            let settings = engine.agent_settings(&images());
+            let path = self.agent_config();
+            // A key that belongs to no section comes first.
+            let (driver, section) = settings.split_once('\n').unwrap();
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(path, format!("{driver}\n{text}{section}\n")).unwrap();
+        }
         let child = command(Path::new("/usr/bin/env"))
             .args(["ip", "netns", "exec", &self.namespace])
             .arg(self.program("bmi-agent"))
@@ -412,6 +423,7 @@ impl Deployment {
 
     fn take_down(&mut self) -> Vec<String> {
         let mut faults = self.agent_stop();
+        self.engine = None;
         if self.control_plane.take().is_some_and(|mut server| !end(&mut server)) {
             faults.push("the control plane did not end on SIGTERM".to_owned());
         }

@@ -22,7 +22,29 @@ pub enum Kind {
     Podman,
 }
 
+/// Says `docker` or `podman` when every agent is to run its targets in containers, and not as processes.
+const ENGINE: &str = "BMI_TEST_ENGINE";
+
+impl Kind {
+    /// The engine that the environment asks for.
+    #[must_use]
+    pub fn asked_for() -> Option<Self> {
+        match std::env::var(ENGINE).ok()?.as_str() {
+            "docker" => Some(Self::Docker),
+            "podman" => Some(Self::Podman),
+            other => panic!("{ENGINE} is docker or podman, not {other}"),
+        }
+    }
+}
+
+/// The images that `infra/containers/build --profile dev` makes.
+#[must_use]
+pub fn images() -> PathBuf {
+    host::repository().join("target/containers")
+}
+
 /// A running engine.
+#[derive(Debug)]
 pub struct Engine {
     /// Which.
     pub kind: Kind,
@@ -39,6 +61,20 @@ impl Engine {
         let mut engine = Self { kind, directory, namespace: namespace.to_owned(), process: None };
         engine.again();
         engine
+    }
+
+    /// What an agent's configuration has, that is to use it with the images of a directory. It begins with no section and ends
+    /// with one.
+    #[must_use]
+    pub fn agent_settings(&self, images: &Path) -> String {
+        let digests = images.join("images.toml");
+        assert!(digests.exists(), "build them first: infra/containers/build --profile dev");
+        format!(
+            "driver = \"container\"\n[container]\nengine = \"{}\"\nimage_dir = \"{}\"\n{}",
+            self.socket().display(),
+            images.display(),
+            std::fs::read_to_string(digests).unwrap()
+        )
     }
 
     /// Its socket.
@@ -142,6 +178,19 @@ impl Engine {
     #[must_use]
     pub fn inspect(&self, name: &str) -> Value {
         self.ask("GET", &format!("/containers/{name}/json"), None)
+    }
+
+    /// What it keeps of what containers printed, in bytes.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        let find = ["-name", "*-json.log*", "-o", "-name", "ctr.log*"];
+        let words = [
+            &[self.directory.path().to_str().unwrap(), "-type", "f", "("],
+            &find[..],
+            &[")", "-printf", "%s\n"],
+        ];
+        let found = host::output("find", &words.concat());
+        String::from_utf8_lossy(&found.stdout).lines().filter_map(|line| line.parse::<u64>().ok()).sum()
     }
 
     /// Loads an image from a file.

@@ -1,7 +1,9 @@
 /* A program that was taken over: one attempt per start, named by its first argument.
  *
  * Exit status: 0 it worked, else the error's number; or the signal that ended it. In C, because most of what is
- * attempted has no safe wrapper. Started through the real launcher by tests/barriers.rs. */
+ * attempted has no safe wrapper. Started through the real launcher by tests/barriers.rs, and inside a container by
+ * tests/s3_container.rs. In the place of bmi-target or bmi-netboot it says what they say first, prints without end for a
+ * while, and stays. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -147,6 +149,43 @@ static long limit_raised(int resource) {
   return setrlimit(resource, &all);
 }
 
+static long memory_written(void) {
+  for (int count = 0; count < 64; count++) {
+    char *some = mmap(NULL, 16 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (some == MAP_FAILED) return -1;
+    memset(some, 1, 16 << 20);
+  }
+  return 0;
+}
+
+static long processor_used(void) {
+  for (volatile unsigned long count = 0; count < 1000000000UL; count++);
+  return 0;
+}
+
+static long filled(void) {
+  static char some[1 << 20];
+  int fd = open(argument, O_WRONLY | O_CREAT, 0600);
+  if (fd < 0) return -1;
+  for (int count = 0; count < 1024; count++)
+    if (write(fd, some, sizeof some) < 0) return -1;
+  return 0;
+}
+
+/* As what it is started in the place of would. */
+static void stay(const char *listen) {
+  static char line[1024];
+  printf("{\"event\":\"listening\",\"address\":\"%s\"}\n", listen);
+  fflush(stdout);
+  /* What was lost of a log that is too long is the oldest: that it listens must have been read. */
+  poll(NULL, 0, 3000);
+  memset(line, 'x', sizeof line - 1);
+  line[sizeof line - 1] = '\n';
+  for (int count = 0; count < 16 << 10; count++)
+    if (write(1 + count % 2, line, sizeof line) < 0) break;
+  for (;;) poll(NULL, 0, -1);
+}
+
 static char scratch[4096];
 
 #define TRY(name, expression) \
@@ -207,7 +246,10 @@ static long attempt_made(const char *attempt) {
   TRY("pidfd", syscall(SYS_pidfd_open, 1, 0) < 0 ? -1 : 0)
   TRY("threads", threads_made())
   TRY("memory", memory_taken())
+  TRY("memory-written", memory_written())
+  TRY("processor", processor_used())
   TRY("files", files_opened())
+  TRY("fill", filled())
   TRY("raise-core", limit_raised(RLIMIT_CORE))
   TRY("priority", setpriority(PRIO_PROCESS, 0, 5))
   TRY("write-execute", mapped(PROT_READ | PROT_WRITE | PROT_EXEC, MAP_ANONYMOUS))
@@ -246,7 +288,9 @@ int main(int count, char **arguments) {
   const char *attempt = count > 1 ? arguments[1] : "";
   argument = count > 2 ? arguments[2] : "";
   for (int at = 1; at + 1 < count; at++)
-    if (!strcmp(arguments[at], "--lun") && strchr(arguments[at + 1], ':')) volume = strchr(arguments[at + 1], ':') + 1;
+    if (!strcmp(attempt, "--listen") || !strcmp(attempt, "--config")) {
+      stay(strcmp(attempt, "--listen") ? "0.0.0.0" : argument);
+    } else if (!strcmp(arguments[at], "--lun") && strchr(arguments[at + 1], ':')) volume = strchr(arguments[at + 1], ':') + 1;
   signal(SIGXFSZ, SIG_IGN);
   errno = 0;
   return attempt_made(attempt) == 0 ? 0 : errno ? errno : 1;

@@ -25,11 +25,6 @@ use serde_json::Value;
 /// First user id used by tests.
 pub const UID_BASE: u32 = 310_000;
 
-/// The images that `infra/containers/build --profile dev` makes.
-pub fn images() -> PathBuf {
-    bmi_tests::repository().join("target/containers")
-}
-
 /// How long anything may take: a loaded machine, not the agent, sets this.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -73,8 +68,16 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes the host and starts nothing.
+    /// Makes the host and starts nothing but the engine that the environment asks for.
     pub fn new(name: &str) -> Self {
+        match Kind::asked_for() {
+            Some(kind) => Self::with_engine(name, kind, &bmi_tests::engine::images()),
+            None => Self::without_engine(name),
+        }
+    }
+
+    /// Makes the host and starts nothing: targets are processes.
+    pub fn without_engine(name: &str) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "this test needs root: it makes network namespaces");
         for program in ["bmi-target", "bmi-netboot"] {
             let path = Path::new(env!("CARGO_BIN_EXE_bmi-agent")).with_file_name(program);
@@ -105,15 +108,9 @@ impl Host {
 
     /// The same with an engine that runs targets and boot services in containers of the images in a directory.
     pub fn with_engine(name: &str, kind: Kind, images: &Path) -> Self {
-        let mut host = Self::new(name);
+        let mut host = Self::without_engine(name);
         let engine = Engine::start(kind, &host.namespace);
-        let digests = fs::read_to_string(images.join("images.toml"))
-            .expect("build them first: infra/containers/build --profile dev");
-        host.more = format!(
-            "driver = \"container\"\n[container]\nengine = \"{}\"\nimage_dir = \"{}\"\n{digests}",
-            engine.socket().display(),
-            images.display()
-        );
+        host.more = engine.agent_settings(images);
         host.engine = Some(engine);
         fs::write(host.config(), host.config_text()).unwrap();
         host
@@ -169,23 +166,25 @@ impl Host {
     }
 
     fn config_text(&self) -> String {
+        self.config_text_with("")
+    }
+
+    /// With more keys, that belong to no section.
+    fn config_text_with(&self, keys: &str) -> String {
         let state = self.state.path().display();
+        let (driver, section) = self.more.split_once('\n').unwrap_or_default();
         format!(
             "network = \"lab\"\ncontrol_plane = \"unix:{}\"\nstate_dir = \"{state}/agent\"\n\
-             volume_dir = \"{state}/volumes\"\nbridge = \"bmi0\"\nloaders = \"/usr/lib/ipxe\"\nuid_base = {UID_BASE}\n{}",
+             volume_dir = \"{state}/volumes\"\nbridge = \"bmi0\"\nloaders = \"/usr/lib/ipxe\"\nuid_base = {UID_BASE}\n\
+             {keys}{driver}\n{section}",
             self.sockets.path().join("agent.sock").display(),
-            self.more,
         )
     }
 
     /// Has another program run instead of `bmi-target`, without some barriers of the sandbox.
     pub fn target_program(&self, program: &Path, without: &[&str]) {
-        let text = format!(
-            "{}target_program = \"{}\"\nsandbox_without = {without:?}\n",
-            self.config_text(),
-            program.display()
-        );
-        fs::write(self.config(), text).unwrap();
+        let keys = format!("target_program = \"{}\"\nsandbox_without = {without:?}\n", program.display());
+        fs::write(self.config(), self.config_text_with(&keys)).unwrap();
     }
 
     /// Where the agent of [`Self::agent_start_logged`] writes its log.
@@ -233,7 +232,7 @@ impl Host {
 
     /// Has an interface put into the bridge as its uplink.
     pub fn uplink(&self, name: &str) {
-        fs::write(self.config(), format!("{}uplink = \"{name}\"\n", self.config_text())).unwrap();
+        fs::write(self.config(), self.config_text_with(&format!("uplink = \"{name}\"\n"))).unwrap();
     }
 
     /// Has a namespace removed with the host.

@@ -56,7 +56,7 @@ pub struct Container {
     pub shown: Vec<Shown>,
     /// The largest file it may write, in bytes.
     pub file_size: u64,
-    /// Its system calls, as engines read them.
+    /// Its system calls as the engine wants them: the filter, or the name of a file with it.
     pub seccomp: String,
     /// Whose it is.
     pub agent: String,
@@ -115,6 +115,7 @@ impl Container {
             pids_limit: i64::try_from(TASKS).ok(),
             ulimits: Some(vec![
                 limit("nofile", OPEN_FILES),
+                limit("nproc", TASKS),
                 limit("fsize", self.file_size),
                 limit("core", 0),
             ]),

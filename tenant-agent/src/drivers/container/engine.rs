@@ -107,6 +107,34 @@ pub struct Listed {
     pub labels: HashMap<String, String>,
 }
 
+/// What an engine calls itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub number: String,
+}
+
+impl Version {
+    /// Whether it reads a filter from a file of its host, where Docker has it in the request itself.
+    #[must_use]
+    pub fn reads_filters_from_files(&self) -> bool {
+        self.name.contains("Podman")
+    }
+}
+
+/// What an engine can do on its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// It filters system calls.
+    pub seccomp: bool,
+    /// It limits memory, processes and processor time.
+    pub limits: bool,
+    /// Its containers go on without it.
+    pub survives: bool,
+}
+
 /// One engine. Connected to when it is needed: it may start after the agent, and again at any time.
 pub struct Engine {
     socket: PathBuf,
@@ -158,12 +186,31 @@ impl Engine {
     ///
     /// # Errors
     /// When it does not or cannot.
-    pub async fn version(&self) -> Result<String, EngineError> {
+    pub async fn version(&self) -> Result<Version, EngineError> {
         let version =
             self.docker().await?.version().await.map_err(|it| self.fault("asking its version", it))?;
         let names = version.components.unwrap_or_default().into_iter().map(|it| it.name);
-        let name = names.into_iter().next().unwrap_or_default();
-        Ok(format!("{name} {}", version.version.unwrap_or_default()).trim().to_owned())
+        Ok(Version {
+            name: names.into_iter().next().unwrap_or_default(),
+            number: version.version.unwrap_or_default(),
+        })
+    }
+
+    /// What it can do.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn abilities(&self) -> Result<Abilities, EngineError> {
+        let is_podman = self.version().await?.reads_filters_from_files();
+        let info = self.docker().await?.info().await.map_err(|it| self.fault("asking what it can do", it))?;
+        let options = info.security_options.unwrap_or_default();
+        let has = |what: Option<bool>| what.unwrap_or_default();
+        Ok(Abilities {
+            seccomp: options.iter().any(|option| option.contains("seccomp")),
+            limits: has(info.memory_limit) && has(info.pids_limit) && has(info.cpu_cfs_quota),
+            // Podman has no daemon that they could end with.
+            survives: is_podman || has(info.live_restore_enabled),
+        })
     }
 
     /// Makes sure that it has an image: the one with this digest and no other.
@@ -206,7 +253,11 @@ impl Engine {
         }
     }
 
-    async fn has_image(&self, digest: &ImageDigest) -> Result<bool, EngineError> {
+    /// Whether it has an image: the one with this digest and no other.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn has_image(&self, digest: &ImageDigest) -> Result<bool, EngineError> {
         let wanted = digest.to_string();
         match self.docker().await?.inspect_image(&wanted).await {
             // Podman leaves out what kind of digest it is.

@@ -8,6 +8,7 @@
 //! Containers outlive the helper and are found again by their records. A container with our label that no record
 //! knows is removed. Deliberately absent: the engine's own networks, volumes, restarts and registries.
 
+pub mod check;
 mod confine;
 mod engine;
 mod printed;
@@ -43,6 +44,9 @@ pub use engine::{Engine, EngineError};
 /// Where a container sees its volumes and its broker's socket.
 const VOLUMES_MOUNT: &str = "/volumes";
 const BROKER_MOUNT: &str = "/broker";
+
+/// File name in a process's directory: its system calls, for an engine that wants a file.
+const FILTER_FILE: &str = "seccomp.json";
 
 /// How long a container may take to become its program after the engine says that it runs.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -276,7 +280,16 @@ impl ContainerDriver {
         self.base.others_check(&spec)?;
         let directory = self.base.directory_make(&spec, &config)?;
         let volumes = self.volumes_open(&spec)?;
-        let container = self.container(&spec, &directory, &volumes)?;
+        let mut container = self.container(&spec, &directory, &volumes)?;
+        if self.engine.version().await?.reads_filters_from_files() {
+            let (path, file) = (directory.join(FILTER_FILE), |source| ProcessError::File {
+                doing: "writing the filter",
+                id,
+                source,
+            });
+            fs::write(&path, &container.seccomp).map_err(file)?;
+            container.seccomp = path.to_string_lossy().into_owned();
+        }
         let run = self.started(&spec, &container, &volumes).await?;
         let file = |source| ProcessError::File { doing: "writing the record", id, source };
         Record { spec: spec.clone(), run: run.clone() }.save(&directory).map_err(file)?;

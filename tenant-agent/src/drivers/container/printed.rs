@@ -1,7 +1,8 @@
 //! What a container prints, out of the engine's log.
 //!
 //! The engine keeps it, within bounds, also while no helper is there: a helper that starts again goes on after the last
-//! line it passed on, whose time is in the process's directory. What is read slowly waits in the engine, and the oldest is
+//! line it passed on. Which that was is in the process's directory: its time, which may be that of several lines (Podman
+//! knows seconds only), and how many of those were passed on. What is read slowly waits in the engine, and the oldest is
 //! lost there: a container that prints without end costs a fixed amount of disk and nobody's time.
 
 use std::fs;
@@ -18,7 +19,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use super::super::process::record::Run;
 use super::engine::Engine;
 
-/// File name in a process's directory: the time of the last line that was passed on.
+/// File name in a process's directory: where the last line was that was passed on.
 const SEEN_FILE: &str = "seen";
 
 /// How long to wait before an engine is asked again.
@@ -42,24 +43,83 @@ fn parted(message: &[u8]) -> Option<(Time, &[u8])> {
     Some((time, line.get(1..)?))
 }
 
-fn seen(directory: &Path) -> Option<Time> {
-    DateTime::parse_from_rfc3339(&fs::read_to_string(directory.join(SEEN_FILE)).ok()?).ok()
+/// Where reading is: a time, and how many lines of that time were passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    time: Time,
+    lines: u64,
+}
+
+impl Place {
+    fn load(directory: &Path) -> Option<Self> {
+        let text = fs::read_to_string(directory.join(SEEN_FILE)).ok()?;
+        let (time, lines) = text.split_once(' ')?;
+        Some(Self { time: DateTime::parse_from_rfc3339(time).ok()?, lines: lines.parse().ok()? })
+    }
+
+    /// Lost with the host, a few lines are passed on twice.
+    fn save(&self, directory: &Path) {
+        let _ = fs::write(directory.join(SEEN_FILE), format!("{} {}", self.time.to_rfc3339(), self.lines));
+    }
+}
+
+/// Which lines of a log that is read again were passed on already.
+#[derive(Debug)]
+struct Reading {
+    last: Option<Place>,
+    /// Lines of the last time that are still to be left out.
+    again: u64,
+}
+
+impl Reading {
+    const fn after(last: Option<Place>) -> Self {
+        let again = match last {
+            Some(place) => place.lines,
+            None => 0,
+        };
+        Self { last, again }
+    }
+
+    /// From which second on to ask: engines do not agree whether that one is part of it.
+    fn since(&self) -> i32 {
+        self.last
+            .map_or(0, |place| i32::try_from(place.time.timestamp().saturating_sub(1)).unwrap_or(i32::MAX))
+    }
+
+    /// Whether a line of this time is a new one.
+    fn is_new(&mut self, time: Time) -> bool {
+        match self.last.as_mut() {
+            Some(place) if time < place.time => false,
+            Some(place) if time == place.time && self.again > 0 => {
+                self.again -= 1;
+                false
+            }
+            Some(place) if time == place.time => {
+                place.lines += 1;
+                true
+            }
+            _ => {
+                self.last = Some(Place { time, lines: 1 });
+                true
+            }
+        }
+    }
 }
 
 /// Passes on what a container prints, until it has ended or nobody listens.
 pub async fn follow(engine: Rc<Engine>, name: String, run: Run, directory: PathBuf, mut to: Pipes) {
-    let mut last = seen(&directory);
+    let mut last = Place::load(&directory);
     let mut told = false;
     loop {
         let lived = run.lives();
-        let since = last.map_or(0, |time| i32::try_from(time.timestamp()).unwrap_or(i32::MAX));
-        match engine.printed(&name, since).await {
+        let mut reading = Reading::after(last);
+        match engine.printed(&name, reading.since()).await {
             Ok(printed) => {
                 let mut printed = std::pin::pin!(printed);
                 while let Some(Ok(output)) = printed.next().await {
                     told = false;
                     let Some((time, line)) = parted(output.as_ref()) else { continue };
-                    if last.is_some_and(|last| time <= last) {
+                    if !reading.is_new(time) {
                         continue;
                     }
                     let passed = match &output {
@@ -69,9 +129,10 @@ pub async fn follow(engine: Rc<Engine>, name: String, run: Run, directory: PathB
                     if passed.is_err() {
                         return;
                     }
-                    last = Some(time);
-                    // Lost with the host, a few lines are passed on twice.
-                    let _ = fs::write(directory.join(SEEN_FILE), time.to_rfc3339());
+                    last = reading.last;
+                    if let Some(place) = last {
+                        place.save(&directory);
+                    }
                 }
             }
             Err(error) if !told => {
@@ -90,6 +151,23 @@ pub async fn follow(engine: Rc<Engine>, name: String, run: Run, directory: PathB
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_is_passed_on_twice_and_none_is_left_out() {
+        let time =
+            |second: u32| DateTime::parse_from_rfc3339(&format!("2026-11-29T12:00:{second:02}Z")).unwrap();
+        let log = [time(1), time(1), time(2), time(2), time(2), time(3)];
+        for read in 0..=log.len() {
+            let mut first = Reading::after(None);
+            assert!(log[..read].iter().all(|at| first.is_new(*at)));
+            let directory = tempfile::tempdir().unwrap();
+            first.last.iter().for_each(|place| place.save(directory.path()));
+            let mut second = Reading::after(Place::load(directory.path()));
+            let new: Vec<bool> = log.iter().map(|at| second.is_new(*at)).collect();
+            let expected: Vec<bool> = (0..log.len()).map(|at| at >= read).collect();
+            assert_eq!(new, expected, "after {read}");
+        }
+    }
 
     #[test]
     fn a_line_has_its_time_in_front_whatever_else_it_is() {
