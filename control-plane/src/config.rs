@@ -1,6 +1,7 @@
 //! The configuration file: TOML, unknown keys refused with file and line.
 
 mod agents;
+mod isolation;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::app::rate_limit::RateLimits;
 use crate::tls::TlsSettings;
 
 pub use agents::Agents;
+pub use isolation::{HilSection, Isolation};
 
 /// The configuration of `bmi-control-plane`.
 #[derive(Debug, Clone, Deserialize)]
@@ -72,6 +74,9 @@ pub struct Config {
     pub boot: BootLimits,
     /// The data store.
     pub store: Store,
+    /// What keeps nodes on their networks. Default: nothing.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// How the world is compared with the database.
     #[serde(default)]
     pub reconcile: Reconcile,
@@ -364,6 +369,7 @@ impl Config {
         config.sign_in_check().map_err(wrong)?;
         config.store.check().map_err(wrong)?;
         config.agents.as_ref().map_or(Ok(()), Agents::check).map_err(wrong)?;
+        config.isolation.check().map_err(wrong)?;
         Ok(config)
     }
 

@@ -20,12 +20,12 @@ use bmi_control_plane::app::metrics::Metrics;
 use bmi_control_plane::app::policies::Policies;
 use bmi_control_plane::app::rate_limit::RateLimit;
 use bmi_control_plane::app::{App, Wake, audit, boots_watch, policies};
-use bmi_control_plane::config::{AgentSocket, Agents, Config, Store};
+use bmi_control_plane::config::{AgentSocket, Agents, Config, Isolation, Store};
 use bmi_control_plane::tls::Certificate;
 use bmi_control_plane::{code, data_dir, http, reconcile, sealed, workflows};
-use bmi_db::{ConfiguredBinding, Db, DbError, Held, Purpose};
+use bmi_db::{BridgeTables, ConfiguredBinding, Db, DbError, DbInventory, Held, Purpose};
 use bmi_drivers::image::{Converter, launcher};
-use bmi_drivers::isolation::Unisolated;
+use bmi_drivers::isolation::{Bridge, Hil, HilSettings, NetworkIsolation, Unisolated};
 use bmi_drivers::power::Manual;
 #[cfg(feature = "ceph")]
 use bmi_drivers::store::ceph::{CephSettings, CephStore};
@@ -258,7 +258,9 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
         role: "platform-admin".to_owned(),
         project: None,
     });
+    let wake = Wake::default();
     Ok(App {
+        isolation: isolation(config, &db, &wake)?,
         policies: Policies::load(db.clone(), bindings).await?,
         quota_defaults: config.quota.defaults(),
         audit: audit::Chain::new(
@@ -271,14 +273,40 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
         authentication: authentication(config)?,
         db,
         store,
-        isolation: Arc::new(Unisolated),
         power: Arc::new(Manual),
         enrolling: config.agents.as_ref().map(Agents::enrolling),
         import_dir: config.import_dir.clone().map(ImportDir::new),
         agent_wait: workflows::AGENT_WAIT,
         boot_limits: config.boot,
         metrics: Metrics::default(),
-        wake: Wake::default(),
+        wake,
+    })
+}
+
+/// The configured isolator.
+fn isolation(config: &Config, db: &Db, wake: &Wake) -> Result<Arc<dyn NetworkIsolation>, StartError> {
+    let inventory = Arc::new(DbInventory(db.clone()));
+    Ok(match &config.isolation {
+        Isolation::None {} => Arc::new(Unisolated),
+        Isolation::Bridge { ports } => {
+            let desired = Arc::clone(&wake.desired);
+            let (records, wait) = (Arc::new(BridgeTables(db.clone())), workflows::AGENT_WAIT);
+            Arc::new(Bridge::new(records, inventory, ports.clone(), wait, Arc::new(move || desired.ring())))
+        }
+        Isolation::Hil(hil) => {
+            let settings = HilSettings {
+                url: hil.url.clone(),
+                user: hil.user.clone(),
+                password: bmi_auth::secret_load(&hil.password_file)?,
+                ca_file: hil.ca_file.clone(),
+                channel: hil.channel.clone(),
+                request_timeout: Duration::from_secs(hil.request_timeout_s),
+                operation_timeout: Duration::from_secs(hil.operation_timeout_s),
+                nodes: hil.nodes.clone(),
+                networks: hil.networks.clone(),
+            };
+            Arc::new(Hil::new(settings, inventory)?)
+        }
     })
 }
 

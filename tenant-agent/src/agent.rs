@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bmi_agent_api::config::BootGate;
 use bmi_agent_api::desired::{Backing, DesiredLun, DesiredState};
 use bmi_agent_api::event::{AgentEvent, BridgeEvent, BrokerEvent, EventSource, TargetEvent};
-use bmi_agent_api::status::{InstanceStatus, ServiceStatus, StatusReport};
+use bmi_agent_api::status::{InstanceStatus, PortStatus, ServiceStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};
 
@@ -102,9 +102,12 @@ pub struct Agent {
     saved: Option<Ledger>,
     helper: Helper,
     failures: BTreeMap<ProcessId, Failure>,
+    /// Why the bridge or its segment is not as wanted: then nothing is started, and it is tried at each look.
+    network_fault: Option<String>,
     /// Since when a run has been starting.
     starting: BTreeMap<ProcessId, (String, Instant)>,
     observed: Observed,
+    ports: Vec<PortStatus>,
     generation_observed: u64,
     events: mpsc::Sender<AgentEvent>,
     events_dropped: u64,
@@ -129,8 +132,10 @@ impl Agent {
             saved: None,
             helper,
             failures: BTreeMap::new(),
+            network_fault: None,
             starting: BTreeMap::new(),
             observed: Observed::default(),
+            ports: Vec::new(),
             generation_observed: 0,
             events,
             events_dropped: 0,
@@ -312,14 +317,18 @@ impl Agent {
             let wanted = Wanted::from_desired(&desired, &self.ledger.kept, self.config.loaders_seen());
             self.failures.retain(|id, _| wanted.processes.contains_key(id) || present.contains(id));
             let actions = plan(&wanted, &self.observed);
-            let done = actions.is_empty();
+            let mut done = actions.is_empty();
+            self.network_fault = None;
             for fault in execute(&self.helper, actions).await {
                 let reason = chain(&fault.error);
                 let process = fault.process.map(String::from).unwrap_or_default();
                 tracing::warn!(process, reason, "an action failed");
                 match fault.process {
                     Some(id) => self.fail(id, reason),
-                    None => wanted.processes.keys().for_each(|id| self.fail(*id, reason.clone())),
+                    None => {
+                        self.network_fault = Some(reason);
+                        done = true;
+                    }
                 }
             }
             self.generation_observed = desired.generation;
@@ -361,6 +370,7 @@ impl Agent {
             processes.insert(id, ObservedProcess { spec: process.spec, health });
         }
         self.starting = starting;
+        self.ports = found.ports;
         for id in late {
             self.fail(id, format!("it did not say `listening` within {} s", listen_timeout(id).as_secs()));
         }
@@ -376,11 +386,14 @@ impl Agent {
     fn service(&self, id: ProcessId, wanted: bool) -> ServiceStatus {
         match self.observed.processes.get(&id).map(|process| process.health) {
             Some(Health::Listening) => ServiceStatus::Listening,
-            found => match self.failures.get(&id) {
-                Some(failure) => ServiceStatus::Failed { reason: failure.reason.clone() },
-                None if found.is_none() && !wanted => ServiceStatus::Absent,
-                None => ServiceStatus::Starting,
-            },
+            found => {
+                let failure = self.failures.get(&id).map(|failure| &failure.reason);
+                match failure.or(self.network_fault.as_ref().filter(|_| wanted)) {
+                    Some(reason) => ServiceStatus::Failed { reason: reason.clone() },
+                    None if found.is_none() && !wanted => ServiceStatus::Absent,
+                    None => ServiceStatus::Starting,
+                }
+            }
         }
     }
 
@@ -427,11 +440,17 @@ impl Agent {
             };
             InstanceStatus { id, target }
         });
+        let netboot = match &self.network_fault {
+            // They may well run: nobody reaches them as it was meant.
+            Some(reason) => ServiceStatus::Failed { reason: reason.clone() },
+            None => self.service(ProcessId::Netboot, self.ledger.desired.is_some()),
+        };
         StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation_observed: self.generation_observed,
-            netboot: self.service(ProcessId::Netboot, self.ledger.desired.is_some()),
+            netboot,
             instances: instances.collect(),
+            ports: self.ports.clone(),
         }
     }
 }

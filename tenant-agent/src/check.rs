@@ -8,13 +8,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bmi_sandbox::Level;
-use bmi_types::chain;
+use bmi_types::{Segment, chain};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 use crate::config::{Config, Driver};
 use crate::drivers::links::Links;
+use crate::drivers::segment::device;
 use crate::drivers::{container, firewall};
+use crate::plan::names::InterfaceName;
 use crate::plan::spec::{NetbootSpec, NetworkSpec};
 
 /// Files below which mean that bridged frames are also put through the host's IP rules.
@@ -54,10 +56,13 @@ pub fn faults(config: &Config) -> Vec<String> {
             faults.push(format!("loaders: {} is missing: install ipxe", path.display()));
         }
     }
-    if let Some(uplink) = &config.uplink
-        && !Path::new("/sys/class/net").join(uplink.as_str()).exists()
-    {
-        faults.push(format!("uplink: this host has no network card {}", uplink.as_str()));
+    let cards = config.uplink.iter().map(|it| ("uplink", it));
+    let cards = cards.chain(config.vlan.iter().map(|it| ("vlan.device", &it.device)));
+    let cards = cards.chain(config.vxlan.iter().flat_map(|it| &it.device).map(|it| ("vxlan.device", it)));
+    for (key, card) in cards.chain(config.node_ports.iter().map(|it| ("node_ports", it))) {
+        if !Path::new("/sys/class/net").join(card.as_str()).exists() {
+            faults.push(format!("{key}: this host has no network card {card}"));
+        }
     }
     if let Some(volumes) = &config.volume_dir
         && !volumes.is_dir()
@@ -99,7 +104,8 @@ pub fn faults(config: &Config) -> Vec<String> {
         }
     }
     if geteuid().is_root() {
-        let tried = std::thread::spawn(try_kernel).join();
+        let tried = config.clone();
+        let tried = std::thread::spawn(move || try_kernel(tried)).join();
         match tried {
             Ok(Ok(())) => {}
             Ok(Err(what)) => faults.push(format!("the kernel cannot do what is needed: {what}")),
@@ -122,10 +128,20 @@ pub fn weaknesses(config: &Config) -> Vec<String> {
     left_out.chain(Level::here().missing().map(ToOwned::to_owned)).collect()
 }
 
-/// Makes a bridge and every kind of table in a namespace of its own.
-fn try_kernel() -> Result<(), String> {
+/// Makes a bridge, every kind of table, and the kinds of segments that are configured, in a namespace of its own.
+fn try_kernel(mut config: Config) -> Result<(), String> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("network namespaces: {error}"))?;
-    let bridge = "bmicheck".parse().map_err(|error| format!("{error}"))?;
+    let bridge: InterfaceName = "bmicheck".parse().map_err(|error| format!("{error}"))?;
+    config.bridge = bridge.clone();
+    let mut segments = Vec::new();
+    if let Some(vlan) = &mut config.vlan {
+        vlan.device = bridge.clone();
+        segments.push(Segment::Vlan(1));
+    }
+    if let Some(vxlan) = &mut config.vxlan {
+        (vxlan.device, vxlan.group) = (None, None);
+        segments.push(Segment::Vxlan(1));
+    }
     let cidr = "10.0.0.0/24".parse().map_err(|error| format!("{error}"))?;
     let plan = bmi_types::NetworkPlan::lay_out(cidr, None, None, None, None)
         .map_err(|_| "laying out a network".to_owned())?;
@@ -133,13 +149,21 @@ fn try_kernel() -> Result<(), String> {
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let links = Links::open().map_err(|error| chain(&error))?;
-        links.bridge_ensure(&bridge, "bmi:check").await.map(|_| ()).map_err(|error| chain(&error))
+        links.bridge_ensure(&bridge, "bmi:check").await.map_err(|error| chain(&error))?;
+        for segment in segments {
+            if let Some(device) = device(&config, segment).map_err(|error| chain(&error))? {
+                links.segment_ensure(&device).await.map_err(|error| chain(&error))?;
+            }
+        }
+        Ok::<(), String>(())
     })?;
     let network = NetworkSpec {
         plan,
         dhcp: bmi_types::DhcpMode::Authoritative,
         relays: Vec::new(),
         targets: Vec::new(),
+        segment: Segment::None,
+        ports: std::collections::BTreeSet::new(),
     };
     let netboot = NetbootSpec { plan, dhcp: bmi_types::DhcpMode::Authoritative, relays: Vec::new() };
     let tables = [

@@ -2,6 +2,8 @@
 //!
 //! Both halves of the agent read it themselves: the root helper takes no path, user or interface from anyone else.
 
+mod wires;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -12,6 +14,8 @@ use bmi_types::Name;
 use serde::Deserialize;
 
 use crate::plan::names::InterfaceName;
+
+pub use wires::{VlanSection, VxlanSection};
 
 /// Where the configuration is when the command line does not say.
 pub const DEFAULT_PATH: &str = "/etc/bmi/agent.toml";
@@ -48,8 +52,16 @@ pub struct Config {
     pub volume_dir: Option<PathBuf>,
     /// The network's bridge. Made when absent, without an address.
     pub bridge: InterfaceName,
-    /// An interface put into the bridge when it exists.
+    /// An interface put into the bridge when it exists, where the network has no segment of its own.
     pub uplink: Option<InterfaceName>,
+    /// Interfaces that lead to one node each. They are in the bridge while the control plane wants that node on this
+    /// network, and in quarantine otherwise: in no bridge, and down.
+    #[serde(default)]
+    pub node_ports: BTreeSet<InterfaceName>,
+    /// How a VXLAN segment is made.
+    pub vxlan: Option<VxlanSection>,
+    /// How a VLAN segment is made.
+    pub vlan: Option<VlanSection>,
     /// Directory with `undionly.kpxe` and `snponly.efi`.
     pub loaders: PathBuf,
     /// `bmi-target`; beside the agent's own executable when not given.
@@ -237,6 +249,10 @@ impl Config {
             faults.push(format!(
                 "state_dir must not be longer than {STATE_DIR_LONGEST} bytes: sockets are below it"
             ));
+        }
+        faults.extend(self.vxlan.iter().flat_map(VxlanSection::faults));
+        if let Some(uplink) = self.uplink.iter().find(|uplink| self.node_ports.contains(*uplink)) {
+            faults.push(format!("{uplink} is the uplink or a node's port, not both"));
         }
         if !(1000..UID_END).contains(&self.uid_base) || !(1..UID_END).contains(&self.agent_uid()) {
             faults.push(format!("uid_base must be 1000 to {UID_END}, and agent_uid not root"));

@@ -400,6 +400,13 @@ impl Deployment {
         self.data.join("agent.toml")
     }
 
+    /// Adds settings to the configuration of an agent that is not started yet.
+    pub fn agent_configure(&self, settings: &str) {
+        let path = self.agent_config();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{text}{settings}")).unwrap();
+    }
+
     /// The control plane's configuration file.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -1,6 +1,7 @@
-//! Another DHCP server on the network: dnsmasq in the deployment's namespace, behind the bridge's uplink.
+//! Another DHCP server on the network: dnsmasq in a namespace of its own, behind the bridge's uplink.
 //!
-//! Its port is a veth pair whose one end is the uplink of the agent's configuration, and whose other end has an address.
+//! Its port is a veth pair whose one end is the uplink of the agent's configuration, and whose other end has an address:
+//! not in the deployment's namespace, since no agent makes a network whose addresses its host has.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use crate::deployment::Deployment;
-use crate::host::{command, end, until};
+use crate::host::{command, end, output, run, until};
 
 /// The end in the bridge.
 pub(crate) const UPLINK: &str = "up0";
@@ -23,6 +24,7 @@ const GIVES: &str = "10.77.0.80,10.77.0.120,255.255.255.0,1h";
 pub struct Dnsmasq {
     child: Child,
     log: PathBuf,
+    namespace: String,
 }
 
 impl Dnsmasq {
@@ -30,21 +32,23 @@ impl Dnsmasq {
     #[must_use]
     pub fn start(deployment: &Deployment, options: &[&str]) -> Self {
         let inside = |arguments: &[&str]| deployment.inside("ip", arguments);
-        inside(&["link", "add", UPLINK, "type", "veth", "peer", "name", OWN]);
-        inside(&["addr", "add", ADDRESS, "dev", OWN]);
-        inside(&["link", "set", OWN, "up"]);
+        let namespace = format!("{}-dns", deployment.namespace);
+        run("ip", &["netns", "add", &namespace]);
+        inside(&["link", "add", UPLINK, "type", "veth", "peer", "name", OWN, "netns", &namespace]);
+        run("ip", &["-n", &namespace, "addr", "add", ADDRESS, "dev", OWN]);
+        run("ip", &["-n", &namespace, "link", "set", OWN, "up"]);
         inside(&["link", "set", UPLINK, "up"]);
         let log = deployment.data.join("log/dnsmasq.log");
         let file = || File::options().create(true).append(true).open(&log).unwrap();
         let child = command(Path::new("/usr/bin/env"))
-            .args(["ip", "netns", "exec", &deployment.namespace, "dnsmasq", "--no-daemon", "--user=root"])
+            .args(["ip", "netns", "exec", &namespace, "dnsmasq", "--no-daemon", "--user=root"])
             .args(["--conf-file=/dev/null", "--leasefile-ro", "--port=0", "--pid-file=", "--log-dhcp"])
             .args([&format!("--interface={OWN}"), "--bind-interfaces", &format!("--dhcp-range={GIVES}")])
             .args(options)
             .stdout(file())
             .stderr(file())
             .spawn();
-        let mut dnsmasq = Self { child: child.unwrap(), log };
+        let mut dnsmasq = Self { child: child.unwrap(), log, namespace };
         until("dnsmasq serves", Duration::from_secs(10), || {
             let ended = dnsmasq.child.try_wait().unwrap();
             assert!(ended.is_none(), "dnsmasq ended ({ended:?}): {}", dnsmasq.said());
@@ -71,5 +75,6 @@ impl Dnsmasq {
 impl Drop for Dnsmasq {
     fn drop(&mut self) {
         end(&mut self.child);
+        output("ip", &["netns", "del", &self.namespace]);
     }
 }

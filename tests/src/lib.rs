@@ -24,6 +24,7 @@
 //! management.rs  a network for several hosts
 //! agent_host.rs  the host of an agent there
 //! engine.rs      Docker and Podman
+//! hil.rs         the Hardware Isolation Layer, with its faults
 //! dnsmasq.rs     another DHCP server on the network
 //! enrolment.rs   an agent, as far as the control plane sees it
 //! client.rs      a machine that does what firmware does, and no more
@@ -66,6 +67,7 @@ mod dnsmasq;
 pub mod engine;
 mod enrolment;
 mod golden;
+mod hil;
 mod host;
 mod idp;
 mod management;
@@ -97,6 +99,7 @@ pub use disk::Disk;
 pub use dnsmasq::Dnsmasq;
 pub use enrolment::{AgentKey, Member, Said, TRUST_DOMAIN, Told};
 pub use golden::{golden_image, image_place};
+pub use hil::{HIL_PASSWORD, HIL_USER, HilFault, SimulatedHil};
 pub use host::{
     Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,
 };

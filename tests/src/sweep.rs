@@ -43,7 +43,9 @@ fn remove(data: &Path, namespace: &str) {
     if let (Some(program), Some(config)) = (program.to_str(), config.to_str()) {
         output("ip", &["netns", "exec", namespace, program, "--config", config, "stop"]);
     }
-    output("ip", &["netns", "del", namespace]);
+    for namespace in [namespace, &format!("{namespace}-dns")] {
+        output("ip", &["netns", "del", namespace]);
+    }
     for mount in mounts_below(data) {
         output("umount", &[&mount]);
     }

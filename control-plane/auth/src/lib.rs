@@ -17,5 +17,5 @@ pub use authority::{Authority, AuthorityError, SpiffeId};
 pub use caller::{Caller, Limits, Proof, Subject, Trace};
 pub use master_key::{MasterKey, SealError};
 pub use policy::{Action, Binding, Decision, Domain, Permission, Policy, Scope};
-pub use secret_file::SecretFileError;
+pub use secret_file::{SecretFileError, load as secret_load};
 pub use token::LocalAdmin;

@@ -77,8 +77,11 @@ pub(crate) fn load_or_create(
     }
 }
 
-/// Reads a secret file that must be there.
-pub(crate) fn load(path: &Path) -> Result<Secret, SecretFileError> {
+/// Reads a secret file that must be there, and for nobody else: mode 0600.
+///
+/// # Errors
+/// When it is absent or others may read it.
+pub fn load(path: &Path) -> Result<Secret, SecretFileError> {
     let fail = |source| SecretFileError::Io { action: "open", path: path.to_owned(), source };
     read(path, File::open(path).map_err(fail)?)
 }

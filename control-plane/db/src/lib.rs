@@ -10,12 +10,14 @@
 //! Invariants: times and ids come from the caller, never from SQL; a list is read by key, never by offset; no query
 //! without a scope ([`Tx`]).
 
+mod bridge;
 #[cfg(feature = "ceph")]
 mod ceph;
 mod connection;
 mod database;
 mod error;
 mod hold;
+mod inventory;
 mod key;
 mod migration;
 mod schema;
@@ -52,12 +54,14 @@ pub mod stage;
 pub mod transfer;
 pub mod upload;
 
+pub use bridge::BridgeTables;
 #[cfg(feature = "ceph")]
 pub use ceph::CephTables;
 pub use connection::Db;
 pub use database::Kind;
 pub use error::DbError;
 pub use hold::{Held, Purpose};
+pub use inventory::DbInventory;
 pub use key::{After, Reference};
 pub use policy::{ConfiguredBinding, PolicyAdapter};
 pub use scope::{InProject, SystemTx, Tx};

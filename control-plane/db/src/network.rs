@@ -1,7 +1,7 @@
 //! Networks and their generation.
 
 use bmi_api::{AgentStatus, Network, NewNetwork};
-use bmi_types::{DhcpMode, Ipv4Net, NetworkId, NetworkPlan, ProjectId, Timestamp};
+use bmi_types::{DhcpMode, Ipv4Net, NetworkId, NetworkPlan, ProjectId, Segment, Timestamp};
 use diesel::prelude::*;
 
 use crate::key::{After, Key, Reference, readable};
@@ -207,6 +207,13 @@ pub fn overlapping(tx: &mut Tx<'_>, cidr: Ipv4Net) -> Result<Option<Network>, Db
         .first(tx.sql())
         .optional()?;
     row.map(|row| row.read(None, None)).transpose()
+}
+
+/// The name of the network that has a segment, if one has.
+pub fn of_segment(tx: &mut Tx<'_>, segment: Segment) -> Result<Option<String>, DbError> {
+    let text = serde_json::to_string(&segment).map_err(|error| DbError::Unavailable(error.to_string()))?;
+    let name = networks::table.filter(networks::segment.eq(text)).select(networks::name);
+    Ok(name.first(tx.sql()).optional()?)
 }
 
 /// One page of networks.

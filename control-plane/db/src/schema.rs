@@ -237,6 +237,21 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
     use crate::key::UuidSql;
+    bridge_ports (node_id, interface) {
+        node_id -> UuidSql,
+        interface -> Text,
+        network_id -> UuidSql,
+        wanted -> BigInt,
+        generation -> BigInt,
+        state -> Nullable<Text>,
+        reason -> Nullable<Text>,
+        reported_generation -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
     idempotency (id) {
         id -> UuidSql,
         caller -> Text,

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bmi_agent_api::event::{
     AgentEvent, BridgeEvent, BrokerEvent, EventSource, NetbootEvent, SessionStatistics, TargetEvent,
 };
-use bmi_agent_api::status::{ServiceStatus, StatusSent};
+use bmi_agent_api::status::{PortPlace, PortStatus, ServiceStatus, StatusSent};
 use bmi_api::{Code, InstanceState, TargetState, Traffic};
 use bmi_db::agent::Report;
 use bmi_db::enrolled_agent::{self, Record};
 use bmi_db::{SystemTx, authority};
+use bmi_drivers::isolation::{PortReport, PortState};
 use bmi_types::{ByteSize, InstanceId, MacAddr, NetworkId, Timestamp};
 
 use super::authority::{settled, told};
@@ -37,6 +38,18 @@ fn target_state(status: &ServiceStatus) -> (TargetState, Option<String>) {
     }
 }
 
+/// The most ports of one agent's host: as many as nodes could be cabled to one.
+const PORTS_MAX: usize = 256;
+
+fn port_report(port: &PortStatus) -> PortReport {
+    let state = match &port.place {
+        PortPlace::Attached => PortState::Attached,
+        PortPlace::Quarantined => PortState::Quarantined,
+        PortPlace::Failed { reason } => PortState::Failed(reason.clone()),
+    };
+    PortReport { interface: port.interface.clone(), state }
+}
+
 /// What an agent is told that reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Noted {
@@ -49,8 +62,10 @@ pub struct Noted {
 /// Takes a status report. Of an agent that stands by, only that it is there.
 pub async fn status(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) -> Result<Noted, AppError> {
     let (speaker, name) = (speaker.clone(), name.to_owned());
+    let generation = i64::try_from(sent.report.generation_observed).unwrap_or(i64::MAX);
+    let ports: Vec<PortReport> = sent.report.ports.iter().take(PORTS_MAX).map(port_report).collect();
     let previous_for = app.enrolling.as_ref().map(previous_for).unwrap_or_default();
-    let noted = app
+    let (noted, network) = app
         .db
         .system_write(move |tx| {
             let now = Timestamp::now();
@@ -67,13 +82,13 @@ pub async fn status(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) 
                 authorities_mark: told(&settled(authority::list(tx)?, now)).authorities_mark,
             };
             if !noted.serves {
-                return Ok(noted);
+                return Ok((noted, None));
             }
             let network = entered.network.id;
             let (netboot, netboot_reason) = target_state(&report.netboot);
             let own = Report {
                 version,
-                generation_observed: i64::try_from(report.generation_observed).unwrap_or(i64::MAX),
+                generation_observed: generation,
                 netboot_state: netboot.as_str(),
                 netboot_reason,
             };
@@ -84,9 +99,13 @@ pub async fn status(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) 
                 let (state, reason) = target_state(&instance.target);
                 bmi_db::instance::target_report(tx, network, instance.id, state, reason.as_deref())?;
             }
-            Ok::<_, AppError>(noted)
+            Ok::<_, AppError>((noted, Some(network)))
         })
         .await?;
+    if let Some(network) = network.filter(|_| !ports.is_empty()) {
+        let taken = app.isolation.reported(network, generation, &ports).await;
+        taken.map_err(|error| AppError::refused(Code::Unavailable, bmi_types::chain(&error)))?;
+    }
     app.wake.reported.ring();
     Ok(noted)
 }

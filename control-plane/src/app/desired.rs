@@ -5,6 +5,7 @@ use std::time::Duration;
 use bmi_agent_api::desired::{
     Backing, CephAccess, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget,
 };
+use bmi_api::Code;
 use bmi_auth::MasterKey;
 use bmi_db::DbError;
 use bmi_db::instance::Record;
@@ -54,24 +55,30 @@ pub async fn desired_state(
 async fn catch_up(app: &App, speaker: &Speaker, name: &str, known: u64, mark: &str) -> Result<(), AppError> {
     let (speaker, asked, mark) = (speaker.clone(), name.to_owned(), mark.to_owned());
     let known = i64::try_from(known).unwrap_or(i64::MAX);
-    let behind = app
+    let compared = app
         .db
         .system_read(move |tx| {
             let entered = speaker.enter(tx, &asked, Timestamp::now())?;
             if !entered.serves() {
                 return Ok(None);
             }
-            let network = entered.network;
-            let generation = bmi_db::network::generation(tx, network.id)?;
-            let ahead = known.saturating_sub(generation);
-            let another = ahead == 0 && !mark.is_empty() && {
-                let instances = bmi_db::instance::desired(tx, network.id)?;
-                mark != mark_of(network.id, &instances)
-            };
-            Ok::<_, AppError>((ahead > 0 || another).then_some((network.id, ahead)))
+            let network = entered.network.id;
+            let ahead = known.saturating_sub(bmi_db::network::generation(tx, network)?);
+            let is_compared = ahead == 0 && !mark.is_empty();
+            let instances = is_compared.then(|| bmi_db::instance::desired(tx, network)).transpose()?;
+            Ok::<_, AppError>(Some((network, ahead, instances.map(|instances| (mark, instances)))))
         })
         .await?;
-    match behind {
+    let Some((network, ahead, instances)) = compared else { return Ok(()) };
+    let another = match instances {
+        Some((mark, instances)) => {
+            let ports = ports(app, network).await?;
+            // What is newer than what was compared is another state as well, and is told a moment later in any case.
+            mark != mark_of(network, &instances, &ports)
+        }
+        None => false,
+    };
+    match (ahead > 0 || another).then_some((network, ahead)) {
         Some((network, ahead)) if ahead <= AHEAD_MAX => {
             tracing::warn!(
                 network.name = name,
@@ -91,10 +98,17 @@ async fn catch_up(app: &App, speaker: &Speaker, name: &str, known: u64, mark: &s
     }
 }
 
-/// What a desired state is known by: the same for the same instances, in every release.
-fn mark_of(network: NetworkId, instances: &[(Record, Vec<String>)]) -> String {
+/// The ports that the network's agent is to have in its bridge.
+async fn ports(app: &App, network: NetworkId) -> Result<Vec<String>, AppError> {
+    let ports = app.isolation.ports(network).await;
+    ports.map_err(|error| AppError::refused(Code::Unavailable, bmi_types::chain(&error)))
+}
+
+/// What a desired state is known by: the same for the same instances and ports, in every release.
+fn mark_of(network: NetworkId, instances: &[(Record, Vec<String>)], ports: &[String]) -> String {
     let lines = instances.iter().map(|(record, macs)| format!("{} {}\n", record.instance.id, macs.join(" ")));
-    let text = format!("{network}\n{}", lines.collect::<String>());
+    let ports = ports.iter().map(|port| format!("port {port}\n"));
+    let text = format!("{network}\n{}", lines.chain(ports).collect::<String>());
     let digest = Sha256::digest(text);
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -121,10 +135,9 @@ async fn read(
                 return Ok(None);
             }
             let found = bmi_db::instance::desired(tx, network.id)?;
-            let mark = mark_of(network.id, &found);
             let (mut instances, mut boots) = (Vec::new(), Vec::new());
-            for (record, macs) in found {
-                let mut wanted = instance(&key, &*store, &record, &macs)?;
+            for (record, macs) in &found {
+                let mut wanted = instance(&key, &*store, record, macs)?;
                 boots.push(Place { project: record.instance.project, volume: record.boot_volume });
                 // What another server gave last is not what it gives next.
                 wanted.node_address = wanted.node_address.filter(|_| network.dhcp == DhcpMode::Authoritative);
@@ -132,7 +145,7 @@ async fn read(
             }
             let state = DesiredState {
                 generation,
-                mark,
+                mark: String::new(),
                 network: DesiredNetwork {
                     id: network.id,
                     name: network.name,
@@ -142,12 +155,15 @@ async fn read(
                     segment: network.segment,
                 },
                 instances,
+                ports: Vec::new(),
             };
-            Ok::<_, AppError>(Some((state, boots)))
+            Ok::<_, AppError>(Some((state, boots, found)))
         })
         .await?;
-    let Some((mut state, boots)) = read else { return Ok(None) };
+    let Some((mut state, boots, found)) = read else { return Ok(None) };
     // What is read after the state is as new as the state, or newer: then a newer state follows.
+    state.ports = ports(app, state.network.id).await?;
+    state.mark = mark_of(state.network.id, &found, &state.ports);
     let access = app.store.access(&boots).await?;
     for (instance, boot) in state.instances.iter_mut().zip(&boots) {
         instance.ceph = access.get(&boot.volume).map(|access| CephAccess {

@@ -6,7 +6,9 @@ use bmi_api::{Blocker, Code, Fault, Network, NetworkPatch, NewNetwork};
 use bmi_auth::{Action, Caller};
 use bmi_db::instance::{Users, Using};
 use bmi_db::{After, InProject, Reference, Tx};
-use bmi_types::{DhcpMode, Ipv4Net, Ipv4Range, NetworkId, NetworkPlan, Segment, Timestamp};
+use bmi_types::{
+    DhcpMode, Ipv4Net, Ipv4Range, NetworkId, NetworkPlan, Segment, Timestamp, VLAN_MAX, VXLAN_MAX,
+};
 
 use super::access::Access;
 use super::{App, if_match, reference, stale};
@@ -87,14 +89,16 @@ fn warned(network: Network) -> Network {
     Network { warning: warning(&network), ..network }
 }
 
-/// What is not supported yet of a new network.
-fn mode_faults(segment: Segment) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    if segment != Segment::None {
-        let detail = "only `{\"kind\": \"none\"}` is supported yet".to_owned();
-        faults.push(Fault { field: "segment".to_owned(), detail });
-    }
-    faults
+/// What is wrong with a network's segment.
+fn segment_faults(segment: Segment) -> Vec<Fault> {
+    let detail = match segment {
+        Segment::Vlan(id) if !(1..=VLAN_MAX).contains(&id) => format!("a VLAN is 1 to {VLAN_MAX}, not {id}"),
+        Segment::Vxlan(id) if !(1..=VXLAN_MAX).contains(&id) => {
+            format!("a VXLAN network identifier is 1 to {VXLAN_MAX}, not {id}")
+        }
+        Segment::None | Segment::Vlan(_) | Segment::Vxlan(_) => return Vec::new(),
+    };
+    vec![Fault { field: "segment".to_owned(), detail }]
 }
 
 /// Everything that is wrong with a new network.
@@ -106,7 +110,7 @@ pub fn network_faults(ranges: &Ranges, dhcp: DhcpMode, relays: &[Ipv4Addr], segm
         None => Vec::new(),
     };
     faults.extend(dhcp_faults(dhcp, ranges, relays));
-    faults.extend(mode_faults(segment));
+    faults.extend(segment_faults(segment));
     faults
 }
 
@@ -133,6 +137,13 @@ pub async fn network_create(app: &App, caller: &Caller, new: NewNetwork) -> Resu
         }
         if let Some(other) = bmi_db::network::overlapping(access, plan.cidr)? {
             let detail = format!("{} overlaps network `{}`, {}", plan.cidr, other.name, other.plan.cidr);
+            return Err(AppError::refused(Code::Duplicate, detail));
+        }
+        // Two networks with one number are one on the wires.
+        if new.segment != Segment::None
+            && let Some(other) = bmi_db::network::of_segment(access, new.segment)?
+        {
+            let detail = format!("network `{other}` has that segment");
             return Err(AppError::refused(Code::Duplicate, detail));
         }
         let id = NetworkId::generate();

@@ -2,6 +2,7 @@
 //!
 //! Only a hint: whoever waits also looks again after a while, since another replica may have made the change.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -77,7 +78,7 @@ pub struct Wake {
     /// An operation was made or is due.
     pub operations: Bell,
     /// A network's desired state changed.
-    pub desired: Bell,
+    pub desired: Arc<Bell>,
     /// An agent reported.
     pub reported: Bell,
     /// The server stops: streams end.

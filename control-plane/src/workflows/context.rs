@@ -115,7 +115,7 @@ pub(super) fn app_error(error: AppError) -> StepError {
 
 /// A failure of a power driver or an isolator: what it asks did not do it, and may yet.
 pub(super) fn driver_error(error: impl std::error::Error) -> StepError {
-    StepError::later(error.to_string()).coded(Code::Unavailable.as_str())
+    StepError::later(bmi_types::chain(&error)).coded(Code::Unavailable.as_str())
 }
 
 /// A failure of the store inside a step.

@@ -92,7 +92,7 @@ impl Step<Context> for ReleaseNetwork {
         let attachment = context.app.isolation.observe(record.instance.node, record.instance.network).await;
         Ok(match attachment.map_err(driver_error)? {
             Attachment::Detached | Attachment::Permanent => Observed::Done,
-            Attachment::Attached => Observed::NotDone,
+            Attachment::Attached | Attachment::Elsewhere => Observed::NotDone,
         })
     }
 

@@ -100,7 +100,7 @@ impl Step<Context> for PrepareNetwork {
         let attachment = context.app.isolation.observe(instance.node, instance.network).await;
         Ok(match attachment.map_err(driver_error)? {
             Attachment::Attached | Attachment::Permanent => Observed::Done,
-            Attachment::Detached => Observed::NotDone,
+            Attachment::Detached | Attachment::Elsewhere => Observed::NotDone,
         })
     }
 

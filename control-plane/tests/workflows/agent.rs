@@ -41,6 +41,7 @@ async fn report(app: &App, network: &Name, generation: u64, targets: Vec<(Instan
         generation_observed: generation,
         netboot: ServiceStatus::Listening,
         instances,
+        ports: Vec::new(),
     };
     let (speaker, sent) = (Speaker::Local(network.clone()), StatusSent { report, sent_at: None });
     agent_status(app, &speaker, network.as_str(), sent).await.unwrap();

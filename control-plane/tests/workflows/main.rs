@@ -10,6 +10,7 @@ mod agent;
 mod engine;
 mod images;
 mod instances;
+mod isolation;
 mod scenario;
 mod simulated;
 mod world;

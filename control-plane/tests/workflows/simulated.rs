@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use bmi_drivers::isolation::{Attachment, IsolationError, NetworkIsolation};
+use bmi_drivers::isolation::{Attachment, IsolationError, NetworkIsolation, PortReport};
 use bmi_drivers::power::{PowerDriver, PowerError, PowerState};
 use bmi_types::{InstanceId, NetworkId, NodeId};
 
@@ -64,6 +64,19 @@ impl NetworkIsolation for Wires {
             }
             state.attached.remove(&node);
         });
+        Ok(())
+    }
+
+    async fn ports(&self, _network: NetworkId) -> Result<Vec<String>, IsolationError> {
+        Ok(Vec::new())
+    }
+
+    async fn reported(
+        &self,
+        _network: NetworkId,
+        _generation: i64,
+        _ports: &[PortReport],
+    ) -> Result<(), IsolationError> {
         Ok(())
     }
 }

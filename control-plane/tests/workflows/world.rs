@@ -17,7 +17,9 @@ use bmi_control_plane::app::policies::Policies;
 use bmi_control_plane::app::{self, App, Wake};
 use bmi_control_plane::workflows::{self, Context};
 use bmi_db::journal::DbJournal;
-use bmi_db::{After, ConfiguredBinding, Db, DbError};
+use bmi_db::{After, ConfiguredBinding, Db, DbError, DbInventory};
+use bmi_drivers::isolation::NetworkIsolation;
+use bmi_drivers::power::{Manual, PowerDriver};
 use bmi_drivers::store::{ImportDir, SimulatedStore};
 use bmi_types::{
     Architecture, ByteSize, DhcpMode, ImageFormat, ImageId, InstanceId, Name, NetworkId, NodeId, Segment,
@@ -87,6 +89,24 @@ impl World {
 
     /// The same, where a step waits only so long for the agent.
     pub async fn waiting(agent_wait: Duration) -> Self {
+        Self::with(agent_wait, |_, hardware| {
+            (Arc::new(Wires(Arc::clone(hardware))), Arc::new(Switches(Arc::clone(hardware))))
+        })
+        .await
+    }
+
+    /// The same, where an isolator is the production's own, and a person is the power driver.
+    pub async fn isolated(make: impl FnOnce(Arc<DbInventory>) -> Arc<dyn NetworkIsolation>) -> Self {
+        let manual = |db: &Db, _: &Arc<Hardware>| -> (Arc<dyn NetworkIsolation>, Arc<dyn PowerDriver>) {
+            (make(Arc::new(DbInventory(db.clone()))), Arc::new(Manual))
+        };
+        Self::with(Duration::from_secs(5), manual).await
+    }
+
+    async fn with(
+        agent_wait: Duration,
+        drivers: impl FnOnce(&Db, &Arc<Hardware>) -> (Arc<dyn NetworkIsolation>, Arc<dyn PowerDriver>),
+    ) -> Self {
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let path = |file: &str| directory.path().join(file);
         std::fs::create_dir(path("import")).unwrap();
@@ -94,6 +114,7 @@ impl World {
         std::fs::write(path("import/disk.qcow2"), qcow2()).unwrap();
         let (store, hardware) = (Arc::new(SimulatedStore::new()), Arc::new(Hardware::default()));
         let db = Db::open(path("bmi.sqlite").to_str().unwrap()).unwrap();
+        let (isolation, power) = drivers(&db, &hardware);
         let local_admin = ConfiguredBinding {
             subject: Subject::local_admin(),
             role: "platform-admin".to_owned(),
@@ -112,8 +133,8 @@ impl World {
             quota_defaults: bmi_control_plane::app::quota::Defaults::default(),
             db,
             store: store.clone(),
-            isolation: Arc::new(Wires(Arc::clone(&hardware))),
-            power: Arc::new(Switches(Arc::clone(&hardware))),
+            isolation,
+            power,
             master_key: MasterKey::load_or_create(&path("master.key")).unwrap(),
             authentication: Authentication {
                 local_admin: None,

@@ -24,6 +24,10 @@ pub struct DesiredState {
     pub network: DesiredNetwork,
     /// Every instance that should have a target, and only those. What is not listed is removed.
     pub instances: Vec<DesiredInstance>,
+    /// Interfaces of the agent's host, each of which leads to a node that is to be on this network. Those that the agent
+    /// knows and that are not named here are kept in quarantine: in no bridge, and down.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
 }
 
 /// A provisioning network as its agent must build it.

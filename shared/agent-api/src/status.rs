@@ -14,6 +14,34 @@ pub struct StatusReport {
     pub netboot: ServiceStatus,
     /// Every instance of which anything exists, also those that are no longer desired and not yet gone.
     pub instances: Vec<InstanceStatus>,
+    /// Every port of the host that leads to a node, as the agent's configuration names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortStatus>,
+}
+
+/// One interface of the agent's host that leads to a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// Its name.
+    pub interface: String,
+    /// Where it is.
+    #[serde(flatten)]
+    pub place: PortPlace,
+}
+
+/// Where a port is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "place", rename_all = "snake_case")]
+pub enum PortPlace {
+    /// In the network's bridge, and up.
+    Attached,
+    /// In no bridge and down, or not there at all.
+    Quarantined,
+    /// Neither, and why.
+    Failed {
+        /// For people. No secret.
+        reason: String,
+    },
 }
 
 /// A report on its way: with the time at which the agent sends it, by its own clock.

@@ -31,7 +31,9 @@ pub use image::{ImageFormat, ImageFormatError};
 pub use iqn::{Iqn, IqnError};
 pub use mac::{MacAddr, MacError};
 pub use name::{Name, NameError};
-pub use network::{Architecture, DhcpMode, Ipv4Range, NetworkPlan, PlanFault, RangeError, Segment};
+pub use network::{
+    Architecture, DhcpMode, Ipv4Range, NetworkPlan, PlanFault, RangeError, Segment, VLAN_MAX, VXLAN_MAX,
+};
 pub use secret::{Secret, exposed};
 pub use size::{ByteSize, SizeError};
 pub use time::Timestamp;

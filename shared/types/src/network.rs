@@ -43,6 +43,11 @@ pub enum Segment {
     Vxlan(u32),
 }
 
+/// The highest number of a VLAN (IEEE 802.1Q: 4095 is reserved).
+pub const VLAN_MAX: u16 = 4094;
+/// The highest VXLAN network identifier: 24 bits.
+pub const VXLAN_MAX: u32 = 16_777_215;
+
 /// The processor architecture of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

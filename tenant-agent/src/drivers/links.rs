@@ -9,14 +9,20 @@ use std::os::fd::AsRawFd;
 
 use bmi_types::MacAddr;
 use futures::TryStreamExt;
-use netlink_packet_route::link::{BridgeBooleanOptionFlags, LinkAttribute, LinkMessage};
+use netlink_packet_route::link::{BridgeBooleanOptionFlags, LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth};
 
 use crate::plan::names::InterfaceName;
 
+/// How the alias of a segment's device begins. It is no `bmi:`, since that is a port that leads to one of ours.
+pub const SEGMENT_ALIAS: &str = "bmi-segment:";
+
 /// The process's interface inside its namespace.
 pub const INSIDE: &str = "eth0";
+
+/// The largest packet on Ethernet, in bytes.
+const USUAL_MTU: u32 = 1500;
 
 /// What could not be done to a link.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +58,32 @@ pub struct Link {
     pub alias: Option<String>,
     /// The bridge it is in.
     pub controller: Option<u32>,
+    /// Whether it is up.
+    pub is_up: bool,
+    /// The largest packet it takes, in bytes.
+    pub mtu: u32,
+}
+
+impl LinkError {
+    fn code(error: &rtnetlink::Error) -> Option<i32> {
+        match error {
+            rtnetlink::Error::NetlinkError(message) => message.code.map(|code| code.get().abs()),
+            _ => None,
+        }
+    }
+
+    /// Whether the kernel does not have what was asked for.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        let unsupported = [nix::libc::EOPNOTSUPP, nix::libc::EAFNOSUPPORT, nix::libc::EPROTONOSUPPORT];
+        matches!(self, Self::Request { source, .. } if Self::code(source).is_some_and(|it| unsupported.contains(&it)))
+    }
+
+    /// Whether what was to be removed is not there.
+    #[must_use]
+    pub fn is_absent(error: &rtnetlink::Error) -> bool {
+        Self::code(error) == Some(nix::libc::ENOENT)
+    }
 }
 
 /// The links of the namespace the calling thread is in.
@@ -79,7 +111,12 @@ impl Links {
         Ok(links.into_iter().filter_map(read).collect())
     }
 
-    async fn find(&self, name: &str) -> Result<Link, LinkError> {
+    /// For what is in other files of the driver.
+    pub(super) const fn handle(&self) -> &Handle {
+        &self.0
+    }
+
+    pub(super) async fn find(&self, name: &str) -> Result<Link, LinkError> {
         self.all().await?.remove(name).ok_or_else(|| LinkError::Absent(name.to_owned()))
     }
 
@@ -155,12 +192,21 @@ impl Links {
         self.0.link().add(pair).execute().await.map_err(request("making the veth pair"))?;
         let owned = LinkUnspec::new_with_index(self.find(port.as_str()).await?.index).alias(alias).build();
         self.0.link().set(owned).execute().await.map_err(request("naming the owner of"))?;
-        let far = self.find(peer.as_str()).await?.index;
-        let moved = LinkUnspec::new_with_index(far)
+        let all = self.all().await?;
+        let of = |name: &InterfaceName| {
+            all.get(name.as_str()).map(|link| link.index).ok_or_else(|| LinkError::Absent(name.to_string()))
+        };
+        let (near, far) = (of(port)?, of(peer)?);
+        let mut moved = LinkUnspec::new_with_index(far)
             .name(INSIDE)
             .address(mac.to_vec())
-            .setns_by_fd(namespace.as_raw_fd())
-            .build();
+            .setns_by_fd(namespace.as_raw_fd());
+        if let Some(mtu) = segment_mtu(&all) {
+            let smaller = LinkUnspec::new_with_index(near).mtu(mtu).build();
+            self.0.link().set(smaller).execute().await.map_err(request("making smaller packets at"))?;
+            moved = moved.mtu(mtu);
+        }
+        let moved = moved.build();
         self.0.link().set(moved).execute().await.map_err(request("moving the far end of"))
     }
 
@@ -216,14 +262,24 @@ impl Links {
     }
 }
 
+/// The largest packet that the segment takes, where that is less than usual: a VXLAN's frames have a frame around them,
+/// and a bridge does not tell anybody that a packet was too large.
+fn segment_mtu(links: &BTreeMap<String, Link>) -> Option<u32> {
+    let segment =
+        links.values().find(|link| link.alias.as_deref().is_some_and(|it| it.starts_with(SEGMENT_ALIAS)));
+    segment.map(|link| link.mtu).filter(|mtu| (576..USUAL_MTU).contains(mtu))
+}
+
 fn read(message: LinkMessage) -> Option<(String, Link)> {
     let mut name = None;
-    let mut link = Link { index: message.header.index, alias: None, controller: None };
+    let is_up = message.header.flags.contains(LinkFlags::Up);
+    let mut link = Link { index: message.header.index, alias: None, controller: None, is_up, mtu: 0 };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text),
             LinkAttribute::IfAlias(text) => link.alias = Some(text),
             LinkAttribute::Controller(index) => link.controller = Some(index),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             _ => {}
         }
     }

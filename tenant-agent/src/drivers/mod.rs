@@ -4,7 +4,11 @@ pub mod container;
 pub mod firewall;
 pub mod links;
 pub mod namespace;
+pub mod overlap;
+pub mod ports;
 pub mod process;
+pub mod segment;
+pub mod wires;
 
 use bmi_agent_api::config::{BootGate, NetbootConfig};
 use tokio::sync::mpsc;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::{Component, Path, PathBuf};
 
-use bmi_types::{MacAddr, NetworkPlan};
+use bmi_types::{MacAddr, NetworkPlan, Segment, VLAN_MAX, VXLAN_MAX};
 
 use crate::plan::spec::{BrokerSpec, NETBOOT_SLOT, NetworkSpec, ProcessSpec, SLOTS, TargetSpec};
 
@@ -26,6 +26,9 @@ pub enum Refusal {
     /// The network's addresses contradict each other.
     #[error("the network's plan is not valid: {0}")]
     Plan(String),
+    /// A number that no VLAN or VXLAN can have.
+    #[error("the segment's number must be 1 to {VLAN_MAX} for a VLAN, and 1 to {VXLAN_MAX} for a VXLAN")]
+    Segment,
     /// An address outside its range.
     #[error("{0} is not in the range for its purpose")]
     Address(Ipv4Addr),
@@ -62,6 +65,14 @@ pub enum Refusal {
 pub fn network(spec: &NetworkSpec) -> Result<(), Refusal> {
     plan(&spec.plan)?;
     relays(&spec.plan, &spec.relays)?;
+    let is_number = match spec.segment {
+        Segment::None => true,
+        Segment::Vlan(id) => (1..=VLAN_MAX).contains(&id),
+        Segment::Vxlan(id) => (1..=VXLAN_MAX).contains(&id),
+    };
+    if !is_number {
+        return Err(Refusal::Segment);
+    }
     let mut seen = BTreeSet::new();
     for port in &spec.targets {
         node(&spec.plan, port.address, &port.macs, port.node_address)?;

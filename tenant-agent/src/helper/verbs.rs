@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bmi_agent_api::config::{BootGate, NetbootConfig};
+use bmi_agent_api::status::PortStatus;
 use bmi_types::MacAddr;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,9 @@ pub struct Found {
     pub processes: BTreeMap<ProcessId, FoundProcess>,
     /// The boot services' configuration in force.
     pub netboot: Option<NetbootConfig>,
+    /// Where the ports that lead to nodes are.
+    #[serde(default)]
+    pub ports: Vec<PortStatus>,
 }
 
 /// The answer to a verb.

@@ -114,7 +114,12 @@ impl fmt::Display for ProcessId {
 /// FNV-1a over the bridge and the process, and a final mix so that ids that differ in their last digit differ all over.
 /// With the bridge in it, two agents on one host do not share a name.
 fn hash(bridge: &InterfaceName, id: ProcessId) -> u64 {
-    let text = format!("{bridge}/{id}");
+    digest(&format!("{bridge}/{id}"))
+}
+
+/// A number for a text.
+#[must_use]
+pub fn digest(text: &str) -> u64 {
     let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
@@ -136,6 +141,12 @@ pub fn port(bridge: &InterfaceName, id: ProcessId) -> InterfaceName {
 #[must_use]
 pub fn peer(bridge: &InterfaceName, id: ProcessId) -> InterfaceName {
     InterfaceName(format!("bp{}", twelve(bridge, id)))
+}
+
+/// The device of the segment of a bridge.
+#[must_use]
+pub fn segment(bridge: &InterfaceName) -> InterfaceName {
+    InterfaceName(format!("bs{:012x}", digest(&format!("{bridge}/segment")) >> 16))
 }
 
 /// The process's Ethernet address: locally administered, the same after every restart.

@@ -10,10 +10,10 @@ use bmi_agent_api::config::{BootGate, BrokerExport, NetbootConfig, NetbootInstan
 use bmi_agent_api::desired::{
     Backing, CephAccess, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState,
 };
-use bmi_types::{BootNumber, DhcpMode, InstanceId, Ipv4Range, Iqn, MacAddr, NetworkPlan};
+use bmi_types::{BootNumber, DhcpMode, InstanceId, Ipv4Range, Iqn, MacAddr, NetworkPlan, Segment};
 use serde::{Deserialize, Serialize};
 
-use super::names::ProcessId;
+use super::names::{InterfaceName, ProcessId};
 
 /// The slot of the boot services; targets and brokers have the ones above.
 pub const NETBOOT_SLOT: u32 = 0;
@@ -182,6 +182,12 @@ pub struct NetworkSpec {
     pub relays: Vec<Ipv4Addr>,
     /// Every target.
     pub targets: Vec<TargetPort>,
+    /// What keeps it apart from other networks on the same wires.
+    #[serde(default)]
+    pub segment: Segment,
+    /// Interfaces of this host that lead to nodes of this network.
+    #[serde(default)]
+    pub ports: BTreeSet<InterfaceName>,
 }
 
 impl NetworkSpec {
@@ -294,6 +300,9 @@ impl Wanted {
                     node_address: target.node_address,
                 })
                 .collect(),
+            segment: desired.network.segment,
+            // What is no interface anywhere is none here.
+            ports: desired.ports.iter().filter_map(|port| port.parse().ok()).collect(),
         };
         let netboot = NetbootSpec { plan, dhcp: *dhcp, relays: relays.clone() };
         let mut processes: BTreeMap<_, _> = targets

@@ -70,6 +70,7 @@ fn desired(generation: u64, instances: Vec<DesiredInstance>) -> DesiredState {
             segment: Segment::None,
         },
         instances,
+        ports: Vec::new(),
     }
 }
 

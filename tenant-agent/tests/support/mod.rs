@@ -116,6 +116,46 @@ impl Host {
         host
     }
 
+    /// Adds to the configuration of an agent without an engine.
+    pub fn configure(&mut self, more: &str) {
+        self.more.push_str(more);
+        fs::write(self.config(), self.config_text()).unwrap();
+    }
+
+    /// Runs `ip` in the host's namespace.
+    pub fn ip(&self, arguments: &[&str]) -> String {
+        run("ip", &[&["-n", &self.namespace][..], arguments].concat())
+    }
+
+    /// One link of the host's namespace, as `ip -d -j` shows it; nothing when it is not there.
+    pub fn link(&self, name: &str) -> Option<Value> {
+        let shown = output("ip", &["-n", &self.namespace, "-d", "-j", "link", "show", "dev", name]);
+        let links: Value = serde_json::from_slice(&shown.stdout).unwrap_or_default();
+        links.get(0).cloned().filter(|_| shown.status.success())
+    }
+
+    /// Ends the agent in good order; what it made stays.
+    pub fn agent_end(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(agent.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        agent.wait().unwrap();
+    }
+
+    /// `bmi-agent stop`, as an operator would.
+    pub fn agent_stop(&self) {
+        let config = self.config();
+        let stop =
+            [&*self.namespace, env!("CARGO_BIN_EXE_bmi-agent"), "stop", "--config", config.to_str().unwrap()];
+        let stopped = output("ip", &[&["netns", "exec"][..], &stop].concat());
+        assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
+    }
+
+    /// Waits until the boot services are as said.
+    pub fn await_netboot(&self, is: impl Fn(&ServiceStatus) -> bool) -> ServiceStatus {
+        until("the boot services' status", || self.control_plane.status().map(|it| it.netboot).filter(&is))
+    }
+
     /// The container of a process.
     pub fn container(&self, process: &str) -> String {
         format!("bmi-bmi0-{process}")
@@ -435,5 +475,6 @@ pub fn desired(generation: u64, instances: Vec<DesiredInstance>) -> DesiredState
             segment: Segment::None,
         },
         instances,
+        ports: Vec::new(),
     }
 }

@@ -59,6 +59,12 @@ pub(crate) enum Verb {
         /// A project that may use it; may be given several times. Without it, every project may.
         #[arg(long = "for-project", value_name = "PROJECT")]
         projects: Vec<String>,
+        /// The VLAN that keeps it apart, 1 to 4094.
+        #[arg(long, value_name = "ID", conflicts_with = "vxlan")]
+        vlan: Option<u16>,
+        /// The VXLAN that keeps it apart, 1 to 16777215.
+        #[arg(long, value_name = "VNI")]
+        vxlan: Option<u32>,
     },
     /// Changes which projects may use a network. Instances that are there stay.
     Update {
@@ -127,6 +133,8 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
             node_range,
             discovery_range,
             projects,
+            vlan,
+            vxlan,
         } => {
             let dhcp = match dhcp {
                 Dhcp::Authoritative => DhcpMode::Authoritative,
@@ -142,7 +150,7 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
                 discovery_range,
                 dhcp,
                 relays,
-                segment: Segment::None,
+                segment: vlan.map(Segment::Vlan).or_else(|| vxlan.map(Segment::Vxlan)).unwrap_or_default(),
                 projects: (!projects.is_empty()).then_some(projects),
             };
             output.one(&client.post("/v1/networks", &new).await?, &shown())

@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bmi_types::{DhcpMode, MacAddr};
 use serde_json::{Value, json};
 
+use super::places::Place;
 use super::{
     Ruleset, Table, accept, addresses, concat, dhcp, drop_counted, field, goto, is, is_not, meta, one_of,
     places, range,
@@ -42,7 +43,7 @@ pub struct NodePorts {
     /// The one that leads to the rest of the network.
     pub uplink: Option<String>,
     /// At which of them a node's MAC was seen first.
-    pub places: BTreeMap<MacAddr, String>,
+    pub places: BTreeMap<MacAddr, Place>,
 }
 
 /// The table of a bridge.
@@ -269,7 +270,10 @@ mod tests {
         NodePorts {
             names: BTreeSet::from(["tap0".to_owned(), "tap1".to_owned(), "up0".to_owned()]),
             uplink: Some("up0".to_owned()),
-            places: BTreeMap::from([("52:54:00:00:00:01".parse().unwrap(), "tap0".to_owned())]),
+            places: BTreeMap::from([(
+                "52:54:00:00:00:01".parse().unwrap(),
+                Place { port: "tap0".to_owned(), peer: None },
+            )]),
         }
     }
 

@@ -10,6 +10,7 @@ mod places;
 mod target;
 #[cfg(test)]
 pub mod testing;
+mod vxlan;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -22,8 +23,9 @@ use serde_json::{Value, json};
 
 pub use bridge::{NodePorts, bridge_remove, bridge_table};
 pub use netboot::{TRANSFER_PORTS, netboot_table};
-pub use places::{CONFLICTS, NOTED, PLACES};
+pub use places::{CONFLICTS, NOTED, PLACES, Place};
 pub use target::target_table;
+pub use vxlan::{vxlan_remove, vxlan_table};
 
 /// The table inside a process's namespace.
 pub const TABLE: &str = "bmi";
@@ -89,9 +91,9 @@ impl Ruleset {
     }
 }
 
-/// Which MACs a set of a bridge's table has with which ports. None when there is no such table. Blocks.
+/// Which MACs a set of a bridge's table has at which places. None when there is no such table. Blocks.
 #[must_use]
-pub fn macs_at_ports(table: &str, set: &str) -> BTreeSet<(MacAddr, String)> {
+pub fn macs_at_ports(table: &str, set: &str) -> BTreeSet<(MacAddr, Place)> {
     let list = ["list", "set", "bridge", table, set];
     let listing = nftables::helper::get_current_ruleset_raw(nftables::helper::DEFAULT_NFT, list.iter());
     listing.map(|listing| places::read(&listing)).unwrap_or_default()

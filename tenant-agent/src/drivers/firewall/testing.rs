@@ -72,7 +72,14 @@ pub fn network(targets: u8) -> NetworkSpec {
         macs: target.macs,
         node_address: target.node_address,
     });
-    NetworkSpec { plan: plan(), dhcp: DhcpMode::Authoritative, relays: Vec::new(), targets: ports.collect() }
+    NetworkSpec {
+        plan: plan(),
+        dhcp: DhcpMode::Authoritative,
+        relays: Vec::new(),
+        targets: ports.collect(),
+        segment: bmi_types::Segment::None,
+        ports: std::collections::BTreeSet::new(),
+    }
 }
 
 /// Compares with `tests/golden/nftables/`; `UPDATE_GOLDEN=1` rewrites it.

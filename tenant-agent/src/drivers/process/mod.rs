@@ -29,12 +29,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::{BOOT_GATE_FILE, BROKER_FILE, NETBOOT_FILE, NetbootConfig};
-use bmi_types::{InstanceId, MacAddr, chain};
+use bmi_types::{InstanceId, MacAddr, Segment, chain};
 use nix::sched::{CloneFlags, unshare};
 use tokio::task::spawn_blocking;
 
-use super::firewall::{self, FirewallError};
+use super::firewall::{self, FirewallError, Place};
 use super::links::{LinkError, Links};
+use super::wires::{WireError, Wires};
 use super::{Diskless, NewsSink, ProcessConfig};
 use crate::config::Config;
 use crate::helper::frame;
@@ -100,12 +101,21 @@ pub enum ProcessError {
     /// Links.
     #[error("wiring")]
     Link(#[from] LinkError),
+    /// What leads to nodes.
+    #[error(transparent)]
+    Wire(Box<WireError>),
     /// Rules.
     #[error("fencing in")]
     Firewall(#[from] FirewallError),
     /// A namespace.
     #[error("entering the namespace")]
     Namespace(#[source] io::Error),
+}
+
+impl From<WireError> for ProcessError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(Box::new(error))
+    }
 }
 
 /// The driver. One per helper, on one thread.
@@ -118,7 +128,8 @@ pub struct ProcessDriver {
     network: RefCell<Option<NetworkSpec>>,
     node_ports: RefCell<BTreeSet<String>>,
     /// Nodes' MACs that were seen in a second place and told of, and when that was last so.
-    conflicts: RefCell<BTreeMap<(MacAddr, String), Instant>>,
+    conflicts: RefCell<BTreeMap<(MacAddr, Place), Instant>>,
+    wires: Wires,
     /// One at a time puts rules in force, so that older ones never win.
     rules: tokio::sync::Mutex<()>,
 }
@@ -157,6 +168,7 @@ impl ProcessDriver {
             network: RefCell::default(),
             node_ports: RefCell::default(),
             conflicts: RefCell::default(),
+            wires: Wires::default(),
             rules: tokio::sync::Mutex::default(),
         })
     }
@@ -420,7 +432,9 @@ impl ProcessDriver {
 
     /// Removes the bridge, when it is ours, and its rules.
     pub(in crate::drivers) async fn network_remove(&self) -> Result<(), ProcessError> {
-        let result = install(firewall::bridge_remove(&self.config.bridge)).await;
+        // Before its rules: nothing is in the bridge without them.
+        let result = self.wires.remove(&self.links, &self.config).await.map_err(ProcessError::from);
+        let result = install(firewall::bridge_remove(&self.config.bridge)).await.and(result);
         match self.links.remove(&self.config.bridge, &network_alias(&self.config)).await {
             Ok(()) | Err(LinkError::Foreign(_)) => result,
             Err(error) => Err(error.into()),
@@ -482,11 +496,16 @@ impl Diskless for ProcessDriver {
     async fn network_ensure(&self, network: NetworkSpec) -> Result<(), ProcessError> {
         validate::network(&network)?;
         let _rules = self.rules.lock().await;
+        let device = self.wires.check(&self.links, &self.config, &network).await?;
         let index = self.links.bridge_ensure(&self.config.bridge, &network_alias(&self.config)).await?;
-        self.bridge_rules(&network).await?;
-        if let Some(uplink) = &self.config.uplink {
-            self.links.port_ensure(uplink, index).await?;
-            self.bridge_rules(&network).await?;
+        let ready = self.wires.ready(&self.links, &self.config, &network, device.as_ref(), index);
+        let joining = ready.await?;
+        self.bridge_rules(&network, &joining).await?;
+        for port in &joining {
+            self.links.port_ensure(port, index).await?;
+        }
+        if !joining.is_empty() {
+            self.bridge_rules(&network, &BTreeSet::new()).await?;
         }
         *self.network.borrow_mut() = Some(network);
         Ok(())
@@ -574,8 +593,14 @@ impl Diskless for ProcessDriver {
             }
         }
         let netboot = fs::read(self.directory(ProcessId::Netboot).join(NETBOOT_FILE)).ok();
+        let network = self.network.borrow().clone();
+        let ports = self.wires.places(&self.config, network.as_ref(), &links, bridge);
+        let is_whole = |network: &NetworkSpec| {
+            bridge.is_some() && !self.wires.amiss(&self.config, network, &links, bridge)
+        };
         Ok(Found {
-            network: self.network.borrow().clone().filter(|_| bridge.is_some()),
+            ports,
+            network: network.filter(is_whole),
             processes,
             netboot: netboot.and_then(|text| serde_json::from_slice(&text).ok()),
         })
@@ -587,7 +612,7 @@ impl Diskless for ProcessDriver {
         if let Some(network) = network {
             let changed = self.node_ports().await.is_ok_and(|ports| ports != *self.node_ports.borrow());
             if changed {
-                match self.bridge_rules(&network).await {
+                match self.bridge_rules(&network, &BTreeSet::new()).await {
                     Ok(()) => tracing::info!("the bridge has other ports; its rules were renewed"),
                     Err(error) => {
                         tracing::warn!(error = chain(&error), "the bridge's rules could not be renewed");
@@ -596,6 +621,10 @@ impl Diskless for ProcessDriver {
             }
             if !network.targets.is_empty() {
                 self.conflicts_tell().await;
+            }
+            if let Segment::Vxlan(_) = network.segment {
+                let places = self.macs_at_ports(firewall::PLACES).await;
+                self.wires.peers_follow(&self.links, &self.config, &network, &places).await;
             }
         }
     }

@@ -6,16 +6,17 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use bmi_types::MacAddr;
+use bmi_types::{MacAddr, Segment};
 use tokio::task::spawn_blocking;
 
-use super::super::firewall::{self, NodePorts, Ruleset};
+use super::super::firewall::{self, NodePorts, Place, Ruleset};
 use super::super::links::{Link, Links};
 use super::super::namespace::within;
+use super::super::wires;
 use super::record::Run;
 use super::{ProcessDriver, ProcessError, network_alias};
 use crate::helper::verbs::Said;
-use crate::plan::names::{alias, bridge_table, mac, peer, port};
+use crate::plan::names::{InterfaceName, alias, bridge_table, mac, peer, port};
 use crate::plan::spec::{NetworkSpec, ProcessSpec, TargetSpec};
 
 impl ProcessDriver {
@@ -54,28 +55,38 @@ impl ProcessDriver {
 
     /// Puts the bridge's rules in force for these ports and the node ports found now. The places of MACs that the kernel
     /// has found by itself are kept, as far as their ports are still there.
-    pub(super) async fn bridge_rules(&self, network: &NetworkSpec) -> Result<(), ProcessError> {
-        let names = self.node_ports().await?;
+    ///
+    /// What is to join is a node port before it is in the bridge. A place outlives its port's absence only when the port
+    /// was not looked for in between.
+    pub(super) async fn bridge_rules(
+        &self,
+        network: &NetworkSpec,
+        joining: &BTreeSet<InterfaceName>,
+    ) -> Result<(), ProcessError> {
+        let found = self.node_ports().await?;
         let seen = self.macs_at_ports(firewall::PLACES).await;
-        let places = seen.into_iter().filter(|(_, port)| names.contains(port)).collect();
-        let uplink = self.config.uplink.as_ref().map(|uplink| uplink.as_str().to_owned());
+        let places = seen.into_iter().filter(|(_, place)| found.contains(&place.port)).collect();
+        let names: BTreeSet<String> =
+            found.iter().cloned().chain(joining.iter().map(InterfaceName::to_string)).collect();
+        let uplink = wires::uplink(&self.config, network.segment).map(String::from);
         let uplink = uplink.filter(|uplink| names.contains(uplink));
         let ports = NodePorts { names, uplink, places };
         install(firewall::bridge_table(&self.config.bridge, network, &ports)).await?;
-        *self.node_ports.borrow_mut() = ports.names;
+        *self.node_ports.borrow_mut() = found;
         Ok(())
     }
 
     /// Which MACs a set of the bridge's table has at which ports.
-    pub(super) async fn macs_at_ports(&self, set: &'static str) -> BTreeSet<(MacAddr, String)> {
+    pub(super) async fn macs_at_ports(&self, set: &'static str) -> BTreeSet<(MacAddr, Place)> {
         let table = bridge_table(&self.config.bridge);
         spawn_blocking(move || firewall::macs_at_ports(&table, set)).await.unwrap_or_default()
     }
 
     /// Says which nodes' MACs were seen in a second place, each once for as long as it goes on.
     pub(super) async fn conflicts_tell(&self) {
-        // With one port behind which all nodes are there is nothing to compare.
-        if self.node_ports.borrow().len() < 2 {
+        // With one port behind which all nodes are there is nothing to compare, unless it has peers.
+        let vxlan = matches!(self.network.borrow().as_ref().map(|it| it.segment), Some(Segment::Vxlan(_)));
+        if self.node_ports.borrow().len() < 2 && !vxlan {
             return;
         }
         let seen = self.macs_at_ports(firewall::CONFLICTS).await;
@@ -92,7 +103,8 @@ impl ProcessDriver {
         }
         let places: BTreeMap<_, _> = self.macs_at_ports(firewall::PLACES).await.into_iter().collect();
         for (mac, second) in new {
-            let place = places.get(&mac).cloned().unwrap_or_default();
+            let place = places.get(&mac).map(ToString::to_string).unwrap_or_default();
+            let second = second.to_string();
             tracing::warn!(%mac, place, second, "a node's MAC was seen in a second place; dropped there");
             let _ = self.news.try_send(Said::MacConflict { mac, place, second });
         }
