@@ -16,7 +16,7 @@ use bmi_agent_api::status::{InstanceStatus, PortStatus, ServiceStatus, StatusRep
 use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Config;
+use crate::config::{Config, Driver};
 use crate::events;
 use crate::execute::execute;
 use crate::helper::client::{Helper, HelperError, News};
@@ -58,6 +58,13 @@ pub enum AgentError {
     #[error("keeping the ledger")]
     Ledger(#[from] crate::ledger::LedgerError),
 }
+
+/// The number the control plane gives the boot volume, and which it has where a driver reports no other.
+const BOOT_LUN: u16 = 0;
+
+/// Why stock tgtd gets no volume of Ceph.
+const TGT_REFUSES: &str = "its volumes are in Ceph, and the agent's driver is `tgt`: a stock target hears the tenant and \
+    would hold the key; it serves local volumes only (`driver = \"process\"` or `\"container\"` serves both)";
 
 /// The longest reason in an event, in characters.
 const REASON_LONGEST: usize = 1024;
@@ -310,7 +317,11 @@ impl Agent {
                 }
             };
             self.judge(found, Instant::now());
-            let Some(desired) = self.ledger.desired.clone() else { break };
+            let Some(mut desired) = self.ledger.desired.clone() else { break };
+            if self.config.driver == Driver::Tgt {
+                // Without a way to Ceph nothing is started that would need one.
+                desired.instances.iter_mut().for_each(|instance| instance.ceph = None);
+            }
             let present: BTreeSet<ProcessId> = self.observed.processes.keys().copied().collect();
             self.ledger.kept.settle(&desired, &present);
             self.ledger_save()?;
@@ -367,7 +378,8 @@ impl Agent {
                 }
                 _ => Health::Broken,
             };
-            processes.insert(id, ObservedProcess { spec: process.spec, health });
+            let lun = process.luns.get(&BOOT_LUN).copied().unwrap_or(BOOT_LUN);
+            processes.insert(id, ObservedProcess { spec: process.spec, health, lun });
         }
         self.starting = starting;
         self.ports = found.ports;
@@ -397,14 +409,19 @@ impl Agent {
         }
     }
 
-    /// Whether an instance has volumes in Ceph and no way to get there.
-    fn is_without_access(&self, id: InstanceId) -> bool {
-        let desired = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
-        let mut wanted = desired.filter(|instance| instance.id == id);
-        wanted.any(|instance| {
-            let remote = |lun: &DesiredLun| matches!(lun.backing, Backing::Rbd { .. });
-            instance.ceph.is_none() && instance.target.luns.iter().any(remote)
-        })
+    /// Why an instance with volumes in Ceph is not served.
+    fn ceph_fault(&self, id: InstanceId) -> Option<&'static str> {
+        let mut desired = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
+        let instance = desired.find(|instance| instance.id == id)?;
+        let remote = |lun: &DesiredLun| matches!(lun.backing, Backing::Rbd { .. });
+        let is_remote = instance.target.luns.iter().any(remote);
+        match self.config.driver {
+            Driver::Tgt if is_remote => Some(TGT_REFUSES),
+            _ if is_remote && instance.ceph.is_none() => {
+                Some("it is not said how to reach its volumes in Ceph")
+            }
+            _ => None,
+        }
     }
 
     /// An instance's target; when its broker is why it does not serve, that is said.
@@ -433,12 +450,13 @@ impl Agent {
         let instances = all.into_iter().map(|id| {
             let target = if wanted.contains(&id) && !self.ledger.kept.slots.contains_key(&id) {
                 ServiceStatus::Failed { reason: "no user id is free for its target".to_owned() }
-            } else if self.is_without_access(id) {
-                ServiceStatus::Failed { reason: "it is not said how to reach its volumes in Ceph".to_owned() }
+            } else if let Some(reason) = self.ceph_fault(id) {
+                ServiceStatus::Failed { reason: reason.to_owned() }
             } else {
                 self.target_service(id, wanted.contains(&id))
             };
-            InstanceStatus { id, target }
+            let found = self.observed.processes.get(&ProcessId::Target(id));
+            InstanceStatus { id, target, boot_lun: found.map_or(0, |found| found.lun) }
         });
         let netboot = match &self.network_fault {
             // They may well run: nobody reaches them as it was meant.

@@ -33,6 +33,9 @@ const UID_END: u32 = 2_000_000_000;
 /// The longest state directory: `sun_path` has 108 bytes, and `/sockets/<instance>/.nbd.ready` and a zero are in it too.
 const STATE_DIR_LONGEST: usize = 108 - 1 - "/sockets/".len() - 36 - "/.nbd.ready".len();
 
+/// Where Debian and Fedora have tgtd.
+const TGTD: &str = "/usr/sbin/tgtd";
+
 /// Where a container sees the loaders.
 pub const LOADERS_MOUNT: &str = "/loaders";
 
@@ -81,6 +84,8 @@ pub struct Config {
     /// How targets are run.
     #[serde(default)]
     pub driver: Driver,
+    /// Stock tgtd, for `driver = "tgt"`; Debian's place for it when not given.
+    pub tgtd_program: Option<PathBuf>,
     /// The engine that runs them, for `driver = "container"`.
     pub container: Option<ContainerSection>,
     /// Barriers around targets and boot services that are left out, to find out what a new kernel or C library needs.
@@ -116,6 +121,8 @@ pub enum Driver {
     Process,
     /// As containers of an engine that speaks Docker's API.
     Container,
+    /// As targets of stock tgtd, one for each. For local volumes of trusted tenants.
+    Tgt,
 }
 
 /// The engine that runs targets and boot services, and what they are made of.
@@ -230,6 +237,7 @@ impl Config {
             ("target_program", self.target_program.as_ref()),
             ("netboot_program", self.netboot_program.as_ref()),
             ("broker_program", self.broker_program.as_ref()),
+            ("tgtd_program", self.tgtd_program.as_ref()),
             ("broker.network_namespace", self.broker.as_ref().and_then(|it| it.network_namespace.as_ref())),
         ];
         let container = self.container.as_ref();
@@ -296,11 +304,17 @@ impl Config {
         self.broker_program.clone().unwrap_or_else(|| beside("bmi-broker"))
     }
 
+    /// Stock tgtd.
+    #[must_use]
+    pub fn tgtd_program(&self) -> PathBuf {
+        self.tgtd_program.clone().unwrap_or_else(|| TGTD.into())
+    }
+
     /// Where the boot services see the loaders.
     #[must_use]
     pub fn loaders_seen(&self) -> PathBuf {
         match self.driver {
-            Driver::Process => self.loaders.clone(),
+            Driver::Process | Driver::Tgt => self.loaders.clone(),
             Driver::Container => LOADERS_MOUNT.into(),
         }
     }

@@ -22,6 +22,7 @@ use crate::agent::{Agent, AgentError};
 use crate::config::{Config, ConfigError, Driver};
 use crate::drivers::container::{ContainerDriver, ContainerError};
 use crate::drivers::process::{ProcessDriver, ProcessError};
+use crate::drivers::tgt::{TgtDriver, TgtError};
 use crate::helper::client::Helper;
 use crate::helper::serve::{ServeError, run};
 use crate::identity::{IdentityError, Kept};
@@ -92,6 +93,9 @@ pub enum StartError {
     /// Something of a container is left.
     #[error("removing")]
     RemoveContainer(#[from] ContainerError),
+    /// Something of a stock target is left.
+    #[error("removing")]
+    RemoveTgt(#[from] TgtError),
 }
 
 fn file(path: &Path) -> impl FnOnce(io::Error) -> StartError + use<> {
@@ -289,6 +293,7 @@ pub fn helper(path: &Path) -> Result<(), StartError> {
     match config.driver {
         Driver::Process => run(|news| ProcessDriver::start(config, news))?,
         Driver::Container => run(|news| ContainerDriver::start(config, news))?,
+        Driver::Tgt => run(|news| TgtDriver::start(config, news))?,
     }
     Ok(())
 }
@@ -312,6 +317,7 @@ pub fn stop(path: &Path) -> Result<(), StartError> {
         match config.driver {
             Driver::Process => ProcessDriver::start(config, news)?.remove_all().await?,
             Driver::Container => ContainerDriver::start(config, news)?.remove_all().await?,
+            Driver::Tgt => TgtDriver::start(config, news)?.remove_all().await?,
         }
         Ok::<(), StartError>(())
     })?;

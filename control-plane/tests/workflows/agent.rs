@@ -35,7 +35,8 @@ pub fn start(app: Arc<App>, network: Name, hardware: Arc<Hardware>) -> JoinHandl
 }
 
 async fn report(app: &App, network: &Name, generation: u64, targets: Vec<(InstanceId, ServiceStatus)>) {
-    let instances = targets.into_iter().map(|(id, target)| InstanceStatus { id, target }).collect();
+    let instances =
+        targets.into_iter().map(|(id, target)| InstanceStatus { id, target, boot_lun: 0 }).collect();
     let report = StatusReport {
         version: "simulated".to_owned(),
         generation_observed: generation,

@@ -67,6 +67,15 @@ pub struct NetbootInstance {
     /// The highest boot number that has logged in so far. Numbers given out are above it, whatever the clock says.
     #[serde(default)]
     pub floor: BootNumber,
+    /// The number the boot volume has at the target. Left out where it is 0, so that boot services of a release before
+    /// this read it too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lun: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(lun: &u16) -> bool {
+    *lun == 0
 }
 
 /// What `bmi-target --boot-gate FILE` reads: which boots may log in. It takes the place of `--chap-user`.

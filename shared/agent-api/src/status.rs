@@ -62,6 +62,9 @@ pub struct InstanceStatus {
     pub id: InstanceId,
     /// Its target.
     pub target: ServiceStatus,
+    /// The number its boot volume has there, as the target's driver reports it. A release before this says nothing: 0.
+    #[serde(default)]
+    pub boot_lun: u16,
 }
 
 /// The state of one process the agent keeps.

@@ -83,6 +83,8 @@ pub struct Reach<'a> {
     pub write: Vec<BorrowedFd<'a>>,
     /// Directories below which it may open files to read, as they are called where it will be.
     pub read_below: Vec<PathBuf>,
+    /// A directory in which it may make files and sockets, and remove them.
+    pub make_below: Option<PathBuf>,
     /// TCP ports it may bind.
     pub listen: &'a [u16],
     /// TCP ports it may connect to, on whatever host: from the first to the last.
@@ -116,6 +118,10 @@ impl Reach<'_> {
         }
         for directory in &self.read_below {
             rules = rules.add_rule(PathBeneath::new(PathFd::new(directory)?, read))?;
+        }
+        if let Some(directory) = &self.make_below {
+            let make = AccessFs::MakeReg | AccessFs::MakeSock | AccessFs::RemoveFile | AccessFs::WriteFile;
+            rules = rules.add_rule(PathBeneath::new(PathFd::new(directory)?, read | make))?;
         }
         let there = |path: &&str| Path::new(path).exists();
         for directory in LIBRARIES.iter().filter(|path| there(path)) {

@@ -40,6 +40,8 @@ pub struct RootError {
 pub struct Root {
     /// Directories and files, shown at the same path, read-only.
     pub shown: Vec<PathBuf>,
+    /// A directory shown like these in which it may make files, for a program that makes its own socket.
+    pub writable: Option<PathBuf>,
     /// Where it begins; one of those shown, or below it.
     pub directory: PathBuf,
 }
@@ -71,7 +73,7 @@ impl Root {
                 shown.push((path, opened));
             }
         }
-        for path in &self.shown {
+        for path in self.shown.iter().chain(&self.writable) {
             shown.push((path, handle(path).map_err(fault("opening", path))?));
         }
         let place = PLACES.into_iter().map(Path::new).find(|place| place.is_dir());
@@ -96,7 +98,9 @@ impl Root {
             let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
             mount(Some(&*source), &at, NOTHING, MsFlags::MS_BIND, NOTHING)
                 .map_err(refused("showing", path))?;
-            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | safe;
+            let written = self.writable.as_deref() == Some(path);
+            let read_only = if written { MsFlags::MS_NOEXEC } else { MsFlags::MS_RDONLY };
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | read_only | safe;
             mount(NOTHING, &at, NOTHING, flags, NOTHING).map_err(refused("protecting", path))?;
         }
         proc_mount(&below(place, Path::new("/proc"))?)?;

@@ -28,7 +28,7 @@ pub enum Waiting {
     Refused,
 }
 
-/// Logs in to the instance's target and boots its LUN 0.
+/// Logs in to the instance's target and boots the LUN that the target's driver reported.
 #[must_use]
 pub fn boot(instance: &NetbootInstance, boot: BootNumber) -> String {
     let user = BootUser { instance: instance.id, boot };
@@ -42,7 +42,7 @@ pub fn boot(instance: &NetbootInstance, boot: BootNumber) -> String {
          set attempt:int32 0\n\
          :again\n\
          inc attempt\n\
-         sanboot --drive 0x80 iscsi:{address}::3260:0:{target} ||\n\
+         sanboot --drive 0x80 iscsi:{address}::3260:{lun:x}:{target} ||\n\
          echo BMI: attempt ${{attempt}} of {LOGIN_ATTEMPTS} failed\n\
          iseq ${{attempt}} {LOGIN_ATTEMPTS} && goto give_up ||\n\
          sleep {PAUSE_SECONDS}\n\
@@ -55,6 +55,7 @@ pub fn boot(instance: &NetbootInstance, boot: BootNumber) -> String {
         initiator = instance.initiator,
         secret = secret.expose(),
         address = instance.target_address,
+        lun = instance.lun,
         target = instance.target,
     )
 }
@@ -113,6 +114,13 @@ mod tests {
     #[test]
     fn the_boot_script_is_as_reviewed() {
         golden("boot.ipxe", &boot(&crate::dhcp::testing::instance(), BootNumber(1_764_000_000)));
+    }
+
+    #[test]
+    fn the_disk_is_where_the_driver_reported_it() {
+        let instance = NetbootInstance { lun: 17, ..crate::dhcp::testing::instance() };
+        // iPXE reads the number as hexadecimal digits (RFC 4173 section 5).
+        assert!(boot(&instance, BootNumber(1)).contains("::3260:11:iqn."));
     }
 
     #[test]

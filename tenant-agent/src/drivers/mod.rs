@@ -8,6 +8,7 @@ pub mod overlap;
 pub mod ports;
 pub mod process;
 pub mod segment;
+pub mod tgt;
 pub mod wires;
 
 use bmi_agent_api::config::{BootGate, NetbootConfig};

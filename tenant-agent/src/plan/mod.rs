@@ -39,6 +39,8 @@ pub struct ObservedProcess {
     pub spec: Option<ProcessSpec>,
     /// How it is.
     pub health: Health,
+    /// The number its boot volume has, of a target.
+    pub lun: u16,
 }
 
 /// What exists.
@@ -105,7 +107,10 @@ impl Action {
 #[must_use]
 pub fn plan(wanted: &Wanted, observed: &Observed) -> Vec<Action> {
     let mut actions = Vec::new();
-    let config = wanted.netboot_config(&observed.ready(wanted));
+    let mut config = wanted.netboot_config(&observed.ready(wanted));
+    for instance in &mut config.instances {
+        instance.lun = observed.processes.get(&ProcessId::Target(instance.id)).map_or(0, |it| it.lun);
+    }
     let fits = |id: &ProcessId, process: &ObservedProcess| {
         process.health != Health::Broken
             && process.spec.is_some()

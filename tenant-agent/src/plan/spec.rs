@@ -413,5 +413,7 @@ fn boot(instance: &DesiredInstance, kept: &Kept) -> NetbootInstance {
         target_address: instance.target.address,
         boot_key: instance.boot_key.clone(),
         floor: kept.floors.get(&instance.id).copied().unwrap_or_default(),
+        // As the target's driver reports it, once it listens.
+        lun: 0,
     }
 }

@@ -141,7 +141,7 @@ impl World {
     }
 
     fn start(&mut self, spec: super::spec::ProcessSpec) {
-        let process = ObservedProcess { spec: Some(spec.clone()), health: Health::Starting };
+        let process = ObservedProcess { spec: Some(spec.clone()), health: Health::Starting, lun: 0 };
         assert!(self.observed.processes.insert(spec.id(), process).is_none(), "started twice");
         let slots: Vec<u32> = self
             .observed

@@ -395,8 +395,9 @@ pub fn login(node: &str, script: &str) -> bool {
     let value = |key: &str| script.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
     let (user, password) = (value("set username "), value("set password "));
     let boot = script.split_whitespace().find_map(|word| word.strip_prefix("iscsi:")).unwrap();
-    let (address, target) = boot.split_once("::3260:0:").unwrap();
-    let url = format!("iscsi://{user}%{password}@{address}:3260/{target}/0");
+    let (address, disk) = boot.split_once("::3260:").unwrap();
+    let (lun, target) = disk.split_once(':').unwrap();
+    let url = format!("iscsi://{user}%{password}@{address}:3260/{target}/{lun}");
     let initiator = value("set initiator-iqn ");
     let inquiry = ["netns", "exec", node, "timeout", "5", "iscsi-inq", "-i", &initiator, &url];
     output("ip", &inquiry).status.success()

@@ -145,12 +145,13 @@ fn enter(order: &Order, program: &File, source: &File, destination: &File) -> Re
         read: vec![source.as_fd()],
         write: vec![destination.as_fd()],
         read_below: vec![PathBuf::from("/proc")],
+        make_below: None,
         listen: &[],
         connect: &[],
     };
     let sandbox = Sandbox {
         user: order.user,
-        root: Root { shown: Vec::new(), directory: PathBuf::from("/") },
+        root: Root { directory: PathBuf::from("/"), ..Root::default() },
         limits,
         reach,
         profile: &Profile::of("qemu-img")?,

@@ -32,6 +32,7 @@ pub fn instance() -> NetbootInstance {
         target_address: Ipv4Addr::new(10, 20, 0, 8),
         boot_key: BootKey::from_hex(&"07".repeat(32)).unwrap(),
         floor: BootNumber(0),
+        lun: 0,
     }
 }
 

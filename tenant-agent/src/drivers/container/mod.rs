@@ -390,7 +390,8 @@ impl Diskless for ContainerDriver {
                 self.told.set(false);
                 let mut more: BTreeMap<ProcessId, FoundProcess> = BTreeMap::new();
                 for id in listed.into_iter().filter(|id| !self.base.is_busy(*id)) {
-                    more.insert(id, FoundProcess { spec: None, run: None, wired: false });
+                    let nothing = FoundProcess { spec: None, run: None, wired: false, luns: BTreeMap::new() };
+                    more.insert(id, nothing);
                 }
                 // What has a directory is known better.
                 more.append(&mut found.processes);

@@ -25,7 +25,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{dup2_stdin, setsid};
 use rustix::fs::{Mode as OpenMode, OFlags, ResolveFlags, openat2};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
 use super::super::firewall::TRANSFER_PORTS;
@@ -44,6 +44,9 @@ pub const TASKS: u64 = 64;
 /// Memory it may write to: the boot services' transfers and a target's commands need a few dozen MiB, and each of
 /// [`TASKS`] may have a stack of 2 MiB.
 pub const MEMORY: u64 = 256 * 1024 * 1024;
+
+/// The same for a stock program: tgtd has 170 MiB of it with one volume and four threads.
+pub const STOCK_MEMORY: u64 = 1024 * 1024 * 1024;
 
 /// Settings of the new namespace: low ports without rights, TFTP's source ports, no IPv6.
 pub const SETTINGS: [(&str, &str); 3] = [
@@ -79,6 +82,28 @@ pub struct Order {
     /// What a broker has besides.
     #[serde(default)]
     pub broker: Option<OrderBroker>,
+    /// What a stock program has besides.
+    #[serde(default)]
+    pub stock: Option<OrderStock>,
+}
+
+/// A program that is not ours, and is told of its volumes later.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderStock {
+    /// Where it makes its own socket: the one directory that it may write to.
+    pub control: PathBuf,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+/// The first descriptor of a stock program's volumes, one after another: above any that the launcher has itself.
+const FIRST_VOLUME: i32 = 64;
+
+/// Where a stock program finds its volume of this position.
+#[must_use]
+pub fn volume_of_stock(position: usize) -> String {
+    format!("/proc/self/fd/{}", usize::try_from(FIRST_VOLUME).unwrap_or_default() + position)
 }
 
 /// One volume.
@@ -197,6 +222,7 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
         .iter()
         .map(|lun| volume_open(order.volume_dir.as_deref(), lun, order.uid))
         .collect::<Result<Vec<_>, _>>()?;
+    let volumes = if order.stock.is_some() { volumes_place(&volumes).map_err(prepare)? } else { volumes };
     let written = largest_written(&order.luns, &volumes).map_err(prepare)?;
     std::env::set_current_dir(&order.directory).map_err(prepare)?;
     let null = OpenOptions::new().read(true).open("/dev/null").map_err(prepare)?;
@@ -213,6 +239,9 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
         fcntl_setfd(volume, FdFlags::empty()).map_err(|error| prepare(error.into()))?;
         let descriptor = volume.as_raw_fd();
         kept.push(descriptor);
+        if order.stock.is_some() {
+            continue;
+        }
         let read_only = if lun.read_only { ",ro" } else { "" };
         arguments.push("--lun".into());
         arguments.push(format!("{}=file:/proc/self/fd/{descriptor}{read_only}", lun.lun).into());
@@ -234,7 +263,7 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
             open_files: OPEN_FILES,
             tasks: TASKS,
             file_size: written,
-            memory: MEMORY,
+            memory: if order.stock.is_some() { STOCK_MEMORY } else { MEMORY },
             processor_seconds: None,
         },
         Some(_) => broker::LIMITS,
@@ -250,9 +279,11 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
         write: opened(false).into_iter().chain(clients.map(AsFd::as_fd)).collect(),
         read_below: shown.iter().cloned().chain([PathBuf::from("/proc")]).collect(),
         listen: &order.ports,
+        make_below: order.stock.as_ref().map(|stock| stock.control.clone()),
         connect: order.broker.as_ref().map(|broker| &*broker.connect).unwrap_or_default(),
     };
-    let root = Root { shown, directory: order.directory };
+    let writable = order.stock.as_ref().map(|stock| stock.control.clone());
+    let root = Root { shown, writable, directory: order.directory };
     Sandbox {
         user: order.uid,
         root,
@@ -268,8 +299,22 @@ fn become_program(order: Order, channel: &UnixStream) -> Result<(), LaunchError>
         .arg0(order.program.file_name().unwrap_or_default())
         .args(arguments)
         .env_clear()
+        .envs(order.stock.into_iter().flat_map(|stock| stock.environment))
         .exec();
     Err(LaunchError::Program { program: order.program, source })
+}
+
+/// Puts volumes where [`volume_of_stock`] says that they are.
+fn volumes_place(volumes: &[File]) -> io::Result<Vec<File>> {
+    let place = |(at, volume): (i32, &File)| {
+        let placed = fcntl_dupfd_cloexec(volume, at)?;
+        if placed.as_raw_fd() == at {
+            Ok(File::from(placed))
+        } else {
+            Err(io::Error::other(format!("the descriptor {at} is taken")))
+        }
+    };
+    (FIRST_VOLUME..).zip(volumes).map(place).collect()
 }
 
 /// Opens a volume for a process of `uid`: it may then read it, and write it unless it is read-only.

@@ -54,7 +54,7 @@ use wiring::install;
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a target and the boot services listen with TCP.
-const ISCSI_PORT: u16 = 3260;
+pub(in crate::drivers) const ISCSI_PORT: u16 = 3260;
 const HTTP_PORT: u16 = 80;
 
 /// What could not be done to a process or the bridge.
@@ -330,6 +330,7 @@ impl ProcessDriver {
                 ports: vec![HTTP_PORT],
                 without,
                 broker: None,
+                stock: None,
             },
             ProcessSpec::Broker(spec) => Order {
                 program: self.config.broker_program(),
@@ -347,6 +348,7 @@ impl ProcessDriver {
                     target_uid: self.uid(spec.target_slot),
                     connect: broker::ports(spec, &self.config),
                 }),
+                stock: None,
             },
             ProcessSpec::Target(target) => {
                 let luns = target.luns.iter().map(|lun| {
@@ -372,9 +374,45 @@ impl ProcessDriver {
                     ports: vec![ISCSI_PORT],
                     without,
                     broker: None,
+                    stock: None,
                 }
             }
         })
+    }
+
+    /// Starts a process that is not there, kept for this, and says which run it is. `order` says what is to become of
+    /// the launcher in the directory that was made.
+    pub(in crate::drivers) async fn launch(
+        &self,
+        spec: &ProcessSpec,
+        config: ProcessConfig,
+        order: impl FnOnce(PathBuf) -> Result<Order, ProcessError>,
+    ) -> Result<Run, ProcessError> {
+        let id = spec.id();
+        self.others_check(spec)?;
+        let launch = |source| ProcessError::Launch { id, source };
+        let directory = self.directory_make(spec, &config)?;
+        let order = order(directory.clone())?;
+        let (child, channel) = self.spawn(id, &directory)?;
+        let pid = i32::try_from(child.id()).map_err(|error| launch(io::Error::other(error)))?;
+        let run = Run::of(pid).ok_or_else(|| launch(io::Error::other("it ended at once")))?;
+        let record = Record { spec: spec.clone(), run: run.clone() };
+        record.save(&directory).map_err(launch)?;
+        self.look_after(id, run.clone(), Some(child))?;
+        let mut channel = blocking(channel, launcher::await_ready).await.map_err(launch)?;
+        if let Some((address, network)) = spec.place() {
+            self.wire(spec, &run, address, network.cidr.prefix_len()).await?;
+        }
+        frame::write_blocking(&mut channel, &order).map_err(launch)?;
+        // The channel closes when the launcher becomes its program; before that it can only say what is wrong.
+        blocking(channel, |channel| {
+            let mut reason = String::new();
+            io::Read::read_to_string(channel, &mut reason)?;
+            if reason.is_empty() { Ok(()) } else { Err(io::Error::other(reason)) }
+        })
+        .await
+        .map_err(launch)?;
+        Ok(run)
     }
 
     /// Removes the directory of an instance's socket with the last process that needs it.
@@ -513,35 +551,12 @@ impl Diskless for ProcessDriver {
 
     async fn process_ensure(&self, spec: ProcessSpec, config: ProcessConfig) -> Result<(), ProcessError> {
         validate::process(&spec, self.config.volume_dir.as_deref())?;
-        let id = spec.id();
-        let _busy = self.occupy(id)?;
+        let _busy = self.occupy(spec.id())?;
         if self.exists(&spec)? {
             return Ok(());
         }
-        self.others_check(&spec)?;
-        let launch = |source| ProcessError::Launch { id, source };
-        let directory = self.directory_make(&spec, &config)?;
-        let order = self.order(&spec, directory.clone())?;
-        let (child, channel) = self.spawn(id, &directory)?;
-        let pid = i32::try_from(child.id()).map_err(|error| launch(io::Error::other(error)))?;
-        let run = Run::of(pid).ok_or_else(|| launch(io::Error::other("it ended at once")))?;
-        let record = Record { spec: spec.clone(), run: run.clone() };
-        record.save(&directory).map_err(launch)?;
-        self.look_after(id, run.clone(), Some(child))?;
-        let mut channel = blocking(channel, launcher::await_ready).await.map_err(launch)?;
-        if let Some((address, network)) = spec.place() {
-            self.wire(&spec, &run, address, network.cidr.prefix_len()).await?;
-        }
-        frame::write_blocking(&mut channel, &order).map_err(launch)?;
-        // The channel closes when the launcher becomes its program; before that it can only say what is wrong.
-        blocking(channel, |channel| {
-            let mut reason = String::new();
-            io::Read::read_to_string(channel, &mut reason)?;
-            if reason.is_empty() { Ok(()) } else { Err(io::Error::other(reason)) }
-        })
-        .await
-        .map(|_| ())
-        .map_err(launch)
+        let order = |directory| self.order(&spec, directory);
+        self.launch(&spec, config, order).await.map(|_| ())
     }
 
     async fn process_configure(&self, config: ProcessConfig) -> Result<(), ProcessError> {
@@ -582,14 +597,15 @@ impl Diskless for ProcessDriver {
             let record = Record::load(&self.directory(id));
             let run = record.as_ref().map(|record| &record.run).filter(|run| run.lives()).map(Run::name);
             let spec = record.map(|record| record.spec);
-            processes.insert(id, FoundProcess { spec, run, wired: wired(id) });
+            processes.insert(id, FoundProcess { spec, run, wired: wired(id), luns: BTreeMap::new() });
         }
         // A port of ours without a directory: its process is none that is known, so it is to be removed.
         for (name, link) in &links {
             let Some(id) = link.alias.as_deref().and_then(process_of_alias) else { continue };
             let ours = name.as_str() == port(&self.config.bridge, id).as_str();
             if ours && !processes.contains_key(&id) && !self.busy.borrow().contains(&id) {
-                processes.insert(id, FoundProcess { spec: None, run: None, wired: false });
+                let nothing = FoundProcess { spec: None, run: None, wired: false, luns: BTreeMap::new() };
+                processes.insert(id, nothing);
             }
         }
         let netboot = fs::read(self.directory(ProcessId::Netboot).join(NETBOOT_FILE)).ok();

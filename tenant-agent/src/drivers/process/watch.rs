@@ -123,6 +123,15 @@ impl ProcessDriver {
     }
 }
 
+/// Kills a run at once, when it is still there. That it has ended is not waited for.
+pub(in crate::drivers) fn kill(run: &Run) {
+    let handle = Pid::from_raw(run.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    if let Some(handle) = handle.filter(|_| run.lives()) {
+        // Gone already is as good.
+        let _ = pidfd_send_signal(handle, Signal::KILL);
+    }
+}
+
 /// How a process ended, for people. The kernel's log says which system call it was (`type=1326`).
 fn ending(status: ExitStatus) -> String {
     if status.signal() == Some(Signal::SYS.as_raw()) {
