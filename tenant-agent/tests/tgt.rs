@@ -93,12 +93,12 @@ fn tgt_a_node_boots_from_the_number_that_is_reported_with_the_newest_secret_only
     };
 
     // The script says where the disk is, and its secret opens it: for this initiator, and with this secret.
-    let script = || {
-        let (_, url) = dhcp(&host, &node, &["-x", "0x4d:69505845"]);
+    let script = |host: &Host| {
+        let (_, url) = dhcp(host, &node, &["-x", "0x4d:69505845"]);
         address_take(&node, "10.20.0.71");
         fetch(&node, &url)
     };
-    let first = script();
+    let first = script(&host);
     assert!(first.contains("iscsi:10.20.0.9::3260:1:iqn."), "{first}");
     until("the script's boot may log in", || login(&node, &first).then_some(()));
     let user = first.lines().find_map(|line| line.strip_prefix("set username ")).unwrap();
@@ -153,13 +153,13 @@ fn tgt_a_node_boots_from_the_number_that_is_reported_with_the_newest_secret_only
     });
 
     // The next script ends the secret of the one before; so it stays when the agent is started again.
-    let second = script();
+    let second = script(&host);
     until("the next boot may log in", || login(&node, &second).then_some(()));
     assert!(!login(&node, &first), "an earlier boot");
     let pid = host.pid(&wanted.id.to_string());
     host.agent_kill();
     host.agent_start();
-    let third = script();
+    let third = script(&host);
     until("and the next", || login(&node, &third).then_some(()));
     assert!(!login(&node, &second) && !login(&node, &first), "earlier boots");
     assert_eq!(host.pid(&wanted.id.to_string()), pid, "found, not started again");
