@@ -378,7 +378,8 @@ impl Agent {
                 }
                 _ => Health::Broken,
             };
-            let lun = process.luns.get(&BOOT_LUN).copied().unwrap_or(BOOT_LUN);
+            let lun =
+                process.luns.iter().find(|(wanted, _)| *wanted == BOOT_LUN).map_or(BOOT_LUN, |(_, lun)| *lun);
             processes.insert(id, ObservedProcess { spec: process.spec, health, lun });
         }
         self.starting = starting;

@@ -77,10 +77,10 @@ pub struct FoundProcess {
     pub run: Option<String>,
     /// Whether its interface is in the bridge.
     pub wired: bool,
-    /// Which numbers its logical units have, by those they were to have; as it reports them. What is not named has the
-    /// one it was to have.
+    /// The numbers that its logical units were to have, each with the one that it reports. What is not named has the one
+    /// it was to have. No map: in a tagged message its keys would be text.
     #[serde(default)]
-    pub luns: BTreeMap<u16, u16>,
+    pub luns: Vec<(u16, u16)>,
 }
 
 /// What exists.

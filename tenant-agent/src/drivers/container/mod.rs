@@ -390,7 +390,7 @@ impl Diskless for ContainerDriver {
                 self.told.set(false);
                 let mut more: BTreeMap<ProcessId, FoundProcess> = BTreeMap::new();
                 for id in listed.into_iter().filter(|id| !self.base.is_busy(*id)) {
-                    let nothing = FoundProcess { spec: None, run: None, wired: false, luns: BTreeMap::new() };
+                    let nothing = FoundProcess { spec: None, run: None, wired: false, luns: Vec::new() };
                     more.insert(id, nothing);
                 }
                 // What has a directory is known better.

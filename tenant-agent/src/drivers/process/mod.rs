@@ -597,14 +597,14 @@ impl Diskless for ProcessDriver {
             let record = Record::load(&self.directory(id));
             let run = record.as_ref().map(|record| &record.run).filter(|run| run.lives()).map(Run::name);
             let spec = record.map(|record| record.spec);
-            processes.insert(id, FoundProcess { spec, run, wired: wired(id), luns: BTreeMap::new() });
+            processes.insert(id, FoundProcess { spec, run, wired: wired(id), luns: Vec::new() });
         }
         // A port of ours without a directory: its process is none that is known, so it is to be removed.
         for (name, link) in &links {
             let Some(id) = link.alias.as_deref().and_then(process_of_alias) else { continue };
             let ours = name.as_str() == port(&self.config.bridge, id).as_str();
             if ours && !processes.contains_key(&id) && !self.busy.borrow().contains(&id) {
-                let nothing = FoundProcess { spec: None, run: None, wired: false, luns: BTreeMap::new() };
+                let nothing = FoundProcess { spec: None, run: None, wired: false, luns: Vec::new() };
                 processes.insert(id, nothing);
             }
         }

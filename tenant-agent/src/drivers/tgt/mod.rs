@@ -405,7 +405,7 @@ impl Diskless for TgtDriver {
         for (id, process) in &mut found.processes {
             let (ProcessId::Target(instance), Some(_)) = (id, &process.run) else { continue };
             match self.0.served(*instance).await {
-                Some(served) => process.luns.clone_from(&served.lock().await.luns),
+                Some(served) => process.luns = served.lock().await.luns.clone().into_iter().collect(),
                 // It does not say what it serves: as good as gone.
                 None => process.run = None,
             }
