@@ -15,7 +15,7 @@ use bmi_agent_api::status::ServiceStatus;
 use bmi_types::{BootNumber, BootUser, CephKey, boot_secret};
 use support::{
     Host, address_take, conformance, connects, desired, dhcp, fetch, instance, login, mac, output,
-    proc_status, run, until,
+    proc_status, processes, run, until,
 };
 
 fn host(name: &str) -> Host {
@@ -199,9 +199,11 @@ fn tgt_an_instance_with_a_volume_in_ceph_is_refused_with_the_reason_and_others_a
 
     // `stop` leaves nothing.
     let pid = host.pid(&good.id.to_string());
+    let user: u32 = proc_status(pid, "Uid").split(' ').next().unwrap().parse().unwrap();
+    assert!(!processes(user).is_empty());
     host.agent_end();
     host.agent_stop();
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "no process");
+    assert_eq!(processes(user), [0_i32; 0], "no process");
     assert!(!host.directory(&good.id.to_string()).exists(), "no directory");
     assert!(!host.links().iter().any(|name| name == "bmi0" || name.starts_with("bt")), "{:?}", host.links());
     assert!(!run("ip", &["netns", "exec", &host.namespace, "nft", "list", "ruleset"]).contains("bmi"));
