@@ -18,6 +18,8 @@ use crate::{Figure, fill, median};
 /// The most agents: one for each hundred nodes.
 const AGENTS: usize = 100;
 const NODES_OF_AN_AGENT: usize = 100;
+/// The fewest nodes: half of them can have instances.
+const NODES_MIN: usize = 200;
 /// Instances of each that stay, and how many are made at once besides.
 const INSTANCES: usize = 10;
 const AT_ONCE: usize = 24;
@@ -71,17 +73,17 @@ fn provisions(deployment: &Deployment, order: &Order) -> f64 {
 }
 
 pub(crate) fn run(effort: Effort) -> Vec<Figure> {
-    let agents = (effort.nodes / NODES_OF_AN_AGENT).clamp(1, AGENTS);
-    let at_once = AT_ONCE.min(effort.nodes / 4);
-    let deployment = world(effort.nodes, agents);
+    let nodes = effort.nodes.max(NODES_MIN);
+    let (agents, at_once) = (AGENTS.min(nodes / NODES_OF_AN_AGENT), AT_ONCE);
+    let deployment = world(nodes, agents);
     let pid = deployment.control_plane_pid();
     let resident = |field: &str| status(pid, field) / 1024.0;
     let mut figures = Vec::new();
     let mut add = |what: String, ours, peer, unit| {
         figures.push(Figure { what: format!("scale: {what}"), ours, peer, unit });
     };
-    let with = format!("{} nodes, {agents} agents", effort.nodes);
-    add(format!("control plane, {} nodes, no agent: resident", effort.nodes), resident("VmRSS"), None, "MiB");
+    let with = format!("{nodes} nodes, {agents} agents");
+    add(format!("control plane, {nodes} nodes, no agent: resident"), resident("VmRSS"), None, "MiB");
 
     let networks: BTreeSet<String> = (0..agents).map(network).collect();
     let begun = Instant::now();

@@ -58,7 +58,12 @@ fn seed(at: &Path, deployment: &Deployment) -> PathBuf {
     let user_data = fs::read_to_string(repository().join("infra/systemd/cloud-init.yaml")).unwrap();
     let (head, settings) = user_data.split_once("\nwrite_files:").unwrap();
     let server = deployment.agents_address().to_string();
-    let filled = [("TOKEN", &*token), ("NETWORK", "provisioning"), ("CONTROL-PLANE:8441", &server), ("UPLINK", "uplink")];
+    let filled = [
+        ("TOKEN", &*token),
+        ("NETWORK", "provisioning"),
+        ("CONTROL-PLANE:8441", &server),
+        ("UPLINK", "uplink"),
+    ];
     let settings = filled.iter().fold(settings.to_owned(), |text, (name, value)| {
         assert!(text.contains(name), "{name}");
         text.replace(name, value)
