@@ -46,7 +46,8 @@ impl Bridged for Rack<'_> {
 /// An image of an agent's host with the programs as they were built.
 fn image(at: &Path) -> PathBuf {
     let (golden, image) = (golden_image(), at.join("agent-host.raw"));
-    let words = ["--profile", "debug", golden.to_str().unwrap(), image.to_str().unwrap()];
+    let profile = std::env::var("BMI_PROFILE").unwrap_or_else(|_| "debug".to_owned());
+    let words = ["--profile", &profile, golden.to_str().unwrap(), image.to_str().unwrap()];
     run(repository().join("infra/agent-host/image"), &words);
     image
 }
