@@ -95,7 +95,8 @@ pub(crate) fn memory(pid: u32) -> [f64; 2] {
     ["VmRSS", "RssAnon"].map(|field| status(pid, field) / 1024.0)
 }
 
-/// What one target takes that nobody has logged in to, and the process that holds it: its launcher, containerd's shim, or conmon.
+/// What one target takes that nobody has logged in to, and the engine's process that holds it: containerd's shim, or conmon. A
+/// sandboxed process has none: the agent's one helper is its parent.
 fn idle() -> Vec<Figure> {
     let taken = DRIVERS.map(|(_, kind)| {
         let deployment = deployment(kind, STORE_SMALL, 1);
@@ -105,19 +106,18 @@ fn idle() -> Vec<Figure> {
         let name = std::fs::read_to_string(format!("/proc/{holder}/comm")).unwrap().trim().to_owned();
         (memory(target), memory(holder), name)
     });
-    let [(target, holder, _), engines @ ..] = taken;
+    let [(process, helper, _), engines @ ..] = taken;
     let mut figures = Vec::new();
-    for ((engine, _), (ours, held, name)) in DRIVERS[1..].iter().zip(engines) {
-        for (at, kind) in ["resident", "anonymous"].into_iter().enumerate() {
-            let figure = |what: String, ours: f64, peer: f64| Figure {
-                what: format!("memory: {what}, {kind}, {engine}"),
-                ours,
-                peer: Some(("process", peer)),
-                unit: "MiB",
-            };
-            figures.push(figure("an idle target".to_owned(), ours[at], target[at]));
-            figures.push(figure(format!("what holds it, {name}"), held[at], holder[at]));
+    for (at, kind) in ["resident", "anonymous"].into_iter().enumerate() {
+        let mut add = |what: String, ours: f64, peer: Option<f64>| {
+            let (what, peer) = (format!("memory: {what}, {kind}"), peer.map(|peer| ("process", peer)));
+            figures.push(Figure { what, ours, peer, unit: "MiB" });
+        };
+        for ((engine, _), (target, holder, name)) in DRIVERS[1..].iter().zip(&engines) {
+            add(format!("an idle target, {engine}"), target[at], Some(process[at]));
+            add(format!("what holds each, {engine}'s {name}"), holder[at], None);
         }
+        add("the helper that holds all targets, process".to_owned(), helper[at], None);
     }
     figures
 }

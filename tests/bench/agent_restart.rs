@@ -4,6 +4,7 @@
 //! listening. Nothing else was changed meanwhile: a target that was to be adopted is the very process that it was.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use bmi_tests::{Deployment, run, until};
@@ -30,6 +31,15 @@ fn all_listen(deployment: &Deployment, after: Timestamp) {
     });
 }
 
+/// The targets that run, and when each began, since a number is given again: as the kernel counts (proc(5): starttime).
+fn running(deployment: &Deployment) -> BTreeSet<(u32, String)> {
+    let begun = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some((pid, stat.rsplit(')').next()?.split_whitespace().nth(19)?.to_owned()))
+    };
+    targets(deployment).into_iter().filter_map(begun).collect()
+}
+
 /// Seconds until a killed agent has adopted its targets, and until killed targets listen again.
 fn measure(deployment: &mut Deployment, count: usize) -> [f64; 2] {
     let mut order = Order::of_lab("small", count);
@@ -38,7 +48,7 @@ fn measure(deployment: &mut Deployment, count: usize) -> [f64; 2] {
         order.nodes = wave.to_vec();
         order.place(&deployment.api);
     }
-    let before: BTreeSet<u32> = targets(deployment).into_iter().collect();
+    let before = running(deployment);
     assert_eq!(before.len(), count);
 
     deployment.agent_kill();
@@ -46,14 +56,14 @@ fn measure(deployment: &mut Deployment, count: usize) -> [f64; 2] {
     deployment.agent_begin(&[]);
     all_listen(deployment, at);
     let adopted = begun.elapsed().as_secs_f64();
-    assert_eq!(targets(deployment).into_iter().collect::<BTreeSet<u32>>(), before, "all were adopted");
+    assert_eq!(running(deployment), before, "all were adopted");
 
-    let numbers: Vec<String> = before.iter().map(u32::to_string).collect();
+    let numbers: Vec<String> = before.iter().map(|(pid, _)| pid.to_string()).collect();
     let words: Vec<&str> = ["-9"].into_iter().chain(numbers.iter().map(String::as_str)).collect();
     let begun = Instant::now();
     run("kill", &words);
     until("every target runs again", PATIENCE, || {
-        let now: BTreeSet<u32> = targets(deployment).into_iter().collect();
+        let now = running(deployment);
         (now.len() == count && now.is_disjoint(&before)).then_some(())
     });
     all_listen(deployment, Timestamp::now());

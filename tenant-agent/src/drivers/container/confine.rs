@@ -201,11 +201,11 @@ fn status_faults(status: &str, uid: u32) -> Vec<String> {
 
 /// Field 5 of a line is where it is mounted, field 6 how.
 fn root_is_read_only(mounts: &str) -> bool {
-    let root = mounts.lines().filter_map(|line| {
+    let mut root = mounts.lines().filter_map(|line| {
         let mut fields = line.split_whitespace().skip(4);
         (fields.next()? == "/").then(|| fields.next()).flatten()
     });
-    root.last().is_some_and(|options| options.split(',').any(|option| option == "ro"))
+    root.next_back().is_some_and(|options| options.split(',').any(|option| option == "ro"))
 }
 
 #[cfg(test)]
