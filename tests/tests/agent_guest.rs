@@ -44,8 +44,8 @@ impl Bridged for Rack<'_> {
 }
 
 /// An image of an agent's host with the programs as they were built.
-fn image(at: &Path) -> PathBuf {
-    let (golden, image) = (golden_image(), at.join("agent-host.raw"));
+fn image(golden: &Path, at: &Path) -> PathBuf {
+    let image = at.join("agent-host.raw");
     let profile = std::env::var("BMI_PROFILE").unwrap_or_else(|_| "debug".to_owned());
     let words = ["--profile", &profile, golden.to_str().unwrap(), image.to_str().unwrap()];
     run(repository().join("infra/agent-host/image"), &words);
@@ -92,12 +92,16 @@ fn seed(at: &Path, deployment: &Deployment) -> PathBuf {
 
 #[test]
 fn a_fresh_host_joins_with_no_hands_and_serves_the_network() {
+    // First of all: packages for it are fetched, and from the management network nothing leads to where they are.
+    let golden = golden_image();
+    let directory = tempfile::tempdir_in(golden.parent().unwrap()).unwrap();
+    let image = image(&golden, directory.path());
     let management = Management::enter();
     let mut deployment = Deployment::start(bmi_tests::STORE_SMALL);
     deployment.agents_configure("10.99.0.1", 86_400);
     deployment.api.network("provisioning", "10.77.0.0/24");
     let rack = Rack::new(&management, &deployment);
-    let (image, seed) = (image(&deployment.data), seed(&deployment.data, &deployment));
+    let seed = seed(&deployment.data, &deployment);
     let nics = [&*format!("{MANAGEMENT}@mgmt0"), UPLINK];
     let mut host = Node::start_with_disks(&rack, &nics, &image, &seed);
 
