@@ -77,10 +77,9 @@ fn provision(effort: Effort) -> Vec<Figure> {
                 rounds.push(round(deployment, &Order::of_lab("small", count)));
             }
         }
-        let kinds: [(&str, fn(&Round) -> f64); 2] =
-            [("request to portal", |round| round.portal), ("deprovision", |round| round.removal)];
-        for (what, field) in kinds {
-            let [process, engines @ ..] = rounds.each_ref().map(|rounds| median(rounds.iter().map(field)));
+        for (at, what) in ["request to portal", "deprovision"].into_iter().enumerate() {
+            let seconds = |round: &Round| [round.portal, round.removal][at];
+            let [process, engines @ ..] = rounds.each_ref().map(|rounds| median(rounds.iter().map(seconds)));
             for ((engine, _), ours) in DRIVERS[1..].iter().zip(engines) {
                 let what = format!("provision: {what}, {count} at once, {engine}");
                 figures.push(Figure { what, ours, peer: Some(("process", process)), unit: "s" });
@@ -95,6 +94,12 @@ pub(crate) fn memory(pid: u32) -> [f64; 2] {
     ["VmRSS", "RssAnon"].map(|field| status(pid, field) / 1024.0)
 }
 
+/// A process's parent.
+fn parent(pid: u32) -> u32 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+}
+
 /// What one target takes that nobody has logged in to, and the engine's process that holds it: containerd's shim, or conmon. A
 /// sandboxed process has none: the agent's one helper is its parent.
 fn idle() -> Vec<Figure> {
@@ -102,7 +107,7 @@ fn idle() -> Vec<Figure> {
         let deployment = deployment(kind, STORE_SMALL, 1);
         deployment.api.instance(PROJECT, "node-1", "small", &json!({}));
         let target = targets(&deployment)[0];
-        let holder = status(target, "PPid") as u32;
+        let holder = parent(target);
         let name = std::fs::read_to_string(format!("/proc/{holder}/comm")).unwrap().trim().to_owned();
         (memory(target), memory(holder), name)
     });
