@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bmi_agent_api::desired::DesiredState;
@@ -94,6 +94,8 @@ pub fn write_whole(directory: &Path, name: &str, content: &[u8], mode: u32) -> i
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    // Whatever mask this process was started with: a process that is to read it must be able to.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&temporary, directory.join(name))?;
@@ -102,8 +104,6 @@ pub fn write_whole(directory: &Path, name: &str, content: &[u8], mode: u32) -> i
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

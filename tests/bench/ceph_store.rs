@@ -12,6 +12,7 @@ use bmi_tests::{Ceph, Deployment, WaitingStore, image_place};
 use bmi_types::{ProjectId, TagId, VolumeId};
 use serde_json::Value;
 
+use crate::provision::Order;
 use crate::tgt::Tgt;
 use crate::{Figure, boot, median, provision};
 
@@ -152,7 +153,7 @@ fn provisions(repetitions: u32, nodes: usize) -> Vec<Figure> {
         let (mut portal, mut removal, mut peers, mut removed) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..repetitions {
-            let round = provision::round(&deployment, count);
+            let round = provision::round(&deployment, &Order::of_lab("debian-12", count));
             portal.push(round.portal);
             removal.push(round.removal);
             let name = |number: usize| format!("bmi/peer-{number}");

@@ -12,6 +12,8 @@
 //! api.rs         the API over HTTP with 100 000 nodes, on both databases and with two replicas
 //! load.rs        the load: kept connections, each answer timed
 //! fill.rs        many nodes and bindings, by SQL
+//! agent.rs       an agent with each driver: provision, memory; many targets (agent_restart.rs), many agents (agent_scale.rs)
+//! fleet.rs       simulated agents
 //! ```
 //!
 //! Deliberately absent: a verdict. Numbers of a shared machine are for people to judge.
@@ -25,12 +27,16 @@
     reason = "a measurement that cannot be made ends the run, and its results go to standard output"
 )]
 
+mod agent;
+mod agent_restart;
+mod agent_scale;
 mod api;
 mod boot;
 mod ceph;
 mod ceph_store;
 mod decision;
 mod fill;
+mod fleet;
 mod initiator;
 mod load;
 mod provision;
@@ -92,7 +98,7 @@ fn number(name: &str) -> Option<u32> {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(name), Some(out)) = (arguments.next(), arguments.next().map(PathBuf::from)) else {
-        println!("usage: bmi-bench provision|boot|target|ceph|api FILE.json (infra/bench calls it)");
+        println!("usage: bmi-bench provision|boot|target|ceph|api|agent FILE.json (infra/bench calls it)");
         std::process::exit(2);
     };
     let only = std::env::var("BMI_BENCH_ONLY").ok();
@@ -130,6 +136,14 @@ fn main() {
             let mut figures = decision::run(only);
             figures.iter().for_each(Figure::print);
             figures.extend(api::run(&effort, only));
+            shown = figures.len();
+            figures
+        }
+        "agent" => {
+            let nodes = number("BMI_BENCH_NODES").map_or(agent::EFFORT.nodes, |nodes| nodes as usize);
+            let effort = agent::Effort { nodes };
+            conditions = agent::conditions(effort);
+            let figures = agent::run(effort, only);
             shown = figures.len();
             figures
         }

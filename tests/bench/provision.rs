@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use bmi_tests::{Deployment, STORE_LARGE, operation_end, tree};
+use bmi_tests::{Api, Deployment, STORE_LARGE, operation_end, tree};
 use serde_json::{Value, json};
 
 use crate::tgt::Tgt;
@@ -29,24 +29,50 @@ pub(crate) struct Round {
     pub(crate) removal: f64,
 }
 
-pub(crate) fn round(deployment: &Deployment, count: usize) -> Round {
-    let api = &deployment.api;
-    let nodes: Vec<String> = (1..=count).map(|number| format!("node-{number}")).collect();
-    let operations: Vec<Value> = std::thread::scope(|scope| {
-        let requests: Vec<_> = nodes
-            .iter()
-            .map(|node| {
-                scope.spawn(move || {
+/// What is asked for, all of it at once.
+pub(crate) struct Order {
+    pub(crate) project: String,
+    pub(crate) image: String,
+    pub(crate) network: String,
+    pub(crate) nodes: Vec<String>,
+}
+
+impl Order {
+    /// An image of the project `lab` for its first nodes.
+    pub(crate) fn of_lab(image: &str, count: usize) -> Self {
+        Self {
+            project: "lab".to_owned(),
+            image: image.to_owned(),
+            network: "provisioning".to_owned(),
+            nodes: (1..=count).map(|number| format!("node-{number}")).collect(),
+        }
+    }
+
+    /// Asks for it, and waits until all is there. Gives how it went.
+    pub(crate) fn place(&self, api: &Api) -> Vec<Value> {
+        let path = format!("/v1/projects/{}/instances", self.project);
+        let operations: Vec<Value> = std::thread::scope(|scope| {
+            let requests: Vec<_> = self
+                .nodes
+                .iter()
+                .map(|node| {
                     let body =
-                        json!({"name": node, "node": node, "image": "debian-12", "network": "provisioning"});
-                    api.post("/v1/projects/lab/instances", &body).expect(202)
+                        json!({"name": node, "node": node, "image": self.image, "network": self.network});
+                    let path = &path;
+                    scope.spawn(move || api.post(path, &body).expect(202))
                 })
-            })
-            .collect();
-        requests.into_iter().map(|request| request.join().unwrap()).collect()
-    });
-    let ended: Vec<Value> = operations.iter().map(|operation| operation_end(api, operation)).collect();
-    assert!(ended.iter().all(|operation| operation["state"] == "succeeded"), "{ended:#?}");
+                .collect();
+            requests.into_iter().map(|request| request.join().unwrap()).collect()
+        });
+        let ended: Vec<Value> = operations.iter().map(|operation| operation_end(api, operation)).collect();
+        assert!(ended.iter().all(|operation| operation["state"] == "succeeded"), "{ended:#?}");
+        ended
+    }
+}
+
+pub(crate) fn round(deployment: &Deployment, order: &Order) -> Round {
+    let api = &deployment.api;
+    let ended = order.place(api);
     let step = |operation: &Value, name: &str, field: &str| {
         let steps = operation["steps"].as_array().unwrap();
         steps.iter().find(|step| step["name"] == name).unwrap()[field].clone()
@@ -60,10 +86,8 @@ pub(crate) fn round(deployment: &Deployment, count: usize) -> Round {
     });
     let (portal, clone) = (portal.fold(0.0, f64::max), median(clone));
     let begun = Instant::now();
-    let removals: Vec<Value> = nodes
-        .iter()
-        .map(|node| api.delete(&format!("/v1/projects/lab/instances/{node}")).expect(202))
-        .collect();
+    let path = |node: &String| format!("/v1/projects/{}/instances/{node}", order.project);
+    let removals: Vec<Value> = order.nodes.iter().map(|node| api.delete(&path(node)).expect(202)).collect();
     for removal in &removals {
         assert_eq!(operation_end(api, removal)["state"], "succeeded");
     }
@@ -84,7 +108,7 @@ pub(crate) fn run_all(deployment: &Deployment) -> Vec<Figure> {
         // Taken in turns, so that what else the machine does meets both.
         let (mut ours, mut peers, mut removed) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..repeats {
-            ours.push(round(deployment, count));
+            ours.push(round(deployment, &Order::of_lab("debian-12", count)));
             peers.push(tgt.provision(&image, &folder, count));
             removed.push(tgt.deprovision(&folder, count));
         }

@@ -303,16 +303,21 @@ impl Deployment {
         self.agent_listens(network);
     }
 
+    /// Starts an engine of a kind, and has the agent run its targets there, whatever the environment asks for. Before the agent.
+    pub fn engine_use(&mut self, kind: Kind) {
+        let engine = self.engine.insert(Engine::start(kind, &self.namespace));
+        let settings = engine.agent_settings(&images());
+        let path = self.agent_config();
+        // A key that belongs to no section comes first.
+        let (driver, section) = settings.split_once('\n').unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{driver}\n{text}{section}\n")).unwrap();
+    }
+
     /// Starts the agent with an environment, and does not wait.
     pub fn agent_begin(&mut self, environment: &[(&str, &str)]) {
         if let (None, Some(kind)) = (&self.engine, Kind::asked_for()) {
-            let engine = self.engine.insert(Engine::start(kind, &self.namespace));
-            let settings = engine.agent_settings(&images());
-            let path = self.agent_config();
-            // A key that belongs to no section comes first.
-            let (driver, section) = settings.split_once('\n').unwrap();
-            let text = fs::read_to_string(&path).unwrap();
-            fs::write(path, format!("{driver}\n{text}{section}\n")).unwrap();
+            self.engine_use(kind);
         }
         let child = self
             .agent_command(&[])

@@ -1,6 +1,6 @@
 //! A node: QEMU with a NIC on the deployment's bridge and no disk, as `infra/qemu-node` starts it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -60,12 +60,24 @@ impl Node {
 
     /// Switches a machine on that boots from a disk of its own, to be compared with.
     #[must_use]
-    pub fn start_with_disk(at: &impl Bridged, mac: &str, disk: &std::path::Path) -> Self {
+    pub fn start_with_disk(at: &impl Bridged, mac: &str, disk: &Path) -> Self {
         let name = mac.replace(':', "");
         let console = at.directory().join("console").join(format!("{name}.console"));
         let log = at.directory().join("log").join(format!("node-{name}.log"));
         std::fs::write(&console, "").unwrap();
         Self::run(at, &[mac], &["--disk", disk.to_str().unwrap()], console, log)
+    }
+
+    /// Switches a machine on that boots from a disk of its own and reads another one, with a NIC for each MAC: `MAC@BRIDGE` for one
+    /// on another bridge.
+    #[must_use]
+    pub fn start_with_disks(at: &impl Bridged, macs: &[&str], disk: &Path, seed: &Path) -> Self {
+        let name = macs[0].split('@').next().unwrap_or_default().replace(':', "");
+        let console = at.directory().join("console").join(format!("{name}.console"));
+        let log = at.directory().join("log").join(format!("node-{name}.log"));
+        std::fs::write(&console, "").unwrap();
+        let disks = ["--disk", disk.to_str().unwrap(), "--seed", seed.to_str().unwrap()];
+        Self::run(at, macs, &disks, console, log)
     }
 
     fn run(at: &impl Bridged, macs: &[&str], more: &[&str], console: PathBuf, log: PathBuf) -> Self {

@@ -1,0 +1,133 @@
+//! One control plane with many simulated agents and many nodes: its memory, a full resync, and what provisioning takes
+//! meanwhile.
+//!
+//! Nodes and bindings are put into the database by SQL; networks, agents and instances are made as anybody makes them.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bmi_tests::Deployment;
+
+use crate::agent::{Effort, STORE};
+use crate::fleet::Fleet;
+use crate::provision::{Order, round};
+use crate::target::{cpu, status};
+use crate::{Figure, fill, median};
+
+/// The most agents: one for each hundred nodes.
+const AGENTS: usize = 100;
+const NODES_OF_AN_AGENT: usize = 100;
+/// The fewest nodes: half of them can have instances.
+const NODES_MIN: usize = 200;
+/// Instances of each that stay, and how many are made at once besides.
+const INSTANCES: usize = 10;
+const AT_ONCE: usize = 24;
+/// How often.
+const REPEATS: usize = 3;
+/// How long nothing happens when idling is measured: every agent's poll ends once.
+const IDLE: Duration = Duration::from_secs(40);
+/// What DESIGN wants.
+const MEMORY: (&str, f64) = ("wanted", 512.0);
+const RESYNC: (&str, f64) = ("wanted", 60.0);
+
+/// A node of [`fill::LARGE`]: every second one is.
+fn node(number: usize) -> String {
+    format!("n-{:012x}", 2 * number)
+}
+
+fn network(number: usize) -> String {
+    format!("net-{number:03}")
+}
+
+/// A control plane with nodes, networks and an image.
+fn world(nodes: usize, agents: usize) -> Deployment {
+    let mut deployment = Deployment::start(STORE);
+    for number in 0..fill::PROJECTS {
+        deployment.api.project(&fill::project(number));
+    }
+    deployment.control_plane_stop();
+    fill::sqlite(&deployment, nodes);
+    deployment.control_plane_start();
+    deployment.agents_configure("127.0.0.1", 86_400);
+    for number in 0..agents {
+        deployment.api.network(&network(number), &format!("10.200.{number}.0/24"));
+    }
+    deployment.api.image(fill::LARGE, "small");
+    deployment
+}
+
+/// Instances on a network: nodes from a number on.
+fn order(at: usize, nodes: std::ops::Range<usize>) -> Order {
+    Order {
+        project: fill::LARGE.to_owned(),
+        image: "small".to_owned(),
+        network: network(at),
+        nodes: nodes.map(node).collect(),
+    }
+}
+
+/// Provisions so often; gives the seconds to the last portal.
+fn provisions(deployment: &Deployment, order: &Order) -> f64 {
+    median((0..REPEATS).map(|_| round(deployment, order).portal))
+}
+
+pub(crate) fn run(effort: Effort) -> Vec<Figure> {
+    let nodes = effort.nodes.max(NODES_MIN);
+    let (agents, at_once) = (AGENTS.min(nodes / NODES_OF_AN_AGENT), AT_ONCE);
+    let deployment = world(nodes, agents);
+    let pid = deployment.control_plane_pid();
+    let resident = |field: &str| status(pid, field) / 1024.0;
+    let mut figures = Vec::new();
+    let mut add = |what: String, ours, peer, unit| {
+        figures.push(Figure { what: format!("scale: {what}"), ours, peer, unit });
+    };
+    let with = format!("{nodes} nodes, {agents} agents");
+    add(format!("control plane, {nodes} nodes, no agent: resident"), resident("VmRSS"), None, "MiB");
+
+    let networks: BTreeSet<String> = (0..agents).map(network).collect();
+    let begun = Instant::now();
+    let mut fleet = Fleet::join(&deployment, &networks);
+    add(format!("{agents} agents join, one after another"), begun.elapsed().as_secs_f64(), None, "s");
+    fleet.start();
+    let begun = Instant::now();
+    for at in 0..agents {
+        order(at, at * INSTANCES..(at + 1) * INSTANCES).place(&deployment.api);
+    }
+    let instances = agents * INSTANCES;
+    let made = begun.elapsed().as_secs_f64();
+    add(format!("{instances} instances made, {INSTANCES} at once"), made, None, "s");
+
+    let (before, begun) = (cpu(pid), Instant::now());
+    std::thread::sleep(IDLE);
+    let share = (cpu(pid) - before) / begun.elapsed().as_secs_f64() * 100.0;
+    add(format!("{with}, {instances} instances, nothing happens: of a processor"), share, None, "%");
+    add(format!("{with}, {instances} instances: resident"), resident("VmRSS"), Some(MEMORY), "MiB");
+    add(format!("{with}, {instances} instances: anonymous"), resident("RssAnon"), Some(MEMORY), "MiB");
+
+    let resync = median((0..REPEATS).map(|_| fleet.start().as_secs_f64()));
+    add(format!("{with}, {instances} instances: full resync"), resync, Some(RESYNC), "s");
+
+    let more = order(0, instances..instances + at_once);
+    let alone = provisions(&deployment, &more);
+    add(format!("request to portal, {at_once} at once, agents wait"), alone, None, "s");
+    let done = AtomicBool::new(false);
+    let mut resyncs = Vec::new();
+    let meanwhile = std::thread::scope(|scope| {
+        let provisioning = scope.spawn(|| {
+            let took = provisions(&deployment, &more);
+            done.store(true, Ordering::Relaxed);
+            took
+        });
+        while !done.load(Ordering::Relaxed) && !provisioning.is_finished() {
+            resyncs.push(fleet.start().as_secs_f64());
+        }
+        provisioning.join().unwrap()
+    });
+    let what = format!("request to portal, {at_once} at once, agents resync without pause");
+    add(what, meanwhile, Some(("agents wait", alone)), "s");
+    add("full resync meanwhile".to_owned(), median(resyncs), Some(RESYNC), "s");
+    add("control plane, the most it had: resident".to_owned(), resident("VmHWM"), Some(MEMORY), "MiB");
+    fleet.stop();
+    figures
+}
