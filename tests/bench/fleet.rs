@@ -105,7 +105,7 @@ fn report(desired: &DesiredState) -> StatusReport {
         generation_observed: desired.generation,
         netboot: ServiceStatus::Listening,
         instances: instances
-            .map(|it| InstanceStatus { id: it.id, target: ServiceStatus::Listening })
+            .map(|it| InstanceStatus { id: it.id, target: ServiceStatus::Listening, boot_lun: 0 })
             .collect(),
         ports: Vec::new(),
     }
