@@ -72,7 +72,8 @@ fn a_port_is_in_quarantine_until_it_is_wanted_and_afterwards() {
     assert_eq!(really(&host, "card2"), QUARANTINE);
     let (address, _) = dhcp(&host, &node, IPXE);
     address_take(&node, &address);
-    assert!(connects(&node, "10.20.0.9", 3260));
+    // The bridge's rules know a port within a second after it joined.
+    until("its target answers", || connects(&node, "10.20.0.9", 3260).then_some(()));
     assert!(dhcp_try(&host, &other, IMPATIENT).is_err(), "who is in quarantine hears nobody");
 
     // Somebody takes it out and puts the other one in: it is put right.
