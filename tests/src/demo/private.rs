@@ -7,6 +7,7 @@ use crate::agent_host::AgentHost;
 use crate::ceph::Ceph;
 use crate::deployment::Deployment;
 use crate::engine::Kind;
+use crate::golden::golden_image;
 use crate::idp::OidcProvider;
 use crate::management::{ADDRESS, Management};
 use crate::node::Firmware;
@@ -26,6 +27,8 @@ pub(super) fn cidr(network: &str) -> &'static str {
 pub fn private() {
     let narrator = Narrator::new();
     narrator.say("a management network, Ceph, PostgreSQL, an identity provider and a control plane");
+    // Made before this thread is where no package can be fetched.
+    let _ = golden_image();
     let management = Management::enter();
     let ceph = Ceph::start();
     let postgres = Postgres::start(Durability::None);

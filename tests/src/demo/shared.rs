@@ -8,6 +8,7 @@ use crate::agent_host::AgentHost;
 use crate::ceph::Ceph;
 use crate::deployment::Deployment;
 use crate::engine::Kind;
+use crate::golden::golden_image;
 use crate::idp::OidcProvider;
 use crate::management::{ADDRESS, Management};
 use crate::node::Firmware;
@@ -17,6 +18,8 @@ use crate::postgres::{Durability, Postgres};
 pub fn shared() {
     let narrator = Narrator::new();
     narrator.say("a management network, Ceph, PostgreSQL, an identity provider and a control plane");
+    // Made before this thread is where no package can be fetched.
+    let _ = golden_image();
     let management = Management::enter();
     let ceph = Ceph::start();
     let postgres = Postgres::start(Durability::None);
