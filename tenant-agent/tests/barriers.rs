@@ -6,11 +6,14 @@
     reason = "a test ends by panicking; clippy knows only functions marked as tests"
 )]
 
+#[path = "support/attempts.rs"]
+mod attempts;
 #[path = "support/launch.rs"]
 mod launch;
 
 use std::collections::BTreeSet;
 
+use attempts::{CALLS, TARGET_CALLS};
 use bmi_sandbox::Barrier::{self, Landlock, Limits, Root, Seccomp};
 use launch::Ended::{self, Done, Error, Signal};
 use launch::Launchpad;
@@ -26,70 +29,6 @@ const EMFILE: Ended = Error(24);
 const EFBIG: Ended = Error(27);
 const ECONNREFUSED: Ended = Error(111);
 const SIGSYS: Ended = Signal(31);
-
-/// What no honest program does: it ends the process, as target and as boot services.
-const CALLS: &[&str] = &[
-    // Files.
-    "unlink",
-    "memfd",
-    "handle",
-    "inotify",
-    "splice",
-    "copy",
-    "clone-range",
-    "pipe-size",
-    // Sockets.
-    "unix",
-    "unix-path",
-    "unix-abstract",
-    "raw",
-    "packet",
-    "netlink",
-    "ipv6",
-    "vsock",
-    "alg",
-    "connect",
-    // Processes and memory.
-    "fork",
-    "kill",
-    "ptrace",
-    "process-memory",
-    "pidfd",
-    "raise-core",
-    "priority",
-    "write-execute",
-    "anonymous-execute",
-    "make-executable",
-    // Rights and the kernel.
-    "mount",
-    "umount",
-    "new-mount",
-    "pivot",
-    "chroot",
-    "unshare-user",
-    "clone-user",
-    "setns",
-    "root",
-    "capabilities",
-    "dumpable",
-    "seccomp",
-    "bpf",
-    "io_uring",
-    "userfaultfd",
-    "perf",
-    "keyctl",
-    "add-key",
-    "module",
-    "kexec",
-    "time",
-    "host-name",
-    "personality",
-    "quota",
-];
-
-/// What only a target could try: it has a disk, and no use for datagrams.
-const TARGET_CALLS: &[&str] =
-    &["grow", "reserve", "zero-reserve", "insert", "read-once", "mode", "truncate", "udp"];
 
 /// What is held, by which barrier, how that shows; and which other barriers would hold it too and are away meanwhile.
 struct Held {

@@ -7,6 +7,8 @@
     reason = "a test ends by panicking; clippy knows only functions marked as tests"
 )]
 
+#[path = "support/attempts.rs"]
+mod attempts;
 #[expect(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
@@ -14,70 +16,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use attempts::{CALLS, TARGET_CALLS};
 use bmi_agent_api::desired::DesiredInstance;
 use bmi_agent_api::status::ServiceStatus;
 use bmi_tests::engine::Kind::{self, Docker, Podman};
 use support::{Host, connects, desired, instance, mac, output, until};
-
-/// What no honest program does: it ends the process, as target and as boot services.
-const CALLS: &[&str] = &[
-    "unlink",
-    "memfd",
-    "handle",
-    "inotify",
-    "splice",
-    "copy",
-    "clone-range",
-    "pipe-size",
-    "unix",
-    "unix-path",
-    "unix-abstract",
-    "raw",
-    "packet",
-    "netlink",
-    "ipv6",
-    "vsock",
-    "alg",
-    "connect",
-    "fork",
-    "kill",
-    "ptrace",
-    "process-memory",
-    "pidfd",
-    "raise-core",
-    "priority",
-    "write-execute",
-    "anonymous-execute",
-    "make-executable",
-    "mount",
-    "umount",
-    "new-mount",
-    "pivot",
-    "chroot",
-    "unshare-user",
-    "clone-user",
-    "setns",
-    "root",
-    "capabilities",
-    "dumpable",
-    "seccomp",
-    "bpf",
-    "io_uring",
-    "userfaultfd",
-    "perf",
-    "keyctl",
-    "add-key",
-    "module",
-    "kexec",
-    "time",
-    "host-name",
-    "personality",
-    "quota",
-];
-
-/// What only a target could try.
-const TARGET_CALLS: &[&str] =
-    &["grow", "reserve", "zero-reserve", "insert", "read-once", "mode", "truncate", "udp"];
 
 /// 128 and SIGSYS; 128 and SIGKILL.
 const SIGSYS: i64 = 159;

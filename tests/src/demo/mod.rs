@@ -3,6 +3,7 @@
 
 mod attacks;
 mod private;
+mod provider;
 mod shared;
 mod tenant;
 

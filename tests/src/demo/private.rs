@@ -2,21 +2,13 @@
 
 use super::Narrator;
 use super::attacks;
+use super::provider::Provider;
 use super::tenant::{Tenant, await_logins};
 use crate::agent_host::AgentHost;
-use crate::ceph::Ceph;
-use crate::deployment::Deployment;
 use crate::engine::Kind;
-use crate::golden::golden_image;
-use crate::idp::OidcProvider;
-use crate::management::{ADDRESS, Management};
 use crate::node::Firmware;
-use crate::postgres::{Durability, Postgres};
 
 use serde_json::json;
-
-/// How long an agent's certificate lasts, in seconds.
-const CERTIFICATE: u64 = 86_400;
 
 /// A network's addresses.
 pub(super) fn cidr(network: &str) -> &'static str {
@@ -26,19 +18,8 @@ pub(super) fn cidr(network: &str) -> &'static str {
 /// F3: two networks, two enrolled agents with containers, four nodes that boot; then every attempt to cross fails.
 pub fn private() {
     let narrator = Narrator::new();
-    narrator.say("a management network, Ceph, PostgreSQL, an identity provider and a control plane");
-    // Made before this thread is where no package can be fetched.
-    let _ = golden_image();
-    let management = Management::enter();
-    let ceph = Ceph::start();
-    let postgres = Postgres::start(Durability::None);
-    let mut deployment = Deployment::start_in_ceph_on(&ceph, postgres.database());
-    let provider = OidcProvider::start(&deployment);
-    let settings = provider.settings(&deployment);
-    deployment.sign_in_configure(&format!(
-        "[local_admin]\nenabled = true\n[sign_in]\nattempts_per_minute = 1000\n{settings}"
-    ));
-    deployment.agents_configure(ADDRESS, CERTIFICATE);
+    let Provider { management, ceph, identities: provider, deployment, postgres: _postgres } =
+        Provider::start(&narrator);
 
     let tenants = [("red", "red", "rosa"), ("blue", "blue", "benno")];
     let mut hosts = Vec::new();

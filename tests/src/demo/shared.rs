@@ -3,33 +3,17 @@
 use serde_json::json;
 
 use super::Narrator;
+use super::provider::Provider;
 use super::tenant::{Tenant, await_logins};
 use crate::agent_host::AgentHost;
-use crate::ceph::Ceph;
-use crate::deployment::Deployment;
 use crate::engine::Kind;
-use crate::golden::golden_image;
-use crate::idp::OidcProvider;
-use crate::management::{ADDRESS, Management};
 use crate::node::Firmware;
-use crate::postgres::{Durability, Postgres};
 
 /// F2, without what images and tags do later: two projects on one network, each with an image of its own and a node.
 pub fn shared() {
     let narrator = Narrator::new();
-    narrator.say("a management network, Ceph, PostgreSQL, an identity provider and a control plane");
-    // Made before this thread is where no package can be fetched.
-    let _ = golden_image();
-    let management = Management::enter();
-    let ceph = Ceph::start();
-    let postgres = Postgres::start(Durability::None);
-    let mut deployment = Deployment::start_in_ceph_on(&ceph, postgres.database());
-    let provider = OidcProvider::start(&deployment);
-    let settings = provider.settings(&deployment);
-    deployment.sign_in_configure(&format!(
-        "[local_admin]\nenabled = true\n[sign_in]\nattempts_per_minute = 1000\n{settings}"
-    ));
-    deployment.agents_configure(ADDRESS, 86_400);
+    let Provider { management, ceph, identities: provider, deployment, postgres: _postgres } =
+        Provider::start(&narrator);
     narrator.say("projects physics and biology, one network for both, and its agent");
     let api = &deployment.api;
     for project in ["physics", "biology"] {

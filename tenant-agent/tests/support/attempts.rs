@@ -1,0 +1,65 @@
+//! What a program that was taken over tries, by the names that `evil.c` has for it.
+
+/// What no honest program does: it ends the process, as target and as boot services.
+pub const CALLS: &[&str] = &[
+    // Files.
+    "unlink",
+    "memfd",
+    "handle",
+    "inotify",
+    "splice",
+    "copy",
+    "clone-range",
+    "pipe-size",
+    // Sockets.
+    "unix",
+    "unix-path",
+    "unix-abstract",
+    "raw",
+    "packet",
+    "netlink",
+    "ipv6",
+    "vsock",
+    "alg",
+    "connect",
+    // Processes and memory.
+    "fork",
+    "kill",
+    "ptrace",
+    "process-memory",
+    "pidfd",
+    "raise-core",
+    "priority",
+    "write-execute",
+    "anonymous-execute",
+    "make-executable",
+    // Rights and the kernel.
+    "mount",
+    "umount",
+    "new-mount",
+    "pivot",
+    "chroot",
+    "unshare-user",
+    "clone-user",
+    "setns",
+    "root",
+    "capabilities",
+    "dumpable",
+    "seccomp",
+    "bpf",
+    "io_uring",
+    "userfaultfd",
+    "perf",
+    "keyctl",
+    "add-key",
+    "module",
+    "kexec",
+    "time",
+    "host-name",
+    "personality",
+    "quota",
+];
+
+/// What only a target could try: it has a disk, and no use for datagrams.
+pub const TARGET_CALLS: &[&str] =
+    &["grow", "reserve", "zero-reserve", "insert", "read-once", "mode", "truncate", "udp"];
