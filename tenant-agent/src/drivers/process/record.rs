@@ -60,12 +60,17 @@ impl Run {
 }
 
 /// Field 22 of `/proc/PID/stat`; nothing for a zombie. The command in parentheses may hold anything.
+///
+/// A process whose first thread has ended is shown as a zombie while its other threads may still write (proc(5), field 20):
+/// it lives.
 fn start_time(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
+    let state = fields.next()?;
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    if state == "X" || (state == "Z" && threads <= 1) {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    fields.nth(1)?.parse().ok()
 }
 
 impl Record {
@@ -98,8 +103,11 @@ mod tests {
 
     #[test]
     fn a_zombie_and_an_odd_command_are_read_rightly() {
-        let stat = |state| format!("7 (a) b) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0");
-        assert_eq!(start_time(&stat("S")), Some(4242));
-        assert_eq!(start_time(&stat("Z")), None);
+        let stat = |state, threads| {
+            format!("7 (a) b) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 4242 0 0")
+        };
+        assert_eq!(start_time(&stat("S", 1)), Some(4242));
+        assert_eq!(start_time(&stat("Z", 1)), None);
+        assert_eq!(start_time(&stat("Z", 2)), Some(4242), "its first thread has ended, another works");
     }
 }
