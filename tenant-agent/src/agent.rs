@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::BootGate;
 use bmi_agent_api::desired::{Backing, DesiredLun, DesiredState};
-use bmi_agent_api::event::{AgentEvent, BridgeEvent, BrokerEvent, EventSource, TargetEvent};
+use bmi_agent_api::event::{About, AgentEvent, BridgeEvent, BrokerEvent, EventSource, TargetEvent};
 use bmi_agent_api::status::{InstanceStatus, PortStatus, ServiceStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};
@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, Driver};
 use crate::events;
 use crate::execute::execute;
+use crate::faults::Faults;
 use crate::helper::client::{Helper, HelperError, News};
 use crate::helper::verbs::{Found, Verb};
 use crate::ledger::Ledger;
@@ -66,6 +67,9 @@ const BOOT_LUN: u16 = 0;
 const TGT_REFUSES: &str = "its volumes are in Ceph, and the agent's driver is `tgt`: a stock target hears the tenant and \
     would hold the key; it serves local volumes only (`driver = \"process\"` or `\"container\"` serves both)";
 
+/// What is told of a bridge that somebody removed.
+const NETWORK_GONE: &str = "the network's bridge or its rules are gone from the host; they are made again";
+
 /// The longest reason in an event, in characters.
 const REASON_LONGEST: usize = 1024;
 
@@ -111,6 +115,9 @@ pub struct Agent {
     failures: BTreeMap<ProcessId, Failure>,
     /// Why the bridge or its segment is not as wanted: then nothing is started, and it is tried at each look.
     network_fault: Option<String>,
+    /// What is told of that, and of a host that cannot be observed.
+    network_faults: Faults,
+    host_faults: Faults,
     /// Since when a run has been starting.
     starting: BTreeMap<ProcessId, (String, Instant)>,
     observed: Observed,
@@ -140,6 +147,8 @@ impl Agent {
             helper,
             failures: BTreeMap::new(),
             network_fault: None,
+            network_faults: Faults::new(About::Network, events.clone()),
+            host_faults: Faults::new(About::Host, events.clone()),
             starting: BTreeMap::new(),
             observed: Observed::default(),
             ports: Vec::new(),
@@ -312,11 +321,21 @@ impl Agent {
                 Ok(found) => found,
                 Err(HelperError::Gone) => return Err(AgentError::HelperGone),
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "the world could not be observed");
+                    let reason = chain(&error);
+                    tracing::warn!(reason, "the world could not be observed");
+                    self.host_faults.note(Some(&reason));
                     break;
                 }
             };
+            self.host_faults.note(None);
+            let had_network = self.observed.network.is_some();
             self.judge(found, Instant::now());
+            if had_network && self.observed.network.is_none() {
+                tracing::warn!(NETWORK_GONE);
+                self.network_faults.note(Some(NETWORK_GONE));
+            }
+            // What has ended is told before it is started again, which may take a while.
+            self.publish();
             let Some(mut desired) = self.ledger.desired.clone() else { break };
             if self.config.driver == Driver::Tgt {
                 // Without a way to Ceph nothing is started that would need one.
@@ -342,18 +361,24 @@ impl Agent {
                     }
                 }
             }
+            self.network_faults.note(self.network_fault.as_deref());
             self.generation_observed = desired.generation;
             if done {
                 break;
             }
         }
+        self.publish();
+        Ok(())
+    }
+
+    /// Reports, when something has changed.
+    fn publish(&self) {
         let report = self.report();
         self.status.send_if_modified(|last| {
             let changed = last.as_ref() != Some(&report);
             *last = Some(report);
             changed
         });
-        Ok(())
     }
 
     /// What was found, and how healthy it is.

@@ -4,7 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by panicking")]
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Stdio};
 
@@ -34,7 +33,7 @@ impl Session {
     /// Does it, and waits until it is done.
     fn does(&mut self, command: &str) {
         writeln!(self.io.stdin.as_mut().unwrap(), "{command}").unwrap();
-        let mut lines = self.said.by_ref().lines().map(Result::unwrap);
+        let mut lines = (&mut self.said).lines().map(Result::unwrap);
         let done = lines.find(|line| line.contains("failed") || line.contains("4096/4096 bytes"));
         assert!(done.as_ref().is_some_and(|line| !line.contains("failed")), "{command}: {done:?}");
     }

@@ -19,14 +19,7 @@ fn deployment(certificate_s: u64) -> (Management, Deployment) {
     let mut deployment = Deployment::start_on(STORE_SMALL, None);
     let address = deployment.agents_cable();
     deployment.agents_configure(&address, certificate_s);
-    // It stays where it is when it starts again.
-    deployment.control_plane_restart_at_its_address();
-    let text = fs::read_to_string(deployment.config()).unwrap();
-    let listen = format!("listen = \"{address}:0\"");
-    let fixed = text.replace(&listen, &format!("listen = \"{}\"", deployment.agents_address()));
-    fs::write(deployment.config(), fixed).unwrap();
-    deployment.control_plane_stop();
-    deployment.control_plane_start();
+    deployment.agents_stay();
     deployment.api.network(NETWORK, "10.77.0.0/24");
     let token = deployment.agent_elsewhere();
     fs::write(token, deployment.api.join_token(NETWORK)).unwrap();

@@ -12,7 +12,7 @@ pub(in crate::drivers) mod broker;
 pub mod launcher;
 mod log;
 mod output;
-pub(in crate::drivers) mod record;
+pub mod record;
 mod sweep;
 pub(in crate::drivers) mod watch;
 mod wiring;
