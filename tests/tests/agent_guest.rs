@@ -76,7 +76,7 @@ fn a_fresh_host_joins_with_no_hands_and_serves_under_the_units_that_are_shipped(
     // First of all: packages for it are fetched, and from the management network nothing leads to where they are.
     let golden = golden_image();
     let directory = tempfile::tempdir_in(golden.parent().unwrap()).unwrap();
-    let image = guest_image(&golden, directory.path(), &["xfsprogs", "qemu-utils"]);
+    let image = guest_image(&golden, directory.path(), &["xfsprogs", "qemu-utils", "libpq5"]);
     let management = Management::enter();
     // Of this test's own: it is where the management network is.
     let ceph = Ceph::start_on(&management);
