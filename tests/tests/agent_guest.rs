@@ -13,8 +13,9 @@ use bmi_tests::{
 };
 use serde_json::json;
 
-/// A machine of the network.
+/// Machines of the network: one with an instance, and one that nobody knows.
 const NODE: &str = "52:54:00:a6:00:03";
+const STRANGER: &str = "52:54:00:a6:00:04";
 
 /// A node that has its disk open: one session, as long as nothing breaks it.
 struct Session {
@@ -91,13 +92,19 @@ fn a_fresh_host_joins_with_no_hands_and_serves_under_the_units_that_are_shipped(
     let mut guest = AgentGuest::start(&rack, &image, &deployment);
 
     joins(&mut guest, &deployment);
+    // A machine that is cabled to it is answered, though nobody knows it.
+    let stranger = Client::new(&rack, "stranger", STRANGER);
+    let (address, script) = stranger.dhcp();
+    assert!(address.starts_with("10.77.0.") && script.starts_with("http://10.77.0."), "{address} {script}");
+    drop(stranger);
     let client = Client::new(&rack, "node", NODE);
     in_containers(&guest, &deployment, &client);
     as_processes(&guest, &deployment, &client);
-    flat(&guest, &deployment, &client);
+    drop(client);
+    flat(&guest, &deployment, &Client::new(&rack, "node", NODE));
 }
 
-/// It joins by its first boot alone, has nothing to complain of, and answers a machine that nobody knows.
+/// It joins by its first boot alone, and has nothing to complain of.
 fn joins(guest: &mut AgentGuest, deployment: &Deployment) {
     guest.machine.wait("the agent has joined", GUEST_BOOT, |_| !deployment.api.list("/v1/agents").is_empty());
     guest.machine.wait("its boot services listen", GUEST_BOOT, |_| {
