@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::BootGate;
-use bmi_agent_api::desired::{Backing, DesiredLun, DesiredState};
+use bmi_agent_api::desired::{Backing, DesiredLun};
 use bmi_agent_api::event::{About, AgentEvent, BridgeEvent, BrokerEvent, EventSource, TargetEvent};
 use bmi_agent_api::status::{InstanceStatus, PortStatus, ServiceStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
@@ -24,8 +24,9 @@ use crate::helper::client::{Helper, HelperError, News};
 use crate::helper::verbs::{Found, Verb};
 use crate::ledger::Ledger;
 use crate::plan::names::ProcessId;
-use crate::plan::spec::Wanted;
-use crate::plan::{Health, Observed, ObservedProcess, plan};
+use crate::plan::spec::{Kept, Wanted};
+use crate::plan::{Action, Health, Observed, ObservedProcess, plan};
+use crate::sync::Told;
 
 /// How often the world is looked at without any news.
 const LOOK: Duration = Duration::from_secs(10);
@@ -123,6 +124,8 @@ pub struct Agent {
     observed: Observed,
     ports: Vec<PortStatus>,
     generation_observed: u64,
+    /// Whether another agent has the network.
+    replaced: bool,
     events: mpsc::Sender<AgentEvent>,
     events_dropped: u64,
     status: watch::Sender<Option<StatusReport>>,
@@ -153,6 +156,7 @@ impl Agent {
             observed: Observed::default(),
             ports: Vec::new(),
             generation_observed: 0,
+            replaced: false,
             events,
             events_dropped: 0,
             status,
@@ -165,7 +169,7 @@ impl Agent {
     /// Always: it ends only then.
     pub async fn run(
         mut self,
-        mut desired: watch::Receiver<Option<DesiredState>>,
+        mut told: watch::Receiver<Option<Told>>,
         mut news: mpsc::Receiver<News>,
     ) -> Result<(), AgentError> {
         let mut due = Instant::now();
@@ -178,13 +182,13 @@ impl Agent {
             let pause = due.saturating_duration_since(Instant::now());
             let mut lines = Vec::new();
             tokio::select! {
-                changed = desired.changed() => {
+                changed = told.changed() => {
                     if changed.is_err() {
                         // Its task never ends by itself; without it the timer still does the work.
                         tokio::time::sleep(pause).await;
                     }
-                    if let Some(desired) = desired.borrow_and_update().clone() {
-                        self.ledger.desired = Some(desired);
+                    if let Some(told) = told.borrow_and_update().clone() {
+                        self.heed(told);
                     }
                     due = now;
                 }
@@ -199,6 +203,38 @@ impl Agent {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    fn heed(&mut self, told: Told) {
+        self.replaced = matches!(told, Told::Replaced);
+        self.ledger.desired = match told {
+            Told::Desired(desired) => Some(*desired),
+            Told::Replaced => None,
+        };
+    }
+
+    /// Takes everything down. What cannot be is tried again at the next look.
+    async fn stand_down(&mut self) -> Result<(), AgentError> {
+        if self.observed.processes.is_empty() && self.observed.network.is_none() {
+            return Ok(());
+        }
+        tracing::warn!("another agent has the network: what this one runs is taken down");
+        let stops = self.observed.processes.keys().copied().map(Action::ProcessStop).collect();
+        let faults = execute(&self.helper, stops).await;
+        for fault in &faults {
+            tracing::warn!(
+                process = fault.process.map(String::from),
+                reason = chain(&fault.error),
+                "an action failed"
+            );
+        }
+        if faults.is_empty() {
+            if let Err(error) = self.helper.order(Verb::NetworkRemove).await {
+                tracing::warn!(reason = chain(&error), "the network could not be removed");
+            }
+            self.ledger.kept = Kept::default();
+        }
+        self.ledger_save()
     }
 
     /// When something is due, if nothing happens.
@@ -336,7 +372,12 @@ impl Agent {
             }
             // What has ended is told before it is started again, which may take a while.
             self.publish();
-            let Some(mut desired) = self.ledger.desired.clone() else { break };
+            let Some(mut desired) = self.ledger.desired.clone() else {
+                if self.replaced {
+                    self.stand_down().await?;
+                }
+                break;
+            };
             if self.config.driver == Driver::Tgt {
                 // Without a way to Ceph nothing is started that would need one.
                 desired.instances.iter_mut().for_each(|instance| instance.ceph = None);

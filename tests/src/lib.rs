@@ -101,8 +101,8 @@ pub use enrolment::{AgentKey, Member, Said, TRUST_DOMAIN, Told};
 pub use golden::{golden_image, image_place};
 pub use hil::{HIL_PASSWORD, HIL_USER, HilFault, SimulatedHil};
 pub use host::{
-    Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,
-    upgrade,
+    Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, skip, tree,
+    until, upgrade,
 };
 pub use idp::{AUDIENCE, Canaille, OidcProvider, free_port};
 pub use management::{Management, Switch};

@@ -465,11 +465,11 @@ impl ProcessDriver {
         for id in self.directories() {
             result = self.process_remove(id).await.and(result);
         }
-        self.network_remove().await.and(result)
+        self.network_take_down().await.and(result)
     }
 
     /// Removes the bridge, when it is ours, and its rules.
-    pub(in crate::drivers) async fn network_remove(&self) -> Result<(), ProcessError> {
+    pub(in crate::drivers) async fn network_take_down(&self) -> Result<(), ProcessError> {
         // Before its rules: nothing is in the bridge without them.
         let result = self.wires.remove(&self.links, &self.config).await.map_err(ProcessError::from);
         let result = install(firewall::bridge_remove(&self.config.bridge)).await.and(result);
@@ -530,6 +530,10 @@ impl Launcher for Command {
 
 impl Diskless for ProcessDriver {
     type Error = ProcessError;
+
+    async fn network_remove(&self) -> Result<(), ProcessError> {
+        self.network_take_down().await
+    }
 
     async fn network_ensure(&self, network: NetworkSpec) -> Result<(), ProcessError> {
         validate::network(&network)?;
