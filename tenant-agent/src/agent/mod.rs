@@ -5,14 +5,15 @@
 //!
 //! Invariants: slots are in the ledger before a process has one; a floor is in the ledger before it is in a gate.
 
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::BootGate;
-use bmi_agent_api::desired::{Backing, DesiredLun};
 use bmi_agent_api::event::{About, AgentEvent, BridgeEvent, BrokerEvent, EventSource, TargetEvent};
-use bmi_agent_api::status::{InstanceStatus, PortStatus, ServiceStatus, StatusReport};
+use bmi_agent_api::status::{PortStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};
 
@@ -63,10 +64,6 @@ pub enum AgentError {
 
 /// The number the control plane gives the boot volume, and which it has where a driver reports no other.
 const BOOT_LUN: u16 = 0;
-
-/// Why stock tgtd gets no volume of Ceph.
-const TGT_REFUSES: &str = "its volumes are in Ceph, and the agent's driver is `tgt`: a stock target hears the tenant and \
-    would hold the key; it serves local volumes only (`driver = \"process\"` or `\"container\"` serves both)";
 
 /// What is told of a bridge that somebody removed.
 const NETWORK_GONE: &str = "the network's bridge or its rules are gone from the host; they are made again";
@@ -412,16 +409,6 @@ impl Agent {
         Ok(())
     }
 
-    /// Reports, when something has changed.
-    fn publish(&self) {
-        let report = self.report();
-        self.status.send_if_modified(|last| {
-            let changed = last.as_ref() != Some(&report);
-            *last = Some(report);
-            changed
-        });
-    }
-
     /// What was found, and how healthy it is.
     fn judge(&mut self, found: Found, now: Instant) {
         let mut starting = BTreeMap::new();
@@ -460,82 +447,5 @@ impl Agent {
         let held = self.failures.iter().filter(|(_, failure)| failure.until > now).map(|(id, _)| *id);
         self.observed =
             Observed { network: found.network, held: held.collect(), netboot: found.netboot, processes };
-    }
-
-    fn service(&self, id: ProcessId, wanted: bool) -> ServiceStatus {
-        match self.observed.processes.get(&id).map(|process| process.health) {
-            Some(Health::Listening) => ServiceStatus::Listening,
-            found => {
-                let failure = self.failures.get(&id).map(|failure| &failure.reason);
-                match failure.or(self.network_fault.as_ref().filter(|_| wanted)) {
-                    Some(reason) => ServiceStatus::Failed { reason: reason.clone() },
-                    None if found.is_none() && !wanted => ServiceStatus::Absent,
-                    None => ServiceStatus::Starting,
-                }
-            }
-        }
-    }
-
-    /// Why an instance with volumes in Ceph is not served.
-    fn ceph_fault(&self, id: InstanceId) -> Option<&'static str> {
-        let mut desired = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
-        let instance = desired.find(|instance| instance.id == id)?;
-        let remote = |lun: &DesiredLun| matches!(lun.backing, Backing::Rbd { .. });
-        let is_remote = instance.target.luns.iter().any(remote);
-        match self.config.driver {
-            Driver::Tgt if is_remote => Some(TGT_REFUSES),
-            _ if is_remote && instance.ceph.is_none() => {
-                Some("it is not said how to reach its volumes in Ceph")
-            }
-            _ => None,
-        }
-    }
-
-    /// An instance's target; when its broker is why it does not serve, that is said.
-    fn target_service(&self, id: InstanceId, wanted: bool) -> ServiceStatus {
-        let target = self.service(ProcessId::Target(id), wanted);
-        match self.service(ProcessId::Broker(id), false) {
-            ServiceStatus::Failed { reason } if target != ServiceStatus::Listening => {
-                ServiceStatus::Failed { reason: format!("its broker: {reason}") }
-            }
-            // As long as anything of it is left.
-            ServiceStatus::Listening | ServiceStatus::Starting if target == ServiceStatus::Absent => {
-                ServiceStatus::Starting
-            }
-            _ => target,
-        }
-    }
-
-    fn report(&self) -> StatusReport {
-        let desired = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
-        let wanted: BTreeSet<InstanceId> = desired.map(|instance| instance.id).collect();
-        let found = self.observed.processes.keys().filter_map(|id| match id {
-            ProcessId::Target(instance) | ProcessId::Broker(instance) => Some(*instance),
-            ProcessId::Netboot => None,
-        });
-        let all: BTreeSet<InstanceId> = wanted.iter().copied().chain(found).collect();
-        let instances = all.into_iter().map(|id| {
-            let target = if wanted.contains(&id) && !self.ledger.kept.slots.contains_key(&id) {
-                ServiceStatus::Failed { reason: "no user id is free for its target".to_owned() }
-            } else if let Some(reason) = self.ceph_fault(id) {
-                ServiceStatus::Failed { reason: reason.to_owned() }
-            } else {
-                self.target_service(id, wanted.contains(&id))
-            };
-            let found = self.observed.processes.get(&ProcessId::Target(id));
-            InstanceStatus { id, target, boot_lun: found.map_or(0, |found| found.lun) }
-        });
-        let netboot = match &self.network_fault {
-            // They may well run: nobody reaches them as it was meant.
-            Some(reason) => ServiceStatus::Failed { reason: reason.clone() },
-            None => self.service(ProcessId::Netboot, self.ledger.desired.is_some()),
-        };
-        StatusReport {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            generation_observed: self.generation_observed,
-            netboot,
-            instances: instances.collect(),
-            ports: self.ports.clone(),
-        }
     }
 }
