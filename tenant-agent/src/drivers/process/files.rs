@@ -38,7 +38,12 @@ impl ProcessDriver {
         Ok(directory)
     }
 
-    pub(super) fn config_write(&self, id: ProcessId, gid: u32, config: &ProcessConfig) -> Result<(), ProcessError> {
+    pub(super) fn config_write(
+        &self,
+        id: ProcessId,
+        gid: u32,
+        config: &ProcessConfig,
+    ) -> Result<(), ProcessError> {
         let (name, text) = match config {
             ProcessConfig::Broker => return Ok(()),
             ProcessConfig::Netboot(config) => {
