@@ -36,7 +36,7 @@ fn look(host: &Host, name: &str, program: &str) {
     assert_eq!(config["NetworkMode"], "none");
     assert_eq!((&config["ReadonlyRootfs"], &config["Privileged"]), (&json!(true), &json!(false)));
     assert_eq!(config["RestartPolicy"]["Name"].as_str().unwrap_or("no"), "no");
-    for limit in ["Memory", "PidsLimit", "NanoCpus"] {
+    for limit in ["Memory", "PidsLimit", "CpuQuota", "CpuPeriod"] {
         assert!(config[limit].as_i64().unwrap_or_default() > 0, "{limit}: {config}");
     }
     let root: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/root"))
