@@ -71,6 +71,7 @@ fn boot(deployment: &Deployment) -> (Node, u64, String) {
         (of("script").is_some() && of("script") == of("login")).then(|| of("login").unwrap())
     });
     let console = node.console();
+    assert!(console.contains(&format!(", boot {number}\n")), "its script tells which boot it is\n{console}");
     assert!(!console.contains("of 5 failed"), "the first attempt is let in\n{console}");
     (node, number, console)
 }
