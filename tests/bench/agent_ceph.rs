@@ -1,7 +1,8 @@
 //! Containers with volumes in Ceph: request to portal, step by step, and what a target takes with its broker and its holder.
 //!
-//! A one-machine Ceph has one user for each driver's control plane. The `process` driver is the peer, in turns; each driver has the
-//! same brokers, which are sandboxed processes of the agent's host whatever the targets are.
+//! The `process` driver is the peer, in turns; each driver has the same brokers, which are sandboxed processes of the agent's host
+//! whatever the targets are. Each has a one-machine Ceph of its own: a control plane sets aside what it does not know in its pool, and
+//! that would be the others' images. Those that are not asked just then have nothing to do.
 
 use bmi_tests::{Ceph, Deployment};
 
@@ -86,9 +87,11 @@ fn idle(deployments: &[Deployment; DRIVERS.len()], most: usize) -> Vec<Figure> {
 }
 
 pub(crate) fn run(effort: Effort) -> Vec<Figure> {
-    let ceph = Ceph::start();
     let most = AT_ONCE.min(effort.nodes);
-    let deployments = DRIVERS.map(|(_, kind)| furnished(Deployment::start_in_ceph(&ceph), kind, most));
+    let clusters = DRIVERS.map(|_| Ceph::start());
+    let mut at = clusters.iter();
+    let deployments =
+        DRIVERS.map(|(_, kind)| furnished(Deployment::start_in_ceph(at.next().unwrap()), kind, most));
     let mut figures = provision(&deployments, most);
     figures.extend(idle(&deployments, most));
     figures
