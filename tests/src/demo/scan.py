@@ -5,7 +5,8 @@ Reads from standard input, as JSON: `interface`, `source` (the address that it s
 each port also where no route leads, as somebody would send it who has the machine.
 
 Prints JSON: how many frames were `sent`, how many answers the kernel had no room for (`missed`), and `answers`, each once: what
-answered, its address, the port that was asked, and what it said. Whatever comes in counts, from whomever; ARP apart.
+answered, its address, the port that was asked, and what it said. Whatever comes in counts, from whomever; ARP apart. What comes in and
+is for another MAC is `overheard`, by where it comes from.
 
 A frame's source port is the port that it asks, so that an answer says what it answers. Where a service speaks only when it is
 asked properly, it is.
@@ -91,7 +92,7 @@ PROPER = [
 
 class Scan:
     def __init__(self):
-        self.wire, self.sent, self.answers = wire(), 0, set()
+        self.wire, self.sent, self.answers, self.overheard = wire(), 0, set(), set()
 
     def send(self, frame):
         self.wire.send(frame)
@@ -111,7 +112,11 @@ class Scan:
                 return heard
             if struct.unpack("!H", frame[12:14])[0] != ETHERTYPE_ARP:
                 heard = True
-                self.answers.add(read(frame))
+                answer, ours = read(frame), frame[:6] == OWN_MAC or frame[0] & 1
+                if ours:
+                    self.answers.add(answer)
+                else:
+                    self.overheard.add(answer[1])
             self.wire.settimeout(0)
 
     def tcp(self, mac, goal):
@@ -165,4 +170,5 @@ while time.monotonic() < over:
     if scan.hear(0.1):
         over = time.monotonic() + QUIET
 _, missed = struct.unpack("II", scan.wire.getsockopt(263, PACKET_STATISTICS, 8))
-json.dump({"sent": scan.sent, "missed": missed, "answers": sorted(scan.answers)}, sys.stdout)
+found = {"answers": sorted(scan.answers), "overheard": sorted(scan.overheard)}
+json.dump({"sent": scan.sent, "missed": missed, **found}, sys.stdout)

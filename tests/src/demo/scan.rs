@@ -12,6 +12,17 @@ use crate::host::{repository, run};
 /// What answered: `tcp ADDRESS PORT SAID`, and so on; the port is the one that was asked.
 pub(super) type Answers = BTreeSet<String>;
 
+/// What a scan found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// What answered.
+    pub answers: Answers,
+    /// Who sent something that came in and was for another MAC.
+    pub overheard: BTreeSet<String>,
+    /// How many frames were sent.
+    pub sent: u64,
+}
+
 /// Who scans.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -39,8 +50,8 @@ pub(super) fn mac_of(namespace: &str, interface: &str) -> String {
     shown[0]["address"].as_str().unwrap().to_owned()
 }
 
-/// Asks every port of each address, with frames to the MAC beside it. Gives what answered, and how many frames were sent.
-pub(super) fn scan(place: Place<'_>, goals: &[(String, String)]) -> (Answers, u64) {
+/// Asks every port of each address, with frames to the MAC beside it. Gives what came of it.
+pub(super) fn scan(place: Place<'_>, goals: &[(String, String)]) -> Found {
     let Place { namespace, interface, source, far_end } = place;
     let world = json!({
         "interface": interface, "source": source, "mac": mac_of(namespace, interface), "goals": goals,
@@ -68,5 +79,6 @@ pub(super) fn scan(place: Place<'_>, goals: &[(String, String)]) -> (Answers, u6
     let mut answers: Answers = told["answers"].as_array().unwrap().iter().map(line).collect();
     // The far end's own kernel greets its neighbours when the cable is new (IPv6 router solicitation, multicast).
     answers.remove(&format!("frame {} 0 ethertype 0x86dd", mac_of(far_end.0, far_end.1)));
-    (answers, sent)
+    let overheard = told["overheard"].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned());
+    Found { answers, overheard: overheard.collect(), sent }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::Narrator;
 use super::inside::{Inside, containers, sockets_of_namespace};
 use super::private::cidr;
-use super::scan::{Place, mac_of, scan};
+use super::scan::{Answers, Found, Place, mac_of, scan};
 use super::tenant::{Tenant, node};
 use crate::agent_host::AgentHost;
 use crate::client::Client;
@@ -103,8 +103,11 @@ impl<'a> Network<'a> {
         goals
     }
 
-    /// Puts a machine on the bridge and scans from there. Gives what answered.
-    fn scanned(&self, machine: &Client, name: &str, goals: &[(String, String)]) -> (BTreeSet<String>, u64) {
+    /// Scans from a machine, and gives what answered and how many frames that took.
+    ///
+    /// What a target sends to a node whose port is gone, the bridge sends to every port: that is overheard (threat model), and
+    /// nothing else is.
+    fn scanned(&self, machine: &Client, name: &str, goals: &[(String, String)]) -> (Answers, u64) {
         let (source, _) = machine.dhcp();
         let port = format!("port-{name}");
         let place = Place {
@@ -113,11 +116,14 @@ impl<'a> Network<'a> {
             source: &source,
             far_end: (&self.host.namespace, &port),
         };
-        scan(place, goals)
+        let Found { answers, overheard, sent } = scan(place, goals);
+        let targets = BTreeSet::from([self.own.clone(), self.neighbours.clone()]);
+        assert!(overheard.is_subset(&targets), "a {name} overhears {overheard:?}");
+        (answers, sent)
     }
 
     /// What the boot services answer to whom they know, and to whom they do not.
-    fn boot_services(&self) -> BTreeSet<String> {
+    fn boot_services(&self) -> Answers {
         let netboot = self.netboot();
         [("tcp", 80), ("udp", 67), ("udp", 69)]
             .map(|(what, port)| format!("{what} {netboot} {port} open"))

@@ -49,9 +49,9 @@ impl Witness {
         let (source, port) = (format!("10.99.0.{NUMBER}"), format!("host{NUMBER}"));
         let far_end = (management.namespace(), port.as_str());
         let place = Place { namespace: &namespace, interface: "mgmt", source: &source, far_end };
-        let (answers, _) = std::thread::scope(|scope| {
+        let answers = std::thread::scope(|scope| {
             scope.spawn(|| self.echo_once());
-            scan(place, &goals)
+            scan(place, &goals).answers
         });
         let _ = output("ip", &["netns", "del", &namespace]);
 
