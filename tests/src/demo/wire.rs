@@ -85,22 +85,25 @@ impl<'a> Network<'a> {
         assert_eq!(host, BTreeSet::new(), "the agent's host listens on no network");
     }
 
-    /// Every address of the installation, with the MACs to which frames for it may be sent.
-    fn goals(&self) -> Vec<(String, String)> {
-        let (own, other) = (self.tenant.network, if self.tenant.network == "red" { "blue" } else { "red" });
-        let host = mac_of(&self.host.namespace, "bmi0");
+    /// The addresses of the node's network, with the MACs to which frames for them are sent.
+    fn near(&self) -> Vec<(String, String)> {
         let near = [self.netboot(), self.own.clone(), self.neighbours.clone()];
         let mut goals: Vec<_> = near.iter().map(|near| (near.clone(), self.mac(near))).collect();
-        // The router's usual places; and the host by an address of its own, which its kernel would take on any interface.
-        goals.extend([1, 254].map(|number| (at(own, number), host.clone())));
-        let elsewhere = [ADDRESS, "10.99.0.11", "10.99.0.12", "127.0.0.1"].map(str::to_owned);
-        let theirs = [2, 8, 9, 10].map(|number| at(other, number));
-        for address in elsewhere.into_iter().chain(theirs) {
-            for through in [&host, &self.mac(&self.netboot()), &self.mac(&self.own)] {
-                goals.push((address.clone(), through.clone()));
-            }
-        }
+        // A router's usual places, and the agent's host there.
+        let host = mac_of(&self.host.namespace, "bmi0");
+        goals.extend([1, 254].map(|number| (at(self.tenant.network, number), host.clone())));
         goals
+    }
+
+    /// Every other address of the installation, by way of each of ours that could pass frames on. The kernel of an agent's host would
+    /// take its own address on any interface.
+    fn elsewhere(&self) -> Vec<(String, String)> {
+        let other = if self.tenant.network == "red" { "blue" } else { "red" };
+        let provider = [ADDRESS, "10.99.0.11", "10.99.0.12", "127.0.0.1"].map(str::to_owned);
+        let theirs = [2, 8, 9, 10].map(|number| at(other, number));
+        let ways = [mac_of(&self.host.namespace, "bmi0"), self.mac(&self.netboot()), self.mac(&self.own)];
+        let all = provider.into_iter().chain(theirs);
+        all.flat_map(|address| ways.clone().map(|way| (address.clone(), way))).collect()
     }
 
     /// Scans from a machine, and gives what answered and how many frames that took.
@@ -140,7 +143,8 @@ pub(super) fn reach(narrator: &Narrator, tenant: &Tenant, host: &AgentHost) {
     // The node itself, taken over: its MAC, and the address that DHCP gives it.
     let (_, mac) = node(tenant.project, 1);
     let machine = Client::new(host, "owned", &mac);
-    let goals = network.goals();
+    let near = network.near();
+    let goals = [near.clone(), network.elsewhere()].concat();
     let (found, sent) = network.scanned(&machine, "owned", &goals);
     let mut allowed = network.boot_services();
     allowed.insert(format!("tcp {own} 3260 open"));
@@ -169,7 +173,7 @@ pub(super) fn reach(narrator: &Narrator, tenant: &Tenant, host: &AgentHost) {
             !output("ip", &[&words[..], &[&script]].concat()).status.success(),
             "{name} reaches a portal"
         );
-        let (found, _) = network.scanned(&machine, name, &goals);
+        let (found, _) = network.scanned(&machine, name, &near);
         assert_eq!(found, network.boot_services(), "{}: what a {name} reaches", tenant.project);
     }
 }
