@@ -323,9 +323,18 @@ impl Deployment {
         fs::write(path, format!("{driver}\n{text}{section}\n")).unwrap();
     }
 
+    /// Has the agent use a driver that is no engine's, whatever the environment asks for. Before the agent.
+    pub fn driver_use(&self, name: &str) {
+        let path = self.agent_config();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("driver = \"{name}\"\n{text}")).unwrap();
+    }
+
     /// Starts the agent with an environment, and does not wait.
     pub fn agent_begin(&mut self, environment: &[(&str, &str)]) {
-        if let (None, Some(kind)) = (&self.engine, Kind::asked_for()) {
+        let said = fs::read_to_string(self.agent_config()).unwrap();
+        let open = !said.lines().any(|line| line.starts_with("driver = "));
+        if let (true, Some(kind)) = (open, Kind::asked_for()) {
             self.engine_use(kind);
         }
         let child = self
