@@ -28,6 +28,7 @@ use crate::plan::names::ProcessId;
 use crate::plan::spec::{Kept, Wanted};
 use crate::plan::{Action, Health, Observed, ObservedProcess, plan};
 use crate::sync::Told;
+use report::WithoutNews;
 
 /// How often the world is looked at without any news.
 const LOOK: Duration = Duration::from_secs(10);
@@ -212,6 +213,8 @@ impl Agent {
 
     /// Takes everything down. What cannot be is tried again at the next look.
     async fn stand_down(&mut self) -> Result<(), AgentError> {
+        // An agent that starts again serves nothing either.
+        self.ledger_save()?;
         if self.observed.processes.is_empty() && self.observed.network.is_none() {
             return Ok(());
         }
@@ -363,12 +366,13 @@ impl Agent {
             self.host_faults.note(None);
             let had_network = self.observed.network.is_some();
             self.judge(found, Instant::now());
-            if had_network && self.observed.network.is_none() {
-                tracing::warn!(NETWORK_GONE);
+            if had_network && self.observed.network.is_none() && self.ledger.desired.is_some() {
+                tracing::warn!("{NETWORK_GONE}");
                 self.network_faults.note(Some(NETWORK_GONE));
             }
-            // What has ended is told before it is started again, which may take a while.
-            self.publish();
+            // What has ended is told before it is started again, which may take a while. What is new is told when all is
+            // done: a target that listens is of use once the boot services know of it.
+            self.publish(self.report().without_news(self.status.borrow().as_ref()));
             let Some(mut desired) = self.ledger.desired.clone() else {
                 if self.replaced {
                     self.stand_down().await?;
@@ -405,7 +409,7 @@ impl Agent {
                 break;
             }
         }
-        self.publish();
+        self.publish(self.report());
         Ok(())
     }
 

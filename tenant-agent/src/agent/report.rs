@@ -17,8 +17,7 @@ const TGT_REFUSES: &str = "its volumes are in Ceph, and the agent's driver is `t
 
 impl Agent {
     /// Reports, when something has changed.
-    pub(super) fn publish(&self) {
-        let report = self.report();
+    pub(super) fn publish(&self, report: StatusReport) {
         self.status.send_if_modified(|last| {
             let changed = last.as_ref() != Some(&report);
             *last = Some(report);
@@ -70,7 +69,7 @@ impl Agent {
         }
     }
 
-    fn report(&self) -> StatusReport {
+    pub(super) fn report(&self) -> StatusReport {
         let desired = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
         let wanted: BTreeSet<InstanceId> = desired.map(|instance| instance.id).collect();
         let found = self.observed.processes.keys().filter_map(|id| match id {
@@ -101,5 +100,63 @@ impl Agent {
             instances: instances.collect(),
             ports: self.ports.clone(),
         }
+    }
+}
+
+/// A report in the middle of work.
+pub(super) trait WithoutNews {
+    /// The report without anything that listens now and did not in the last one.
+    #[must_use]
+    fn without_news(self, last: Option<&StatusReport>) -> Self;
+}
+
+impl WithoutNews for StatusReport {
+    fn without_news(mut self, last: Option<&Self>) -> Self {
+        let listened = |id: InstanceId| {
+            let mut known = last.iter().flat_map(|last| &last.instances);
+            known.any(|known| known.id == id && known.target == ServiceStatus::Listening)
+        };
+        for instance in &mut self.instances {
+            if instance.target == ServiceStatus::Listening && !listened(instance.id) {
+                instance.target = ServiceStatus::Starting;
+            }
+        }
+        let netboot_listened = last.is_some_and(|last| last.netboot == ServiceStatus::Listening);
+        if self.netboot == ServiceStatus::Listening && !netboot_listened {
+            self.netboot = ServiceStatus::Starting;
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_the_middle_of_work_only_what_has_ended_is_told() {
+        let id = |number: u8| format!("0190163d-8694-739b-aea5-0000000000{number:02x}").parse().unwrap();
+        let report = |states: &[ServiceStatus]| StatusReport {
+            version: String::new(),
+            generation_observed: 1,
+            netboot: ServiceStatus::Listening,
+            instances: (0..)
+                .zip(states)
+                .map(|(number, target)| InstanceStatus {
+                    id: id(number),
+                    target: target.clone(),
+                    boot_lun: 0,
+                })
+                .collect(),
+            ports: Vec::new(),
+        };
+        use ServiceStatus::{Listening, Starting};
+        let last = report(&[Listening, Listening, Starting]);
+        let now = report(&[Listening, Starting, Listening, Listening]);
+        let told = report(&[Listening, Starting, Starting, Starting]);
+        assert_eq!(now.clone().without_news(Some(&last)), told);
+        let first = now.without_news(None);
+        assert_eq!(first.netboot, Starting);
+        assert!(first.instances.iter().all(|instance| instance.target == Starting));
     }
 }

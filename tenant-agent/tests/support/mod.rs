@@ -345,7 +345,7 @@ impl Host {
             let of = |said: &HostEvent| match said {
                 HostEvent::Fault { about, .. } | HostEvent::Mended { about } => *about,
             };
-            let last = self.told().into_iter().filter(|said| of(said) == about).next_back()?;
+            let last = self.told().into_iter().rfind(|said| of(said) == about)?;
             matches!(last, HostEvent::Mended { .. }).then_some(())
         });
     }
