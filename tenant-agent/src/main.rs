@@ -21,6 +21,8 @@ mod ledger;
 mod link;
 mod patience;
 mod plan;
+#[cfg(test)]
+mod releases;
 mod renew;
 mod start;
 mod sync;

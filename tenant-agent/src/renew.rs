@@ -23,6 +23,8 @@ use crate::drivers::process::record::{Record, Run};
 use crate::ledger::{Ledger, LedgerError};
 use crate::plan::names::ProcessId;
 
+/// How long an agent that was started a moment ago may take.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a process may take to flush and end.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long its next run may take to listen: a broker may have to wait until Ceph gives up the lock of the one before.
@@ -218,7 +220,7 @@ pub fn renew(path: &Path, all: bool, dry: bool) -> Result<(), RenewError> {
     if !geteuid().is_root() {
         return Err(RenewError::NotRoot);
     }
-    if !dry && !is_served(&host.config) {
+    if !dry && !holds_within(AGENT_TIMEOUT, || Ok(is_served(&host.config)))? {
         return Err(RenewError::NoAgent(host.config.state_dir));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

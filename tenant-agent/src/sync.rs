@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_agent_api::desired::DesiredState;
-use bmi_agent_api::enrol::{AGENT_REFUSED, Problem};
+use bmi_agent_api::enrol::{AGENT_REFUSED, AGENT_REPLACED, Problem};
 use bmi_agent_api::event::{AgentEvent, BATCH_MAX, EventBatch};
 use bmi_agent_api::status::{StatusReport, StatusSent};
 use bmi_types::{Name, NetworkId, Timestamp, chain};
@@ -59,6 +59,9 @@ pub enum SyncError {
     /// This agent may not speak.
     #[error("the control plane refuses this agent: {0}")]
     Refused(String),
+    /// Nor ever again: another agent has the network.
+    #[error("the control plane refuses this agent: {0}")]
+    Replaced(String),
     /// Too long.
     #[error("an answer is longer than {0} bytes")]
     Large(usize),
@@ -84,6 +87,15 @@ impl From<reqwest::Error> for SyncError {
     fn from(error: reqwest::Error) -> Self {
         Self::Request(error)
     }
+}
+
+/// What there is to do.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// To make this so.
+    Desired(Box<DesiredState>),
+    /// To take everything down: another agent has the network, with the same addresses.
+    Replaced,
 }
 
 /// The desired state that the agent has: which generation, of which history.
@@ -120,12 +132,7 @@ impl ControlPlane {
     }
 
     /// Follows the desired state from what is known on, for ever.
-    pub async fn desired_follow(
-        self,
-        mut known: Known,
-        to: watch::Sender<Option<DesiredState>>,
-        mut faults: Faults,
-    ) {
+    pub async fn desired_follow(self, mut known: Known, to: watch::Sender<Option<Told>>, mut faults: Faults) {
         let mut pause = Patience::new(PAUSE_FIRST, PAUSE_LONGEST);
         loop {
             match self.desired_next(&known).await {
@@ -135,13 +142,17 @@ impl ControlPlane {
                     known = Known::of(&desired);
                     let generation = known.generation;
                     tracing::info!(generation, instances = desired.instances.len(), "desired state");
-                    to.send_replace(Some(desired));
+                    to.send_replace(Some(Told::Desired(Box::new(desired))));
                 }
                 Ok(None) => {
                     pause.reset();
                     faults.note(None);
                 }
                 Err(error) => {
+                    if matches!(error, SyncError::Replaced(_)) {
+                        known = Known::default();
+                        to.send_replace(Some(Told::Replaced));
+                    }
                     if error.is_of_answer() {
                         faults.note(Some(&chain(&error)));
                     }
@@ -231,6 +242,7 @@ async fn refusal(answer: Response) -> SyncError {
     let text = body(answer, REASON_LARGEST).await.unwrap_or_default();
     match serde_json::from_slice::<Problem>(&text) {
         Ok(problem) if problem.code == AGENT_REFUSED => SyncError::Refused(problem.detail),
+        Ok(problem) if problem.code == AGENT_REPLACED => SyncError::Replaced(problem.detail),
         Ok(problem) => SyncError::Status(status, problem.detail),
         Err(_) => SyncError::Status(status, "it does not say why".to_owned()),
     }

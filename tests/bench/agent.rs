@@ -1,8 +1,8 @@
 //! What an agent does: provision to the portal with each driver, and what an idle target takes. `agent_restart.rs` and
 //! `agent_scale.rs` have many targets and many agents.
 //!
-//! The `process` driver is the peer: the same agent, the same programs and rules, without an engine. Deliberately absent: a
-//! store in Ceph, which `ceph` measures, and agents on hosts of their own: here all share the processor.
+//! The `process` driver is the peer: the same agent, the same programs and rules, without an engine. `agent_ceph.rs` does the same
+//! with volumes in Ceph. Deliberately absent: agents on hosts of their own; here all share the processor.
 
 use bmi_tests::engine::Kind;
 use bmi_tests::{Api, Deployment, STORE_LARGE, STORE_SMALL, processes};
@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 
 use crate::provision::{Order, Round, round};
 use crate::target::status;
-use crate::{Figure, agent_restart, agent_scale, median};
+use crate::{Figure, agent_ceph, agent_restart, agent_scale, median};
 
 /// The most nodes at once, and the targets of one agent that is started again.
-const AT_ONCE: usize = 24;
+pub(crate) const AT_ONCE: usize = 24;
 /// How often: once at a time is short.
-const REPEATS: [usize; 2] = [7, 3];
+pub(crate) const REPEATS: [usize; 2] = [7, 3];
 /// The drivers, the peer first.
 pub(crate) const DRIVERS: [(&str, Option<Kind>); 3] =
     [("process", None), ("docker", Some(Kind::Docker)), ("podman", Some(Kind::Podman))];
 /// The project with everything in it.
-const PROJECT: &str = "lab";
+pub(crate) const PROJECT: &str = "lab";
 
 /// How much there is of everything.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,11 @@ pub(crate) const EFFORT: Effort = Effort { nodes: 10_000 };
 
 /// A deployment with a driver, an image and nodes, on a network of 1 022 addresses.
 pub(crate) fn deployment(kind: Option<Kind>, store: &str, nodes: usize) -> Deployment {
-    let mut deployment = Deployment::start(store);
+    furnished(Deployment::start(store), kind, nodes)
+}
+
+/// The same of a deployment that has its store.
+pub(crate) fn furnished(mut deployment: Deployment, kind: Option<Kind>, nodes: usize) -> Deployment {
     if let Some(kind) = kind {
         deployment.engine_use(kind);
     }
@@ -52,12 +56,16 @@ pub(crate) fn deployment(kind: Option<Kind>, store: &str, nodes: usize) -> Deplo
 
 /// The targets that run: their processes' numbers, by what they execute.
 pub(crate) fn targets(deployment: &Deployment) -> Vec<u32> {
+    running(deployment, "bmi-target")
+}
+
+/// The processes of a deployment that execute a program.
+pub(crate) fn running(deployment: &Deployment, program: &str) -> Vec<u32> {
     let users = deployment.uid_base..deployment.uid_base + 1000;
-    let is_target = |pid: u32| {
-        std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("bmi-target"))
-    };
+    let executes =
+        |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with(program));
     let found = processes().into_iter().filter(|process| users.contains(&process.uid));
-    found.map(|process| process.pid).filter(|pid| is_target(*pid)).collect()
+    found.map(|process| process.pid).filter(|pid| executes(*pid)).collect()
 }
 
 /// The instances of the network.
@@ -95,7 +103,7 @@ pub(crate) fn memory(pid: u32) -> [f64; 2] {
 }
 
 /// A process's parent.
-fn parent(pid: u32) -> u32 {
+pub(crate) fn parent(pid: u32) -> u32 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     text.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
 }
@@ -128,9 +136,10 @@ fn idle() -> Vec<Figure> {
 }
 
 pub(crate) fn run(effort: Effort, only: Option<&str>) -> Vec<Figure> {
-    let parts: [(&str, &dyn Fn() -> Vec<Figure>); 4] = [
+    let parts: [(&str, &dyn Fn() -> Vec<Figure>); 5] = [
         ("provision", &|| provision(effort)),
         ("memory", &idle),
+        ("ceph", &|| agent_ceph::run(effort)),
         ("restart", &|| agent_restart::run_all(effort)),
         ("scale", &|| agent_scale::run(effort)),
     ];
@@ -147,7 +156,7 @@ pub(crate) fn run(effort: Effort, only: Option<&str>) -> Vec<Figure> {
 pub(crate) fn conditions(effort: Effort) -> Value {
     json!({
         "nodes": effort.nodes,
-        "image": "1 MiB, in the local store, on an XFS in a loop device",
+        "image": "1 MiB, in the local store, on an XFS in a loop device; of `ceph` in a one-machine Ceph",
         "process": "the same agent with its `process` driver, in the same run, in turns",
         "engines": "each in a network namespace, with directories of its own; podman with the vfs storage driver and runc",
         "agents of scale": "simulated: the agent's protocol by mutual TLS, no host behind them; nodes by SQL; SQLite",

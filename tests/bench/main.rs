@@ -12,7 +12,8 @@
 //! api.rs         the API over HTTP with 100 000 nodes, on both databases and with two replicas
 //! load.rs        the load: kept connections, each answer timed
 //! fill.rs        many nodes and bindings, by SQL
-//! agent.rs       an agent with each driver: provision, memory; many targets (agent_restart.rs), many agents (agent_scale.rs)
+//! agent.rs       an agent with each driver: provision, memory; with Ceph (agent_ceph.rs), many targets (agent_restart.rs), many
+//!                agents (agent_scale.rs)
 //! fleet.rs       simulated agents
 //! ```
 //!
@@ -28,6 +29,7 @@
 )]
 
 mod agent;
+mod agent_ceph;
 mod agent_restart;
 mod agent_scale;
 mod api;

@@ -27,6 +27,8 @@ pub(crate) struct Round {
     pub(crate) portal: f64,
     clone: f64,
     pub(crate) removal: f64,
+    /// Until the last had done each step, by their names in their order.
+    pub(crate) steps: Vec<(String, f64)>,
 }
 
 /// What is asked for, all of it at once.
@@ -85,13 +87,19 @@ pub(crate) fn round(deployment: &Deployment, order: &Order) -> Round {
         seconds(&begun, &step(operation, "prepare-image", "ended_at"))
     });
     let (portal, clone) = (portal.fold(0.0, f64::max), median(clone));
+    let steps = ended[0]["steps"].as_array().unwrap().iter().map(|one| {
+        let name = one["name"].as_str().unwrap();
+        let ends = ended.iter().map(|operation| seconds(first, &step(operation, name, "ended_at")));
+        (name.to_owned(), ends.fold(0.0, f64::max))
+    });
+    let steps = steps.collect();
     let begun = Instant::now();
     let path = |node: &String| format!("/v1/projects/{}/instances/{node}", order.project);
     let removals: Vec<Value> = order.nodes.iter().map(|node| api.delete(&path(node)).expect(202)).collect();
     for removal in &removals {
         assert_eq!(operation_end(api, removal)["state"], "succeeded");
     }
-    Round { portal, clone, removal: begun.elapsed().as_secs_f64() }
+    Round { portal, clone, removal: begun.elapsed().as_secs_f64(), steps }
 }
 
 pub(crate) fn run_all(deployment: &Deployment) -> Vec<Figure> {

@@ -73,9 +73,10 @@ impl Client {
         let value = |key: &str| script.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
         let (user, password) = (value("set username "), value("set password "));
         let boot = script.split_whitespace().find_map(|word| word.strip_prefix("iscsi:")).unwrap();
-        // iscsi:ADDRESS::3260:0:TARGET, and the target has colons.
-        let (address, rest) = boot.split_once("::3260:0:").unwrap();
-        let url = format!("iscsi://{user}%{password}@{address}:3260/{rest}/0");
+        // iscsi:ADDRESS::3260:LUN:TARGET, and the target has colons.
+        let (address, rest) = boot.split_once("::3260:").unwrap();
+        let (lun, target) = rest.split_once(':').unwrap();
+        let url = format!("iscsi://{user}%{password}@{address}:3260/{target}/{lun}");
         self.inside("timeout", &["10", "iscsi-inq", "-i", &value("set initiator-iqn "), &url])
             .status
             .success()

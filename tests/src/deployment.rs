@@ -112,12 +112,21 @@ impl Deployment {
         Self::start_with(&Store::Ceph(ceph), Some(database))
     }
 
+    /// Starts a control plane with a store of a size, on SQLite, of the programs of a directory: of the release before.
+    #[must_use]
+    pub fn start_of(programs: &Path, store: &str) -> Self {
+        Self::start_of_with(programs, &Store::Local(store), None)
+    }
+
     fn start_with(store: &Store<'_>, database: Option<String>) -> Self {
+        Self::start_of_with(&built(), store, database)
+    }
+
+    fn start_of_with(built: &Path, store: &Store<'_>, database: Option<String>) -> Self {
         assert!(
             geteuid().is_root(),
             "system tests need root: they make network namespaces and mount file systems"
         );
-        let built = built();
         crate::sweep::sweep(Path::new(ROOT));
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = format!("{pid}-{count}");
@@ -314,9 +323,18 @@ impl Deployment {
         fs::write(path, format!("{driver}\n{text}{section}\n")).unwrap();
     }
 
+    /// Has the agent use a driver that is no engine's, whatever the environment asks for. Before the agent.
+    pub fn driver_use(&self, name: &str) {
+        let path = self.agent_config();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("driver = \"{name}\"\n{text}")).unwrap();
+    }
+
     /// Starts the agent with an environment, and does not wait.
     pub fn agent_begin(&mut self, environment: &[(&str, &str)]) {
-        if let (None, Some(kind)) = (&self.engine, Kind::asked_for()) {
+        let said = fs::read_to_string(self.agent_config()).unwrap();
+        let open = !said.lines().any(|line| line.starts_with("driver = "));
+        if let (true, Some(kind)) = (open, Kind::asked_for()) {
             self.engine_use(kind);
         }
         let child = self

@@ -104,8 +104,8 @@ pub use golden::{golden_image, image_place};
 pub use guest::{AgentGuest, GUEST_BOOT, Rack, guest_image};
 pub use hil::{HIL_PASSWORD, HIL_USER, HilFault, SimulatedHil};
 pub use host::{
-    Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,
-    upgrade,
+    Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, skip, tree,
+    until, upgrade,
 };
 pub use idp::{AUDIENCE, Canaille, OidcProvider, free_port};
 pub use management::{Management, Switch};

@@ -1,5 +1,8 @@
-//! An upgrade of everything while a node writes: control plane, agent, broker, boot services and target, each to another
-//! file that does the same, in the order of the guide.
+//! An upgrade of everything while a node writes: control plane, agent, broker, boot services and target, in the order of the
+//! guide.
+//!
+//! Each goes to another file that does the same; with `BMI_PREVIOUS=DIR`, which has the programs of the release before, a flat
+//! deployment goes from those to what was built.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,10 +16,13 @@ use std::time::{Duration, Instant};
 
 use bmi_tests::engine::{Kind, images};
 use bmi_tests::{
-    AgentHost, Ceph, Client, Deployment, Disk, Management, Writes, repository, run, until, upgrade,
+    AgentHost, Ceph, Client, Deployment, Disk, Management, STORE_SMALL, Writes, repository, run, until,
+    upgrade,
 };
 use serde_json::json;
 
+/// Where the programs of the release before are.
+const PREVIOUS: &str = "BMI_PREVIOUS";
 /// How long what is repeated takes at the longest.
 const SOON: Duration = Duration::from_secs(120);
 /// Blocks that a node writes around each step, and of these before it.
@@ -42,6 +48,94 @@ fn next_images(deployment: &Deployment) -> std::path::PathBuf {
 /// Where `infra/containers/build --profile dev` leaves a program.
 fn built(name: &str) -> String {
     format!("{}-unknown-linux-gnu/debug/{name}", std::env::consts::ARCH)
+}
+
+/// Puts the next release of a program in its place.
+fn install(deployment: &Deployment, name: &str) {
+    let program = deployment.program(name);
+    if std::env::var_os(PREVIOUS).is_none() {
+        return upgrade(&program);
+    }
+    let next = program.with_extension("next");
+    std::fs::copy(Deployment::built(name), &next).unwrap();
+    std::fs::rename(&next, &program).unwrap();
+}
+
+#[test]
+fn a_flat_deployment_is_upgraded_under_a_node_that_writes() {
+    let mut deployment = match std::env::var_os(PREVIOUS) {
+        Some(programs) => Deployment::start_of(std::path::Path::new(&programs), STORE_SMALL),
+        None => Deployment::start(STORE_SMALL),
+    };
+    deployment.control_plane_restart_at_its_address();
+    deployment.api.project("lab");
+    deployment.agent_start();
+    deployment.noise();
+    deployment.api.image_of("lab", "noise", "noise.raw");
+    for (node, mac) in [("node-1", MAC), ("node-2", "52:54:00:a9:01:02")] {
+        deployment.api.node_of(node, mac, "lab");
+    }
+    deployment.api.instance("lab", "node-1", "noise", &json!({}));
+    let client = Client::new(&deployment, "node-1", MAC);
+    let disk = Disk::of(&client);
+    let directory = tempfile::tempdir().unwrap();
+    let mut salt = 0;
+    let mut under_load = |does: &mut dyn FnMut()| {
+        salt += 1;
+        let mut writes = Writes::start(&disk, directory.path(), BLOCKS, salt);
+        assert_eq!(writes.acknowledged(BEFORE), BEFORE);
+        does();
+        writes.finish(&disk, BEFORE);
+    };
+    let reported = |deployment: &Deployment| {
+        let network = deployment.api.get("/v1/networks/provisioning").expect(200);
+        network["agent"]["last_seen"].as_str().unwrap().to_owned()
+    };
+    let reports = |deployment: &Deployment| {
+        let then = reported(deployment);
+        until("the agent reports", SOON, || (reported(deployment) > then).then_some(()));
+    };
+
+    under_load(&mut || {
+        install(&deployment, "bmi-control-plane");
+        deployment.control_plane_stop();
+        deployment.control_plane_start();
+    });
+    reports(&deployment);
+    deployment.api.instance("lab", "node-2", "noise", &json!({}));
+
+    // What it runs stays as it is.
+    let runs = |deployment: &Deployment| {
+        let mut found = bmi_tests::processes();
+        let uids = deployment.uid_base..deployment.uid_base + 100;
+        found.retain(|it| uids.contains(&it.uid) && !it.command.contains("bmi-agent"));
+        found.into_iter().map(|it| it.pid).collect::<BTreeSet<_>>()
+    };
+    let before = runs(&deployment);
+    under_load(&mut || {
+        install(&deployment, "bmi-agent");
+        deployment.agent_end();
+        deployment.agent_start_on("provisioning");
+        reports(&deployment);
+    });
+    assert_eq!(runs(&deployment), before);
+    deployment.api.instance_remove("lab", "node-2");
+
+    for name in ["bmi-target", "bmi-netboot"] {
+        install(&deployment, name);
+    }
+    under_load(&mut || {
+        let done = deployment.agent_command(&["renew"]).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success() && said.matches("renewed in").count() == 2, "{said}");
+        println!("{said}");
+    });
+    assert!(runs(&deployment).is_disjoint(&before));
+    drop(client);
+    let client = Client::new(&deployment, "node-1b", MAC);
+    assert!(client.login(&client.script(&client.dhcp().1)));
+    drop(client);
+    deployment.api.instance_remove("lab", "node-1");
 }
 
 #[test]

@@ -66,7 +66,14 @@ impl Peer {
         let agent = found.filter(|agent| agent.network == self.id.network);
         let agent = agent.ok_or_else(|| refused("there is no such agent"))?;
         if agent.standing == Standing::Revoked {
-            return Err(refused("this agent was revoked"));
+            let next = bmi_db::enrolled_agent::of_network(tx, agent.network, Standing::Active)?;
+            return Err(match next.is_empty() {
+                true => refused("this agent was revoked"),
+                false => AppError::refused(
+                    Code::AgentReplaced,
+                    "this agent was revoked, and another one has its network",
+                ),
+            });
         }
         let previous = agent.previous_key_sha256.as_ref() == Some(&self.key_sha256)
             && agent.previous_until.is_none_or(|until| now < until);

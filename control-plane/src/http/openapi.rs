@@ -360,6 +360,7 @@ const NO_ANSWERS: &[Code] = &[
     Code::StorePoolUnfit,
     Code::JoinTokenRefused,
     Code::AgentRefused,
+    Code::AgentReplaced,
 ];
 
 /// The problems a route may answer with: one entry per status, naming its codes.

@@ -1,18 +1,15 @@
-//! What a tenant tries on another, and somebody who owns an agent's host on another network. Each attempt is to fail.
+//! What a tenant tries on another by the API, and somebody who owns an agent's host on another network. Each attempt is to fail.
+//! What is tried on the wire is in `wire`.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::Narrator;
-use super::private::cidr;
 use super::tenant::{Tenant, node};
 use crate::agent_host::AgentHost;
 use crate::api::Api;
-use crate::client::Client;
 use crate::deployment::Deployment;
-use crate::host::output;
 
 /// Every name of everything, and what agents may do: what an attempt must not change.
 fn names(api: &Api) -> BTreeSet<String> {
@@ -113,71 +110,5 @@ pub(super) fn by_agent(deployment: &Deployment, hosts: &[AgentHost]) {
         let status = r#"{"version":"x","generation_observed":9,"netboot":{"state":"absent"},"instances":[]}"#;
         assert_eq!(ask(&[&json[..], &[status]].concat(), &format!("{other}/status")), "404");
         assert_eq!(ask(&[&json[..], &[r#"{"events":[]}"#]].concat(), &format!("{other}/events")), "404");
-    }
-}
-
-/// What answers on a machine's network: address and port, TCP.
-fn open_ports(machine: &Client, networks: &[&str]) -> BTreeSet<(String, u16)> {
-    let words =
-        ["-n", "-Pn", "-sS", "-p-", "--min-rate", "20000", "--max-retries", "1", "-oG", "-", "--send-eth"];
-    let scanned = machine.inside("nmap", &[&words[..], networks].concat());
-    let text = String::from_utf8_lossy(&scanned.stdout).into_owned();
-    assert!(text.contains("# Nmap done"), "{text} {}", String::from_utf8_lossy(&scanned.stderr));
-    let mut open = BTreeSet::new();
-    for line in text.lines().filter(|line| line.contains("Ports:")) {
-        let address = line.split_whitespace().nth(1).unwrap().to_owned();
-        let ports = line.split("Ports: ").nth(1).unwrap_or_default().split(", ");
-        for port in ports.filter(|port| port.contains("/open/")) {
-            open.insert((address.clone(), port.trim().split('/').next().unwrap().parse().unwrap()));
-        }
-    }
-    open
-}
-
-/// S5, and everything that can be reached: from the place of a node, with whatever MAC and address one likes.
-pub(super) fn by_wire(narrator: &Narrator, tenant: &Tenant, host: &AgentHost) {
-    let portal = |number: u8| {
-        let path = format!("/v1/projects/{}/instances/{}", tenant.project, node(tenant.project, number).0);
-        let shown = tenant.api.get(&path).expect(200);
-        shown["target_address"].as_str().unwrap().to_owned()
-    };
-    let (own, neighbours) = (portal(1), portal(2));
-    // The node itself, taken over: its MAC, and the address that DHCP gives it.
-    let (_, mac) = node(tenant.project, 1);
-    let machine = Client::new(host, "owned", &mac);
-    let _ = machine.dhcp();
-    let at = |number: u8| cidr(tenant.network).replace("0/24", &number.to_string());
-    let found = open_ports(&machine, &[&at(2), &own, &neighbours, &at(1), &at(254)]);
-    let allowed = BTreeSet::from([(at(2), 80), (own.clone(), 3260)]);
-    assert_eq!(found, allowed, "{}: what a node reaches", tenant.project);
-    narrator.say(&format!(
-        "a node of {} reaches boot HTTP and its own portal, of 5 x 65535 ports",
-        tenant.project
-    ));
-
-    // Everything else that there is of the installation: not even a frame leads there.
-    let other = if tenant.network == "red" { "blue" } else { "red" };
-    let theirs = [2_u8, 8, 9, 10].map(|number| cidr(other).replace("0/24", &number.to_string()));
-    let provider = ["10.99.0.1", "10.99.0.11", "10.99.0.12", "127.0.0.1", "8.8.8.8"].map(str::to_owned);
-    for address in provider.iter().chain(&theirs) {
-        for port in [22, 80, 443, 3260, 3300, 5432, 6789, 6800, 8080] {
-            let script = format!("exec 3<>/dev/tcp/{address}/{port}");
-            let words = ["netns", "exec", machine.namespace(), "timeout", "0.3", "bash", "-c", &script];
-            assert!(!output("ip", &words).status.success(), "{} reaches {address}:{port}", tenant.project);
-        }
-    }
-    drop(machine);
-
-    // A stranger, and one who says that it is another tenant's node: no secret for either.
-    for (name, mac) in [("stranger", "52:54:00:66:66:66".to_owned()), ("posing", node(other, 1).1)] {
-        let machine = Client::new(host, name, &mac);
-        let script = machine.script(&machine.dhcp().1);
-        assert!(!script.contains("password"), "{name}: {script}");
-        let words = ["netns", "exec", machine.namespace(), "timeout", "1", "bash", "-c"];
-        let script = format!("exec 3<>/dev/tcp/{own}/3260");
-        assert!(
-            !output("ip", &[&words[..], &[&script]].concat()).status.success(),
-            "{name} reaches a portal"
-        );
     }
 }

@@ -2,10 +2,14 @@
 //! tests F2 and F3 hold to be so.
 
 mod attacks;
+mod inside;
 mod private;
 mod provider;
+mod scan;
 mod shared;
 mod tenant;
+mod wire;
+mod witness;
 
 use std::time::Instant;
 

@@ -4,6 +4,8 @@ use super::Narrator;
 use super::attacks;
 use super::provider::Provider;
 use super::tenant::{Tenant, await_logins};
+use super::wire;
+use super::witness::Witness;
 use crate::agent_host::AgentHost;
 use crate::engine::Kind;
 use crate::node::Firmware;
@@ -63,9 +65,15 @@ pub fn private() {
     attacks::by_api(&deployment, &tenants);
     attacks::by_agent(&deployment, &hosts);
     drop(nodes);
-    for (tenant, host) in tenants.iter().zip(&hosts) {
-        attacks::by_wire(&narrator, tenant, host);
-    }
+    let witness = Witness::call(&narrator, &management, &hosts);
+    // A thread starts in the network of the one that starts it.
+    std::thread::scope(|scope| {
+        for (tenant, host) in tenants.iter().zip(&hosts) {
+            scope.spawn(|| wire::reach(&narrator, tenant, host));
+        }
+    });
+    witness.heard_nothing();
+    drop(witness);
     narrator.say("everything is released");
     for tenant in &tenants {
         tenant.release(&[1, 2]);

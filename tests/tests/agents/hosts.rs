@@ -69,6 +69,30 @@ fn an_agent_that_starts_before_the_control_plane_joins_when_that_comes() {
 }
 
 #[test]
+fn k1_an_agent_that_is_killed_before_it_kept_its_certificate_joins_again_as_the_same() {
+    let (_management, mut deployment) = deployment(86_400);
+    let directory = deployment.data.join("agent/agent");
+    deployment.control_plane_stop();
+    deployment.agent_begin(&[]);
+    logged(&deployment, "trying again until it works");
+    // What is on the disk before anything is sent.
+    let (joining, kept) = (directory.join("joining.json"), directory.join("aside.json"));
+    fs::copy(&joining, &kept).unwrap();
+    deployment.control_plane_start();
+    deployment.agent_listens(NETWORK);
+    let first = agent(&deployment);
+    deployment.agent_kill();
+    // As if it had been killed between the answer and the file.
+    fs::remove_file(directory.join("identity.json")).unwrap();
+    fs::rename(&kept, &joining).unwrap();
+    std::os::unix::fs::chown(&joining, Some(deployment.uid_base), Some(deployment.uid_base)).unwrap();
+    deployment.agent_start_on(NETWORK);
+    reports_after(&deployment, &first);
+    let again = agent(&deployment);
+    assert_eq!((&again["id"], &again["key_sha256"]), (&first["id"], &first["key_sha256"]));
+}
+
+#[test]
 fn s6_what_is_wrong_with_a_token_is_said_and_ends_the_joining() {
     let (_management, mut deployment) = deployment(86_400);
     let file = deployment.data.join("join.token");

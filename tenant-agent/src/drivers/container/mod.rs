@@ -326,7 +326,7 @@ impl ContainerDriver {
         for id in found.processes.into_keys() {
             result = self.process_remove(id).await.and(result);
         }
-        self.base.network_remove().await.map_err(ContainerError::from).and(result)
+        self.base.network_take_down().await.map_err(ContainerError::from).and(result)
     }
 }
 
@@ -362,6 +362,10 @@ impl Diskless for ContainerDriver {
 
     async fn network_ensure(&self, network: NetworkSpec) -> Result<(), ContainerError> {
         Ok(self.base.network_ensure(network).await?)
+    }
+
+    async fn network_remove(&self) -> Result<(), ContainerError> {
+        Ok(self.base.network_take_down().await?)
     }
 
     async fn process_ensure(&self, spec: ProcessSpec, config: ProcessConfig) -> Result<(), ContainerError> {
