@@ -66,10 +66,16 @@ impl AppError {
         Self::refused(Code::NotFound, "there is no such resource")
     }
 
+    /// Whether it is a refusal with this code.
+    #[must_use]
+    pub fn is(&self, code: Code) -> bool {
+        matches!(self, Self::Refused(problem) if problem.code == code)
+    }
+
     /// Whether it is the answer for what is absent.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused(problem) if problem.code == Code::NotFound)
+        self.is(Code::NotFound)
     }
 
     /// What the caller is told. What is the server's own fault is logged here, once, and not told.

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use bmi_agent_api::enrol::{
-    AGENT_REFUSED, Authorities, EnrolRequest, Identity, JOIN_TOKEN_REFUSED, JoinToken, Pending, Problem,
-    RenewRequest,
+    AGENT_REFUSED, AGENT_REPLACED, Authorities, EnrolRequest, Identity, JOIN_TOKEN_REFUSED, JoinToken,
+    Pending, Problem, RenewRequest,
 };
 use bmi_types::{AgentId, Name, Secret, Timestamp};
 use rcgen::{CertificateParams, KeyPair};
@@ -154,7 +154,7 @@ async fn refusal(answer: Response) -> EnrolError {
     let problem = read::<Problem>(answer).await.unwrap_or(none);
     match problem.code.as_str() {
         JOIN_TOKEN_REFUSED => EnrolError::Token(problem.detail),
-        AGENT_REFUSED => EnrolError::Refused(problem.detail),
+        AGENT_REFUSED | AGENT_REPLACED => EnrolError::Refused(problem.detail),
         _ => EnrolError::Status { status, detail: problem.detail },
     }
 }

@@ -14,12 +14,16 @@ mod drivers;
 mod enrol;
 mod events;
 mod execute;
+mod faults;
 mod helper;
 mod identity;
 mod ledger;
 mod link;
 mod patience;
 mod plan;
+#[cfg(test)]
+mod releases;
+mod renew;
 mod start;
 mod sync;
 mod trouble;
@@ -51,6 +55,17 @@ enum Command {
     Check,
     /// End every target and the boot services, and remove rules and bridge. The agent must not be running.
     Stop,
+    /// After an upgrade: end what runs another program than the one that is installed, one at a time, and wait until the agent
+    /// has started it again. A node's I/O stands still for that long (a second or so); what it was told is written stays
+    /// written. The agent must be running.
+    Renew {
+        /// Also what runs the installed program.
+        #[arg(long)]
+        all: bool,
+        /// Only say what would be renewed.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Join the network with a join token, and keep who this agent is. Waits for the control plane, and for approval where
     /// that is needed. Exit status 1 when the token is refused.
     Enrol {
@@ -95,6 +110,7 @@ fn main() -> ExitCode {
         None => report(start::agent(&arguments.config)),
         Some(Command::Helper) => report(start::helper(&arguments.config)),
         Some(Command::Stop) => report(start::stop(&arguments.config)),
+        Some(Command::Renew { all, dry_run }) => report(renew::renew(&arguments.config, all, dry_run)),
         Some(Command::Check) => check(&arguments.config),
         Some(Command::Enrol { token, token_file, server, agent, new }) => {
             enrol(&arguments.config, (token, token_file), |token| start::Enrolling {
@@ -129,7 +145,7 @@ fn enrol(
     }
 }
 
-fn report(result: Result<(), start::StartError>) -> ExitCode {
+fn report(result: Result<(), impl std::error::Error>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

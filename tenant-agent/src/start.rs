@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::enrol::JoinToken;
+use bmi_agent_api::event::About;
 use bmi_sandbox::privileges::{PrivilegeError, drop_all};
 use bmi_types::AgentId;
 use nix::unistd::{geteuid, setsid};
@@ -23,6 +24,7 @@ use crate::config::{Config, ConfigError, Driver};
 use crate::drivers::container::{ContainerDriver, ContainerError};
 use crate::drivers::process::{ProcessDriver, ProcessError};
 use crate::drivers::tgt::{TgtDriver, TgtError};
+use crate::faults::Faults;
 use crate::helper::client::Helper;
 use crate::helper::serve::{ServeError, run};
 use crate::identity::{IdentityError, Kept};
@@ -265,7 +267,11 @@ async fn unprivileged(
     let (to_desired, desired) = watch::channel(None);
     let (to_status, status) = watch::channel(None);
     let (to_events, events) = mpsc::channel(EVENTS_KEPT);
-    tokio::spawn(control_plane.clone().desired_follow(known, to_desired));
+    tokio::spawn(control_plane.clone().desired_follow(
+        known,
+        to_desired,
+        Faults::new(About::Desired, to_events.clone()),
+    ));
     tokio::spawn(control_plane.clone().status_follow(status));
     tokio::spawn(control_plane.events_follow(events));
     tracing::info!(network = %config.network, generation, "serving");

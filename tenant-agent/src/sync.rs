@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_agent_api::desired::DesiredState;
-use bmi_agent_api::enrol::{AGENT_REFUSED, Problem};
+use bmi_agent_api::enrol::{AGENT_REFUSED, AGENT_REPLACED, Problem};
 use bmi_agent_api::event::{AgentEvent, BATCH_MAX, EventBatch};
 use bmi_agent_api::status::{StatusReport, StatusSent};
-use bmi_types::{Name, NetworkId, Timestamp};
+use bmi_types::{Name, NetworkId, Timestamp, chain};
 use reqwest::{Response, StatusCode};
 use tokio::sync::{mpsc, watch};
 
+use crate::faults::Faults;
 use crate::link::Link;
 use crate::patience::Patience;
 use crate::trouble::explain;
@@ -58,21 +59,43 @@ pub enum SyncError {
     /// This agent may not speak.
     #[error("the control plane refuses this agent: {0}")]
     Refused(String),
+    /// Nor ever again: another agent has the network.
+    #[error("the control plane refuses this agent: {0}")]
+    Replaced(String),
     /// Too long.
     #[error("an answer is longer than {0} bytes")]
     Large(usize),
     /// Not a desired state.
     #[error("reading the desired state")]
     Form(#[from] serde_json::Error),
+    /// Older than what the agent has.
+    #[error("the desired state is of generation {0}, and the agent has {1} already")]
+    Old(u64, u64),
     /// For another network.
     #[error("the desired state is that of network {0}, {1}")]
     Foreign(Name, NetworkId),
+}
+
+impl SyncError {
+    /// Whether what was answered is no desired state that can be followed, and not only that no answer was had.
+    const fn is_of_answer(&self) -> bool {
+        matches!(self, Self::Large(_) | Self::Form(_) | Self::Old(..) | Self::Foreign(..))
+    }
 }
 
 impl From<reqwest::Error> for SyncError {
     fn from(error: reqwest::Error) -> Self {
         Self::Request(error)
     }
+}
+
+/// What there is to do.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// To make this so.
+    Desired(Box<DesiredState>),
+    /// To take everything down: another agent has the network, with the same addresses.
+    Replaced,
 }
 
 /// The desired state that the agent has: which generation, of which history.
@@ -109,24 +132,32 @@ impl ControlPlane {
     }
 
     /// Follows the desired state from what is known on, for ever.
-    pub async fn desired_follow(self, mut known: Known, to: watch::Sender<Option<DesiredState>>) {
+    pub async fn desired_follow(self, mut known: Known, to: watch::Sender<Option<Told>>, mut faults: Faults) {
         let mut pause = Patience::new(PAUSE_FIRST, PAUSE_LONGEST);
         loop {
             match self.desired_next(&known).await {
                 Ok(Some(desired)) => {
                     pause.reset();
-                    if desired.generation > known.generation {
-                        known = Known::of(&desired);
-                        let generation = known.generation;
-                        tracing::info!(generation, instances = desired.instances.len(), "desired state");
-                        to.send_replace(Some(desired));
-                    } else {
-                        // Asked again at once it would be the same again.
-                        tokio::time::sleep(PAUSE_FIRST).await;
-                    }
+                    faults.note(None);
+                    known = Known::of(&desired);
+                    let generation = known.generation;
+                    tracing::info!(generation, instances = desired.instances.len(), "desired state");
+                    to.send_replace(Some(Told::Desired(Box::new(desired))));
                 }
-                Ok(None) => pause.reset(),
-                Err(error) => pause.after(&error, "asking for the desired state").await,
+                Ok(None) => {
+                    pause.reset();
+                    faults.note(None);
+                }
+                Err(error) => {
+                    if matches!(error, SyncError::Replaced(_)) {
+                        known = Known::default();
+                        to.send_replace(Some(Told::Replaced));
+                    }
+                    if error.is_of_answer() {
+                        faults.note(Some(&chain(&error)));
+                    }
+                    pause.after(&error, "asking for the desired state").await;
+                }
             }
         }
     }
@@ -143,6 +174,9 @@ impl ControlPlane {
         let desired: DesiredState = serde_json::from_slice(&body(answer, DESIRED_LARGEST).await?)?;
         if desired.network.name != self.network || !self.link.is_ours(desired.network.id) {
             return Err(SyncError::Foreign(desired.network.name, desired.network.id));
+        }
+        if desired.generation <= *generation {
+            return Err(SyncError::Old(desired.generation, *generation));
         }
         Ok(Some(desired))
     }
@@ -208,6 +242,7 @@ async fn refusal(answer: Response) -> SyncError {
     let text = body(answer, REASON_LARGEST).await.unwrap_or_default();
     match serde_json::from_slice::<Problem>(&text) {
         Ok(problem) if problem.code == AGENT_REFUSED => SyncError::Refused(problem.detail),
+        Ok(problem) if problem.code == AGENT_REPLACED => SyncError::Replaced(problem.detail),
         Ok(problem) => SyncError::Status(status, problem.detail),
         Err(_) => SyncError::Status(status, "it does not say why".to_owned()),
     }

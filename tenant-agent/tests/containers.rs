@@ -11,6 +11,7 @@
 #[expect(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
+use bmi_agent_api::event::About;
 use bmi_agent_api::status::ServiceStatus;
 use bmi_tests::engine::Kind::{self, Docker, Podman};
 use bmi_tests::engine::images;
@@ -35,7 +36,7 @@ fn look(host: &Host, name: &str, program: &str) {
     assert_eq!(config["NetworkMode"], "none");
     assert_eq!((&config["ReadonlyRootfs"], &config["Privileged"]), (&json!(true), &json!(false)));
     assert_eq!(config["RestartPolicy"]["Name"].as_str().unwrap_or("no"), "no");
-    for limit in ["Memory", "PidsLimit", "NanoCpus"] {
+    for limit in ["Memory", "PidsLimit", "CpuQuota", "CpuPeriod"] {
         assert!(config[limit].as_i64().unwrap_or_default() > 0, "{limit}: {config}");
     }
     let root: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/root"))
@@ -161,10 +162,12 @@ fn an_engine_that_is_away_is_told_of_and_what_runs_is_served() {
         println!("{reason}");
         assert!(reason.contains("does not answer"), "{reason}");
         assert!(connects(&node, "10.20.0.9", 3260), "the first is served meanwhile");
+        host.await_fault(About::Host, "does not answer");
 
         host.engine.as_mut().unwrap().again();
         host.await_target(second.id, &ServiceStatus::Listening);
         assert_eq!(host.pid(&first.id.to_string()), pid, "not started again");
+        host.await_mended(About::Host);
         host.control_plane.want(desired(3, Vec::new()));
         host.await_generation(3, 0);
     }

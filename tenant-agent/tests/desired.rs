@@ -9,6 +9,7 @@
 #[expect(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
+use bmi_agent_api::event::About;
 use bmi_agent_api::status::ServiceStatus;
 use support::{Host, desired, instance, until};
 
@@ -52,8 +53,18 @@ fn a_desired_state_that_is_forged_truncated_or_old_changes_nothing() {
     for part in ["reading the desired state", "is that of network other"] {
         assert!(log.contains(part), "{part}: {log}");
     }
+    // Each is told, and not as often as it was asked for.
+    for part in [
+        "reading the desired state",
+        "is that of network other",
+        "of generation 4, and the agent has 5 already",
+    ] {
+        host.await_fault(About::Desired, part);
+    }
+    assert!(host.told().len() < 30, "{:?}", host.told());
     // What is mended is carried out.
     host.control_plane.want(desired(10, Vec::new()));
     host.await_generation(10, 0);
+    host.await_mended(About::Desired);
     until("the target is gone", || (!host.directory(&own.id.to_string()).exists()).then_some(()));
 }

@@ -4,7 +4,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::print_stderr,
     reason = "a test ends by panicking; clippy knows only functions marked as tests"
 )]
 
@@ -12,7 +11,7 @@
 mod support;
 
 use bmi_agent_api::desired::DesiredInstance;
-use bmi_agent_api::event::{BridgeEvent, EventSource};
+use bmi_agent_api::event::{About, BridgeEvent, EventSource};
 use bmi_agent_api::status::ServiceStatus;
 use bmi_types::{MacAddr, Segment};
 use support::{
@@ -230,6 +229,8 @@ fn a_vxlan_is_found_again_is_made_again_and_goes_with_the_agent() {
             (host.link(&target_port(&host, &wanted)?)?["master"] == "bmi0").then_some(())
         });
         host.await_target(wanted.id, &ServiceStatus::Listening);
+        host.await_fault(About::Network, "are gone from the host");
+        host.await_mended(About::Network);
     }
 
     // Another number is another device.
@@ -281,7 +282,7 @@ fn a_vlan_is_made_on_its_card_or_it_is_said_that_this_kernel_has_none() {
     // The same network without a segment comes about.
     want(&host, 2, Segment::None, vec![wanted.clone()]);
     host.await_target(wanted.id, &ServiceStatus::Listening);
-    eprintln!("SKIPPED vlan-traffic: this kernel has no 802.1Q VLANs");
+    bmi_tests::skip("vlan-traffic", "this kernel has no 802.1Q VLANs; only that this is told was tested");
 }
 
 #[test]
@@ -321,6 +322,8 @@ fn a_network_that_overlaps_the_hosts_own_is_refused_until_it_does_not() {
     host.ip(&["route", "del", "10.16.0.0/12", "dev", "own0"]);
     host.ip(&["route", "add", "default", "dev", "own0"]);
     host.await_target(wanted.id, &ServiceStatus::Listening);
+    host.await_fault(About::Network, "10.20.0.0/24 overlaps");
+    host.await_mended(About::Network);
 }
 
 #[test]

@@ -117,6 +117,30 @@ impl AgentHost {
         words
     }
 
+    /// Ends the agent and starts it again; what it runs goes on.
+    pub fn agent_restart(&mut self) {
+        assert!(end(self.agent.as_mut().unwrap()), "the agent did not end on SIGTERM");
+        self.agent_start();
+    }
+
+    /// Gives the agent other images of a directory; it reads that when it starts again.
+    pub fn images_use(&self, images: &Path) {
+        let path = self.data.join("agent.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let (before, _) = text.split_once("[container]").unwrap();
+        let (_, section) = self.engine.agent_settings(images).split_once('\n').map(own).unwrap();
+        fs::write(path, format!("{before}{section}")).unwrap();
+    }
+
+    /// What `bmi-agent renew` says, which must succeed.
+    pub fn renew(&self, more: &[&str]) -> String {
+        let done = self.command(&[&["renew"][..], more].concat()).output().unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(done.status.success(), "{said}");
+        said
+    }
+
     /// What `bmi-agent check` says of it, which must be nothing.
     pub fn check(&self) {
         let checked = self.command(&["check"]).output().unwrap();
@@ -182,6 +206,10 @@ impl AgentHost {
         let base = config.lines().find_map(|line| line.strip_prefix("uid_base = ")?.parse::<u32>().ok());
         base.is_some_and(|base| (base..base + 25).contains(&process.uid))
     }
+}
+
+fn own((one, other): (&str, &str)) -> (String, String) {
+    (one.to_owned(), other.to_owned())
 }
 
 impl Drop for AgentHost {

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::deployment::ROOT;
 use crate::host::{repository, run, until};
+use crate::management::{ADDRESS, Management};
 
 /// How long a command of Ceph's may take, in seconds: it waits for ever for an OSD that is gone.
 const COMMAND: &str = "120";
@@ -93,6 +94,16 @@ impl Ceph {
     /// Starts a cluster.
     #[must_use]
     pub fn start_with(osds: u32) -> Self {
+        Self::start_as(&["--osds", &osds.to_string()])
+    }
+
+    /// Starts a cluster with one OSD that other hosts of the management network reach.
+    #[must_use]
+    pub fn start_on(_management: &Management) -> Self {
+        Self::start_as(&["--address", ADDRESS])
+    }
+
+    fn start_as(options: &[&str]) -> Self {
         crate::sweep::sweep(Path::new(ROOT));
         let name = format!("{}-ceph{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let data = Path::new(ROOT).join(name);
@@ -102,7 +113,7 @@ impl Ceph {
         keeper.args(["-c", KEEPER, "keeper"]).arg(script()).arg(&data);
         let keeper = keeper.stdin(Stdio::piped()).process_group(0).spawn().unwrap();
         let ceph = Self { directory, keeper };
-        ceph.script(&["start"], &["--osds", &osds.to_string()]);
+        ceph.script(&["start"], options);
         ceph
     }
 

@@ -112,12 +112,21 @@ impl Deployment {
         Self::start_with(&Store::Ceph(ceph), Some(database))
     }
 
+    /// Starts a control plane with a store of a size, on SQLite, of the programs of a directory: of the release before.
+    #[must_use]
+    pub fn start_of(programs: &Path, store: &str) -> Self {
+        Self::start_of_with(programs, &Store::Local(store), None)
+    }
+
     fn start_with(store: &Store<'_>, database: Option<String>) -> Self {
+        Self::start_of_with(&built(), store, database)
+    }
+
+    fn start_of_with(built: &Path, store: &Store<'_>, database: Option<String>) -> Self {
         assert!(
             geteuid().is_root(),
             "system tests need root: they make network namespaces and mount file systems"
         );
-        let built = built();
         crate::sweep::sweep(Path::new(ROOT));
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = format!("{pid}-{count}");

@@ -238,6 +238,18 @@ impl Deployment {
         ));
     }
 
+    /// Lets agents find the control plane where it is when it starts again.
+    pub fn agents_stay(&mut self) {
+        self.control_plane_restart_at_its_address();
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let address = self.agents_address();
+        let fixed =
+            text.replace(&format!("listen = \"{}:0\"", address.ip()), &format!("listen = \"{address}\""));
+        std::fs::write(self.config(), fixed).unwrap();
+        self.control_plane_stop();
+        self.control_plane_start();
+    }
+
     /// Cables the deployment's namespace to the management network, as another host; gives the control plane's address there.
     #[must_use]
     pub fn agents_cable(&self) -> String {

@@ -88,6 +88,28 @@ pub fn sha256(path: &Path) -> String {
     run("sha256sum", &[path.to_str().unwrap()]).split_whitespace().next().unwrap().to_owned()
 }
 
+/// Notes that something could not be tested on this machine, where `infra/test` counts it and shows it.
+pub fn skip(name: &str, reason: &str) {
+    let line = format!("{name}: {reason}\n");
+    match std::env::var_os("BMI_SKIPPED") {
+        Some(path) => {
+            let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+            std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
+        }
+        None => eprint!("SKIPPED {line}"),
+    }
+}
+
+/// Installs the next release of a program: another file by the same name, which does the same.
+pub fn upgrade(program: &Path) {
+    let next = program.with_extension("next");
+    std::fs::copy(program, &next).unwrap();
+    // What follows an ELF file's sections is nobody's.
+    let mut file = std::fs::OpenOptions::new().append(true).open(&next).unwrap();
+    std::io::Write::write_all(&mut file, b"next").unwrap();
+    std::fs::rename(&next, program).unwrap();
+}
+
 /// A process of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {

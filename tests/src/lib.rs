@@ -23,6 +23,7 @@
 //! demo/          the larger deployments, step by step
 //! management.rs  a network for several hosts
 //! agent_host.rs  the host of an agent there
+//! guest.rs       the same as a machine of its own, in QEMU
 //! engine.rs      Docker and Podman
 //! hil.rs         the Hardware Isolation Layer, with its faults
 //! dnsmasq.rs     another DHCP server on the network
@@ -67,6 +68,7 @@ mod dnsmasq;
 pub mod engine;
 mod enrolment;
 mod golden;
+mod guest;
 mod hil;
 mod host;
 mod idp;
@@ -99,9 +101,11 @@ pub use disk::Disk;
 pub use dnsmasq::Dnsmasq;
 pub use enrolment::{AgentKey, Member, Said, TRUST_DOMAIN, Told};
 pub use golden::{golden_image, image_place};
+pub use guest::{AgentGuest, GUEST_BOOT, Rack, guest_image};
 pub use hil::{HIL_PASSWORD, HIL_USER, HilFault, SimulatedHil};
 pub use host::{
-    Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, tree, until,
+    Process, command, descendants_end, mounts_below, output, processes, repository, run, sha256, skip, tree,
+    until, upgrade,
 };
 pub use idp::{AUDIENCE, Canaille, OidcProvider, free_port};
 pub use management::{Management, Switch};

@@ -57,6 +57,7 @@ pub const ROUTES: &[Route] = &[
     closed("GET", "/v1/networks"),
     closed("POST", "/v1/networks"),
     closed("GET", "/v1/networks/{network}"),
+    closed("GET", "/v1/networks/{network}/timeline"),
     closed("PATCH", "/v1/networks/{network}"),
     closed("DELETE", "/v1/networks/{network}"),
     closed("GET", "/v1/nodes"),

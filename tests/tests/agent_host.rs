@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bmi_tests::engine::Kind::{Docker, Podman};
 use bmi_tests::{
-    AgentHost, Ceph, Client, Deployment, Disk, Management, Switch, Writes, operation_end, until,
+    AgentHost, Ceph, Client, Deployment, Disk, Management, Switch, Writes, operation_end, output, until,
 };
 use serde_json::{Value, json};
 
@@ -46,16 +46,7 @@ fn k2_a_lost_host_is_replaced_while_a_node_writes_and_nothing_is_lost() {
     let ceph = Ceph::start();
     let deployment = deployment(&ceph);
     let switch = Switch::new("rack");
-    let mut hosts = [(11, Docker), (12, Podman)].map(|(number, kind)| {
-        let mut host = AgentHost::new(&deployment, number, "provisioning", kind);
-        host.plug(&switch);
-        host.token_give(&deployment.api.join_token("provisioning"));
-        host.agent_start();
-        until("it has joined", SOON, || {
-            (agents(&deployment).len() == usize::from(number) - 10).then_some(())
-        });
-        host
-    });
+    let mut hosts = pair(&deployment, &switch);
     hosts[0].listens(&deployment, "provisioning");
     let standing = |state: &str| {
         let all = agents(&deployment);
@@ -87,6 +78,60 @@ fn k2_a_lost_host_is_replaced_while_a_node_writes_and_nothing_is_lost() {
     assert_eq!(after["target_address"], shown["target_address"], "the same address");
     // Two containers: the boot services and the target.
     assert_eq!(hosts[1].engine.containers().len(), 2);
+    drop(client);
+    deployment.api.instance_remove("lab", "node-1");
+}
+
+/// Two agents of one network, the first of which has it.
+fn pair(deployment: &Deployment, switch: &Switch) -> [AgentHost; 2] {
+    [(11, Docker), (12, Podman)].map(|(number, kind)| {
+        let mut host = AgentHost::new(deployment, number, "provisioning", kind);
+        host.plug(switch);
+        host.token_give(&deployment.api.join_token("provisioning"));
+        host.agent_start();
+        until("it has joined", SOON, || (agents(deployment).len() == usize::from(number) - 10).then_some(()));
+        host
+    })
+}
+
+#[test]
+fn k2_a_host_that_comes_back_after_it_was_replaced_takes_down_what_it_ran() {
+    let _management = Management::enter();
+    // Of this test's own: it is where the management network is.
+    let ceph = Ceph::start();
+    let deployment = deployment(&ceph);
+    let switch = Switch::new("rack");
+    let hosts = pair(&deployment, &switch);
+    hosts[0].listens(&deployment, "provisioning");
+    deployment.api.instance("lab", "node-1", "noise", &json!({}));
+    let client = Client::new(&switch, "node-1", MAC);
+    let first = client.script(&client.dhcp().1);
+    assert!(client.login(&first));
+    until("the control plane has heard of it", SOON, || {
+        let timeline = deployment.api.get("/v1/projects/lab/instances/node-1/timeline").expect(200);
+        timeline["stages"].as_array().unwrap().iter().any(|stage| stage["stage"] == "login").then_some(())
+    });
+    let active = agents(&deployment).into_iter().find(|agent| agent["state"] == "active").unwrap();
+    hosts[0].cut_off(true);
+    deployment
+        .api
+        .post(&format!("/v1/agents/{}/replace", active["id"].as_str().unwrap()), &json!({}))
+        .expect(200);
+    until("the next one serves", SOON, || (hosts[1].engine.containers().len() == 2).then_some(()));
+    assert_eq!(hosts[0].engine.containers().len(), 2, "it does not know yet");
+
+    hosts[0].cut_off(false);
+    until("the old one runs nothing", SOON, || hosts[0].engine.containers().is_empty().then_some(()));
+    let bridge = ["-n", &hosts[0].namespace, "link", "show", "bmi0"];
+    until("nor has it the network", SOON, || (!output("ip", &bridge).status.success()).then_some(()));
+    assert!(hosts[0].log().contains("another agent has the network"));
+    // A node boots from the one that has it; what logged in before, on the other host, is spent here.
+    // Switches and the node have to learn first where the addresses are.
+    until("it boots", SOON, || {
+        let script = client.script(&client.dhcp().1);
+        (script.contains("iscsi:") && client.login(&script)).then_some(())
+    });
+    assert!(!client.login(&first), "an older boot's secret");
     drop(client);
     deployment.api.instance_remove("lab", "node-1");
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use bmi_api::{BootCondition, Instance, InstanceState, TargetState, Traffic};
 use bmi_types::{
-    ByteSize, ImageId, InstanceId, Iqn, Name, NetworkId, NodeId, ProjectId, Timestamp, VolumeId,
+    BootNumber, ByteSize, ImageId, InstanceId, Iqn, Name, NetworkId, NodeId, ProjectId, Timestamp, VolumeId,
 };
 use diesel::prelude::*;
 
@@ -41,6 +41,7 @@ struct Row {
     address_seen: Option<i64>,
     boot_condition: Option<String>,
     used_bytes: i64,
+    boot_floor: i64,
 }
 
 /// Who gives the node its address.
@@ -80,6 +81,8 @@ pub struct Record {
     pub withdrawn_generation: Option<i64>,
     /// Why its target failed.
     pub target_reason: Option<String>,
+    /// The highest boot number that has logged in.
+    pub boot_floor: BootNumber,
 }
 
 /// What a new instance begins as.
@@ -154,6 +157,7 @@ impl Row {
             published_generation: self.published_generation,
             withdrawn_generation: self.withdrawn_generation,
             target_reason: self.target_reason,
+            boot_floor: BootNumber(unsigned(self.boot_floor)),
         })
     }
 }
@@ -186,6 +190,7 @@ pub fn insert(tx: &mut Tx<'_>, new: &Beginning, now: Timestamp) -> Result<Record
         address_seen: None,
         boot_condition: None,
         used_bytes: 0,
+        boot_floor: 0,
     };
     diesel::insert_into(instances::table).values(&row).execute(tx.sql())?;
     row.read()
@@ -399,6 +404,22 @@ pub fn address_seen(
     )
     .set(instances::address_seen.eq(i64::from(u32::from(address))))
     .execute(tx.sql())?;
+    Ok(())
+}
+
+/// Notes that a boot has logged in: no lower number may any more, whichever agent serves the network.
+pub fn boot_floor_raise(
+    tx: &mut SystemTx<'_>,
+    network: NetworkId,
+    id: InstanceId,
+    boot: BootNumber,
+) -> Result<(), DbError> {
+    let boot = i64::try_from(boot.0).unwrap_or(i64::MAX);
+    let lower = instances::table
+        .filter(instances::id.eq(Key::from(id)))
+        .filter(instances::network_id.eq(Key::from(network)))
+        .filter(instances::boot_floor.lt(boot));
+    diesel::update(lower).set(instances::boot_floor.eq(boot)).execute(tx.sql())?;
     Ok(())
 }
 

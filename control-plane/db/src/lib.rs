@@ -41,6 +41,7 @@ pub mod known;
 pub mod lease;
 pub mod login;
 pub mod network;
+pub mod network_event;
 pub mod node;
 pub mod operation;
 mod policy;

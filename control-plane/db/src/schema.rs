@@ -164,6 +164,7 @@ diesel::table! {
         address_seen -> Nullable<BigInt>,
         boot_condition -> Nullable<Text>,
         used_bytes -> BigInt,
+        boot_floor -> BigInt,
     }
 }
 
@@ -207,6 +208,12 @@ diesel::table! {
     use diesel::sql_types::*;
     use crate::key::UuidSql;
     stages (id) { id -> UuidSql, instance_id -> UuidSql, at -> BigInt, stage -> Text, detail -> Text, }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
+    network_events (id) { id -> UuidSql, network_id -> UuidSql, at -> BigInt, event -> Text, detail -> Text, }
 }
 
 diesel::table! {

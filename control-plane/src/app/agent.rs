@@ -17,9 +17,10 @@ use bmi_drivers::isolation::{PortReport, PortState};
 use bmi_types::{ByteSize, InstanceId, MacAddr, NetworkId, Timestamp};
 
 use super::authority::{settled, told};
-use super::enrolment::previous_for;
+use super::enrolment::{key_ahead_note, previous_for};
+use super::network_timeline::{agent_event, host_event};
 use super::speaker::{Peer, Speaker};
-use super::{App, boot_watch};
+use super::{App, boot_watch, network_timeline};
 use crate::error::AppError;
 
 /// The longest reason that is kept, in characters.
@@ -61,6 +62,16 @@ pub struct Noted {
 
 /// Takes a status report. Of an agent that stands by, only that it is there.
 pub async fn status(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) -> Result<Noted, AppError> {
+    let noted = status_take(app, speaker, name, sent).await;
+    if let (Err(error), Speaker::Enrolled(peer)) = (&noted, speaker)
+        && error.is(Code::AgentRefused)
+    {
+        key_ahead_note(app, peer.clone()).await?;
+    }
+    noted
+}
+
+async fn status_take(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) -> Result<Noted, AppError> {
     let (speaker, name) = (speaker.clone(), name.to_owned());
     let generation = i64::try_from(sent.report.generation_observed).unwrap_or(i64::MAX);
     let ports: Vec<PortReport> = sent.report.ports.iter().take(PORTS_MAX).map(port_report).collect();
@@ -74,6 +85,7 @@ pub async fn status(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) 
             let version: String = report.version.chars().take(VERSION_MAX).collect();
             if let (Some(agent), Speaker::Enrolled(peer)) = (&entered.agent, &speaker) {
                 let ahead = sent.sent_at.map(|at| (at.micros() - now.micros()) / 1000);
+                clock_note(tx, agent, ahead)?;
                 enrolled_agent::seen(tx, agent.id, &version, ahead, now)?;
                 key_used(tx, agent, peer, now.plus(previous_for))?;
             }
@@ -110,6 +122,23 @@ pub async fn status(app: &App, speaker: &Speaker, name: &str, sent: StatusSent) 
     Ok(noted)
 }
 
+/// A clock that is off by more than this is told, in milliseconds: certificates and timelines depend on it.
+const CLOCK_OFF_MS: i64 = 30_000;
+
+/// Tells once that an agent's clock is off, and once that it is right again.
+fn clock_note(tx: &mut SystemTx<'_>, agent: &Record, ahead_ms: Option<i64>) -> Result<(), AppError> {
+    let is_off = |ahead: Option<i64>| ahead.filter(|ahead| ahead.abs() > CLOCK_OFF_MS);
+    let said = match (is_off(agent.clock_ahead_ms), is_off(ahead_ms)) {
+        (None, Some(ahead)) => {
+            let way = if ahead > 0 { "ahead of" } else { "behind" };
+            format!("the host's clock is {} s {way} the control plane's", ahead.abs() / 1000)
+        }
+        (Some(_), None) if ahead_ms.is_some() => "the host's clock is right again".to_owned(),
+        _ => return Ok(()),
+    };
+    agent_event(tx, agent.network, agent.id, "agent.clock", [("reason", said)])
+}
+
 /// An agent that speaks with its new key has it: the one before counts until then, and no longer.
 fn key_used(tx: &mut SystemTx<'_>, agent: &Record, peer: &Peer, until: Timestamp) -> Result<(), AppError> {
     let renewed = agent.previous_key_sha256.is_some() && agent.previous_until.is_none();
@@ -122,12 +151,13 @@ fn key_used(tx: &mut SystemTx<'_>, agent: &Record, peer: &Peer, until: Timestamp
     Ok(())
 }
 
-/// Takes a batch of events.
+/// Takes a batch of events, in which `unknown` more cannot be read here: those of an agent of a later release.
 pub async fn events(
     app: &App,
     speaker: &Speaker,
     name: &str,
     events: Vec<AgentEvent>,
+    unknown: usize,
 ) -> Result<(), AppError> {
     let (speaker, name, limits) = (speaker.clone(), name.to_owned(), app.boot_limits);
     app.db
@@ -138,6 +168,13 @@ pub async fn events(
                 return Err(AppError::refused(Code::WrongState, detail));
             }
             let network = entered.network.id;
+            if unknown > 0 {
+                tracing::warn!(
+                    network.name = name,
+                    unknown,
+                    "events are not known here; is the agent of a later release?"
+                );
+            }
             let mut booting = BTreeSet::new();
             for event in events {
                 booting.extend(boot_of(&event.from));
@@ -150,6 +187,7 @@ pub async fn events(
                     }
                     EventSource::Netboot { said } => netboot_event(tx, network, event.at, said)?,
                     EventSource::Bridge { said } => bridge_event(tx, network, event.at, said)?,
+                    EventSource::Agent { said } => host_event(tx, network, event.at, &said)?,
                 }
             }
             // After all of them: what came in one batch belongs together.
@@ -218,6 +256,9 @@ fn target_event(
             let from = [InstanceState::Ready];
             let project = tx.project(found.instance.project);
             bmi_db::instance::state_change(tx, project, instance, &from, InstanceState::Running)?;
+            if let Some(boot) = boot {
+                bmi_db::instance::boot_floor_raise(tx, network, instance, boot)?;
+            }
             bmi_db::session::begin(tx, instance, at, &document(&SessionStatistics::default())?)?;
             let detail = detail.with("initiator", initiator).with("peer", peer).with_some("boot", boot);
             ("login", detail)
@@ -310,6 +351,8 @@ fn bridge_event(
     said: BridgeEvent,
 ) -> Result<(), AppError> {
     let BridgeEvent::MacConflict { mac, place, second } = said;
+    let told = [("mac", mac.to_string()), ("place", place.clone()), ("second", second.clone())];
+    network_timeline::add(tx, network, at, "mac.conflict", told)?;
     let detail = Detail::default().with("mac", mac).with("place", place).with("second", second);
     stage_of_mac(tx, network, mac, at, "mac.conflict", &detail)
 }

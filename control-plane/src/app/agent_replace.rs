@@ -10,6 +10,7 @@ use bmi_types::{AgentId, NetworkId};
 
 use super::access::Access;
 use super::enrolled_agent::{find, wrong_state};
+use super::network_timeline::agent_event;
 use super::{App, if_match};
 use crate::error::AppError;
 
@@ -54,6 +55,7 @@ pub async fn agent_replace(
             old.pending_key_sha256 = None;
             old.version += 1;
             db::update(access, &old)?;
+            agent_event(access, old.network, old.id, "agent.replaced", [("by", next.id.to_string())])?;
             access.did_to("agent", old.id, old.network, format!("replaced by {}", next.id));
             Ok((old.network, next.id))
         })
@@ -68,6 +70,7 @@ pub async fn agent_replace(
             next.standing = Standing::Active;
             next.version += 1;
             db::update(tx, &next)?;
+            agent_event(tx, network, next.id, "agent.active", [])?;
             // Nothing that the old one made counts.
             bmi_db::instance::targets_absent_except(tx, network, &[])?;
             bmi_db::network::bump_generation(tx, network)?;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::App;
 use super::instance::boot_key_purpose;
+use super::network_timeline;
 use super::speaker::Speaker;
 use crate::error::AppError;
 
@@ -85,8 +86,13 @@ async fn catch_up(app: &App, speaker: &Speaker, name: &str, known: u64, mark: &s
                 ahead,
                 "the agent knows what this database does not; was a backup restored?"
             );
-            let raise =
-                move |tx: &mut bmi_db::SystemTx<'_>| bmi_db::network::generation_raise(tx, network, known);
+            let raise = move |tx: &mut bmi_db::SystemTx<'_>| {
+                if bmi_db::network::generation_raise(tx, network, known)? {
+                    let generation = [("generation", known.to_string())];
+                    network_timeline::add(tx, network, Timestamp::now(), "desired.ahead", generation)?;
+                }
+                Ok::<_, AppError>(())
+            };
             app.db.system_write(raise).await?;
             Ok(())
         }
@@ -212,6 +218,7 @@ fn instance(
             luns: vec![lun(0, record.boot_volume, false), lun(1, record.config_volume, true)],
         },
         boot_key,
+        boot_floor: record.boot_floor,
         ceph: None,
     })
 }

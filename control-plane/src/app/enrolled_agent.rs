@@ -7,6 +7,7 @@ use bmi_db::{After, join_token};
 use bmi_types::{AgentId, Timestamp};
 
 use super::access::Access;
+use super::network_timeline::agent_event;
 use super::{App, if_match, network};
 use crate::error::AppError;
 
@@ -55,7 +56,7 @@ async fn agent_change(
     caller: &Caller,
     agent: String,
     version: Option<i64>,
-    what: &'static str,
+    (event, what): (&'static str, &'static str),
     change: impl FnOnce(&mut Access<'_, '_>, &mut Record) -> Result<(), AppError> + Send + 'static,
 ) -> Result<Agent, AppError> {
     let changed = app.changing(caller, move |access| {
@@ -65,6 +66,7 @@ async fn agent_change(
         change(access, &mut found)?;
         found.version += 1;
         db::update(access, &found)?;
+        agent_event(access, found.network, found.id, event, [])?;
         access.did_to("agent", found.id, found.network, what.to_owned());
         Ok(found.shown())
     });
@@ -79,7 +81,7 @@ pub async fn agent_approve(
     agent: String,
     version: Option<i64>,
 ) -> Result<Agent, AppError> {
-    agent_change(app, caller, agent, version, "key approved", |access, agent| {
+    agent_change(app, caller, agent, version, ("agent.approved", "key approved"), |access, agent| {
         let none = || wrong_state("no key of this agent waits for approval");
         let key = agent.pending_key_sha256.take().filter(|_| agent.standing != Standing::Revoked);
         let key = key.ok_or_else(none)?;
@@ -99,7 +101,7 @@ pub async fn agent_reject(
     agent: String,
     version: Option<i64>,
 ) -> Result<Agent, AppError> {
-    agent_change(app, caller, agent, version, "key rejected", |_, agent| {
+    agent_change(app, caller, agent, version, ("agent.rejected", "key rejected"), |_, agent| {
         let none = || wrong_state("no key of this agent waits for approval");
         agent.pending_key_sha256.take().map(drop).ok_or_else(none)
     })
@@ -113,7 +115,7 @@ pub async fn agent_revoke(
     agent: String,
     version: Option<i64>,
 ) -> Result<Agent, AppError> {
-    agent_change(app, caller, agent, version, "revoked", |_, agent| {
+    agent_change(app, caller, agent, version, ("agent.revoked", "revoked"), |_, agent| {
         agent.standing = Standing::Revoked;
         agent.pending_key_sha256 = None;
         Ok(())

@@ -19,8 +19,9 @@ use bmi_types::{AgentId, NetworkId, Timestamp};
 use uuid::Uuid;
 
 use super::authority::{Enrolling, no_agents, open, settled, told};
+use super::network_timeline::agent_event;
 use super::speaker::Peer;
-use super::{App, network};
+use super::{App, network, network_timeline};
 use crate::error::AppError;
 
 /// How long whoever lost the answer is told the same again.
@@ -31,6 +32,9 @@ const PENDING_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const VERSION_MAX: usize = 64;
 /// The longest that the key before counts after the new one was used first: what was on its way arrives.
 const PREVIOUS_FOR: Duration = Duration::from_secs(60);
+
+/// The event of a key that waits for approval.
+const KEY_PENDING: &str = "agent.key-pending";
 
 /// The same, where certificates do not last long.
 pub(super) fn previous_for(enrolling: &Enrolling) -> Duration {
@@ -108,8 +112,14 @@ impl Issuing {
     }
 }
 
-/// Writes into the audit log what an agent did.
-fn noted(tx: &mut SystemTx<'_>, actor: String, agent: &Record, detail: &str) -> Result<(), AppError> {
+/// Writes into the audit log, and the network's timeline, what an agent did.
+fn noted(
+    tx: &mut SystemTx<'_>,
+    actor: String,
+    agent: &Record,
+    (event, detail): (&str, &str),
+) -> Result<(), AppError> {
+    agent_event(tx, agent.network, agent.id, event, [("reason", detail.to_owned())])?;
     let record = audit::Record {
         id: Uuid::now_v7(),
         at: Timestamp::now(),
@@ -233,7 +243,7 @@ fn join(
             agent.version += 1;
             enrolled_agent::update(tx, &agent)?;
             (burned.agent, burned.answer_until) = (agent.id, now.plus(PENDING_FOR));
-            noted(tx, actor, &agent, "asks for another key, which waits for approval")?;
+            noted(tx, actor, &agent, (KEY_PENDING, "asks for another key, which waits for approval"))?;
             tracing::warn!(agent.id = %agent.id, network.name = %network.name, "an agent asks for another key; it waits for approval");
             Joined::Later(Pending { agent: agent.id })
         }
@@ -258,7 +268,8 @@ fn join(
             }
             (burned.agent, burned.answer_until) = (agent.id, now.plus(ANSWERED_AGAIN));
             burned.certificate = Some(issued.certificate.clone());
-            noted(tx, actor, &agent, if fresh { "joined" } else { "joined again with its key" })?;
+            let joined = if fresh { "joined" } else { "joined again with its key" };
+            noted(tx, actor, &agent, ("agent.joined", joined))?;
             tracing::info!(agent.id = %agent.id, network.name = %network.name, "an agent joined");
             Joined::Now(Box::new(issuing.identity(tx, &agent, issued.certificate, now)?))
         }
@@ -285,7 +296,47 @@ pub async fn agent_enrol(app: &App, asked: EnrolRequest) -> Result<Joined, AppEr
     if !secret_token::is_whole(TokenKind::Join, asked.token.expose()) {
         return Err(refused("that is no join token: it was cut off or mistyped"));
     }
-    app.db.system_write(move |tx| join(tx, &issuing, asked, &key, Timestamp::now())).await
+    let (token, network) = (secret_token::hash(asked.token.expose()), asked.network.clone());
+    let joined = app.db.system_write(move |tx| join(tx, &issuing, asked, &key, Timestamp::now())).await;
+    if let Err(error) = &joined
+        && error.is(Code::JoinTokenRefused)
+    {
+        let reason = format!("for `{network}`: {error}");
+        app.db.system_write(move |tx| refusal_note(tx, &token, reason)).await?;
+    }
+    joined
+}
+
+/// Tells on the network of a token that is known that it was refused: somebody has it who should not, or too late.
+fn refusal_note(tx: &mut SystemTx<'_>, token: &str, reason: String) -> Result<(), AppError> {
+    let Some(token) = join_token::of_hash(tx, token)? else { return Ok(()) };
+    let detail = [("token", token.id.to_string()), ("reason", reason)];
+    network_timeline::add(tx, token.network, Timestamp::now(), "token.refused", detail)
+}
+
+/// Notes the key of an agent whose certificate is newer than the database, which was restored from a backup: it waits for
+/// approval. That it was issued here is proved, and not that it still counts: the agent may have been revoked since.
+pub(super) async fn key_ahead_note(app: &App, peer: Peer) -> Result<(), AppError> {
+    app.db
+        .system_write(move |tx| {
+            let found = enrolled_agent::find(tx, peer.id.agent)?;
+            let is_meant = |agent: &Record| {
+                agent.network == peer.id.network
+                    && agent.standing != Standing::Revoked
+                    && agent.pending_key_sha256.as_ref() != Some(&peer.key_sha256)
+                    && !agent.has_key(&peer.key_sha256)
+                    && peer.is_ahead_of(agent)
+            };
+            let Some(mut agent) = found.filter(is_meant) else { return Ok(()) };
+            agent.pending_key_sha256 = Some(peer.key_sha256.clone());
+            agent.version += 1;
+            enrolled_agent::update(tx, &agent)?;
+            let told = "has a certificate that is newer than the database; its key waits for approval";
+            noted(tx, format!("agent:{}", agent.id), &agent, (KEY_PENDING, told))?;
+            tracing::warn!(agent.id = %agent.id, "an agent's certificate is newer than the database; its key waits for approval");
+            Ok::<_, AppError>(())
+        })
+        .await
 }
 
 /// Issues the next certificate of an agent, for a new key. The key before counts until the new one is used: an answer

@@ -21,6 +21,7 @@ pub mod join_token;
 pub mod member;
 pub mod metrics;
 pub mod network;
+pub mod network_timeline;
 pub mod node;
 pub mod operation;
 pub mod policies;

@@ -66,14 +66,32 @@ impl Peer {
         let agent = found.filter(|agent| agent.network == self.id.network);
         let agent = agent.ok_or_else(|| refused("there is no such agent"))?;
         if agent.standing == Standing::Revoked {
-            return Err(refused("this agent was revoked"));
+            let next = bmi_db::enrolled_agent::of_network(tx, agent.network, Standing::Active)?;
+            return Err(match next.is_empty() {
+                true => refused("this agent was revoked"),
+                false => AppError::refused(
+                    Code::AgentReplaced,
+                    "this agent was revoked, and another one has its network",
+                ),
+            });
         }
         let previous = agent.previous_key_sha256.as_ref() == Some(&self.key_sha256)
             && agent.previous_until.is_none_or(|until| now < until);
-        if agent.key_sha256 != self.key_sha256 && !previous {
-            return Err(refused("this is not the agent's key, or no longer"));
+        if agent.key_sha256 == self.key_sha256 || previous {
+            return Ok(agent);
         }
-        Ok(agent)
+        Err(refused(if self.is_ahead_of(&agent) {
+            "this certificate is newer than the database, which must have been restored from a backup: the agent's key waits \
+             for approval (`bmi agent approve`)"
+        } else {
+            "this is not the agent's key, or no longer"
+        }))
+    }
+
+    /// Whether the certificate was issued after the newest that the database knows of: a backup was restored, which is
+    /// older.
+    pub(crate) fn is_ahead_of(&self, agent: &Record) -> bool {
+        self.expires_at > agent.certificate_until
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
 use bmi_agent_api::enrol::{AUTHORITIES_HEADER, EnrolRequest, RenewRequest, STANDING_HEADER};
-use bmi_agent_api::event::{BATCH_MAX, EventBatch};
+use bmi_agent_api::event::{AgentEvent, BATCH_MAX};
 use bmi_agent_api::status::StatusSent;
 use bmi_api::Code;
 use bmi_types::Name;
@@ -125,17 +125,27 @@ async fn status(
     Ok(answer.finish())
 }
 
+/// An event batch as it is received: one event that is not known here must not cost the others.
+#[derive(Deserialize)]
+struct Batch {
+    events: Vec<serde_json::Value>,
+}
+
 async fn events(
     app: web::Data<App>,
     speaker: Speaker,
     network: web::Path<String>,
-    batch: web::Json<EventBatch>,
+    batch: web::Json<Batch>,
 ) -> Result<HttpResponse, ApiError> {
-    let events = batch.into_inner().events;
-    if events.len() > BATCH_MAX {
+    let sent = batch.into_inner().events;
+    if sent.len() > BATCH_MAX {
         return Err(ApiError::new(Code::TooLarge, format!("a batch has at most {BATCH_MAX} events")));
     }
-    agent_events(&app, &speaker, &network, events).await?;
+    let sent_count = sent.len();
+    let events: Vec<AgentEvent> =
+        sent.into_iter().filter_map(|event| serde_json::from_value(event).ok()).collect();
+    let unknown = sent_count - events.len();
+    agent_events(&app, &speaker, &network, events, unknown).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

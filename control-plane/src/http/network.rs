@@ -1,7 +1,7 @@
 //! `/v1/networks`.
 
 use actix_web::{HttpResponse, web};
-use bmi_api::{Fault, Network, NetworkPatch, NewNetwork, Page};
+use bmi_api::{Fault, Network, NetworkPatch, NetworkTimeline, NewNetwork, Page};
 
 use super::answer::{Answer, ApiError, no_such_method};
 use super::cursor::Query;
@@ -9,6 +9,7 @@ use super::idempotency::once;
 use super::openapi::{IfMatch, PageQuery};
 use super::request::Request;
 use crate::app::network as app;
+use crate::app::network_timeline::network_timeline;
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     let all = web::resource("/v1/networks").get(list).post(create).default_service(web::to(no_such_method));
@@ -17,7 +18,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .patch(update)
         .delete(delete)
         .default_service(web::to(no_such_method));
-    config.service(all).service(one);
+    let timeline = web::resource("/v1/networks/{network}/timeline")
+        .get(timeline)
+        .default_service(web::to(no_such_method));
+    config.service(all).service(one).service(timeline);
 }
 
 /// Creates a network. Ranges that are not given are laid out by size.
@@ -77,6 +81,13 @@ pub(super) async fn show(request: Request) -> Result<HttpResponse, ApiError> {
     let network = app::network_show(&request.app, &request.caller, request.path("network")).await?;
     let version = network.version;
     Ok(Answer::versioned(network, version)?.respond())
+}
+
+/// Shows what happened to a network as a whole: faults that its agent tells, and who its agents are.
+#[utoipa::path(get, path = "/v1/networks/{network}/timeline", responses((status = 200, body = NetworkTimeline)))]
+pub(super) async fn timeline(request: Request) -> Result<HttpResponse, ApiError> {
+    let shown = network_timeline(&request.app, &request.caller, request.path("network")).await?;
+    Ok(Answer::ok(shown)?.respond())
 }
 
 /// Changes which projects may use a network.

@@ -50,6 +50,7 @@ const SERVICE: &str = "service";
         role::list, role::create, role::show, role::update, role::delete, role::explain,
         audit::list, audit::chain,
         network::list, network::create, network::show, network::update, network::delete,
+        network::timeline,
         node::list, node::create, node::show, node::update, node::delete, node::assign, node::release,
         enrolled_agent::list, enrolled_agent::show, enrolled_agent::approve, enrolled_agent::reject,
         enrolled_agent::revoke, enrolled_agent::replace,
@@ -359,6 +360,7 @@ const NO_ANSWERS: &[Code] = &[
     Code::StorePoolUnfit,
     Code::JoinTokenRefused,
     Code::AgentRefused,
+    Code::AgentReplaced,
 ];
 
 /// The problems a route may answer with: one entry per status, naming its codes.

@@ -7,7 +7,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use bmi_types::{
-    Architecture, BootKey, CephKey, DhcpMode, InstanceId, Iqn, MacAddr, Name, NetworkId, NetworkPlan, Segment,
+    Architecture, BootKey, BootNumber, CephKey, DhcpMode, InstanceId, Iqn, MacAddr, Name, NetworkId,
+    NetworkPlan, Segment,
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,9 @@ pub struct DesiredInstance {
     pub target: DesiredTarget,
     /// From which boot secrets are derived.
     pub boot_key: BootKey,
+    /// The highest boot number that is known to have logged in, on whichever host: none that is lower may any more.
+    #[serde(default)]
+    pub boot_floor: BootNumber,
     /// How a broker reaches the instance's volumes, when they are in Ceph.
     #[serde(default)]
     pub ceph: Option<CephAccess>,

@@ -118,6 +118,10 @@ pub const JOIN_TOKEN_REFUSED: &str = "join-token-refused";
 /// The code when the agent may not speak: revoked, unknown, or not with that key.
 pub const AGENT_REFUSED: &str = "agent-refused";
 
+/// The code of the refusal of an agent that was revoked and whose network another one has: it is to take down what it runs,
+/// since the same addresses are served elsewhere.
+pub const AGENT_REPLACED: &str = "agent-replaced";
+
 #[cfg(test)]
 mod tests {
     use super::*;

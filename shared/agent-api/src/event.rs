@@ -216,6 +216,50 @@ pub enum BridgeEvent {
     },
 }
 
+/// What the agent says of its own work. Each fault is told once, when it begins or its reason changes, and once when it is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", deny_unknown_fields)]
+pub enum HostEvent {
+    /// Something does not go, and is tried again.
+    #[serde(rename = "fault")]
+    Fault {
+        /// What.
+        about: About,
+        /// Why, for people. No secret.
+        reason: String,
+    },
+    /// It goes again.
+    #[serde(rename = "mended")]
+    Mended {
+        /// What.
+        about: About,
+    },
+}
+
+/// What of an agent's work is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum About {
+    /// The desired state: what the control plane answered cannot be followed. The last good one is.
+    Desired,
+    /// The network on the host: its bridge, uplink, segment, addresses and rules. Nothing new is started.
+    Network,
+    /// The host: what runs there cannot be seen, such as with an engine that is down. Nothing is changed.
+    Host,
+}
+
+impl About {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Desired => "desired",
+            Self::Network => "network",
+            Self::Host => "host",
+        }
+    }
+}
+
 /// An event as the agent passes it on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -253,6 +297,11 @@ pub enum EventSource {
     Bridge {
         /// What.
         said: BridgeEvent,
+    },
+    /// The agent itself, of its work.
+    Agent {
+        /// What.
+        said: HostEvent,
     },
 }
 

@@ -37,7 +37,7 @@ pub use instance::{
     BootCondition, Instance, InstanceState, NewInstance, Stage, TargetState, Timeline, Traffic, UserData,
 };
 pub use member::{Member, NewMember};
-pub use network::{AgentStatus, Network, NetworkPatch, NewNetwork};
+pub use network::{AgentStatus, Network, NetworkEvent, NetworkPatch, NetworkTimeline, NewNetwork};
 pub use node::{NewNode, Nic, Node, NodeAssign, NodePatch, NodeState, Power};
 pub use operation::{Operation, OperationKind, OperationState, Progress, Step, StepState, Subject};
 pub use page::Page;

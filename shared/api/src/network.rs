@@ -1,5 +1,6 @@
 //! Provisioning networks.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use bmi_types::schema::{Ipv4Address, Ipv4Network};
@@ -52,6 +53,27 @@ pub struct AgentStatus {
     pub reason: Option<String>,
     /// When it last reported.
     pub last_seen: Timestamp,
+}
+
+/// One thing that happened to a network as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NetworkEvent {
+    /// When, by the clock of whoever told it.
+    pub at: Timestamp,
+    /// `fault` and `mended` (what its agent says of its work), `mac.conflict`, `agent.joined`, `agent.key-pending`,
+    /// `agent.approved`, `agent.rejected`, `agent.revoked`, `agent.replaced`, `agent.clock`, `token.refused`, …
+    pub event: String,
+    /// Details by name: `about`, `reason`, `agent`, …
+    pub detail: BTreeMap<String, String>,
+}
+
+/// What happened to a network as a whole, in the order in which it was heard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NetworkTimeline {
+    /// The network.
+    pub network: NetworkId,
+    /// At most 200 of a kind.
+    pub events: Vec<NetworkEvent>,
 }
 
 /// What creates a network. The ranges that are not given are laid out by size.

@@ -23,6 +23,8 @@ words! {
         JoinTokenRefused = "join-token-refused",
         /// 403: the certificate is that of an agent that may not speak, or not with this key.
         AgentRefused = "agent-refused",
+        /// The agent was revoked, and another one has its network.
+        AgentReplaced = "agent-replaced",
         /// 403: the resource is known, this action on it is not allowed.
         Forbidden = "forbidden",
         /// 404: absent, or another project's.
@@ -101,7 +103,11 @@ impl Code {
         match self {
             Self::NotJson | Self::BadRequest => 400,
             Self::Unauthenticated | Self::TokenExpired => 401,
-            Self::Forbidden | Self::SignInRefused | Self::JoinTokenRefused | Self::AgentRefused => 403,
+            Self::Forbidden
+            | Self::SignInRefused
+            | Self::JoinTokenRefused
+            | Self::AgentRefused
+            | Self::AgentReplaced => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Duplicate
@@ -147,6 +153,7 @@ impl Code {
             Self::SignInRefused => "The sign-in cannot be finished",
             Self::JoinTokenRefused => "The join token is refused",
             Self::AgentRefused => "The agent is refused",
+            Self::AgentReplaced => "Another agent has the network",
             Self::Forbidden => "Not allowed",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "This path does not take that method",

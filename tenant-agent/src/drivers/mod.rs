@@ -38,6 +38,9 @@ pub trait Diskless {
     /// Makes the bridge and puts its rules in force.
     async fn network_ensure(&self, network: NetworkSpec) -> Result<(), Self::Error>;
 
+    /// Removes the bridge, when it is ours, and its rules. Processes are removed before.
+    async fn network_remove(&self) -> Result<(), Self::Error>;
+
     /// Starts a process, fenced in and wired. Done when it was told to go.
     async fn process_ensure(&self, spec: ProcessSpec, config: ProcessConfig) -> Result<(), Self::Error>;
 

@@ -103,6 +103,7 @@ async fn perform<D: Diskless>(driver: &D, verb: Verb) -> Result<Answer, D::Error
     match verb {
         Verb::Observe => return driver.observe().await.map(|found| Answer::Found(Box::new(found))),
         Verb::NetworkEnsure { network } => driver.network_ensure(network).await,
+        Verb::NetworkRemove => driver.network_remove().await,
         Verb::NetbootStart { spec, config } => {
             driver.process_ensure(spec, ProcessConfig::Netboot(config)).await
         }

@@ -21,6 +21,8 @@ pub enum Verb {
         /// For these ports, and only these.
         network: NetworkSpec,
     },
+    /// Remove the bridge, when it is ours, and its rules: for a host that no longer serves the network.
+    NetworkRemove,
     /// Start the boot services.
     NetbootStart {
         /// As what.

@@ -234,6 +234,12 @@ impl Kept {
         self.listening.retain(|id, _| present.contains(id));
         let mut taken: BTreeSet<u32> =
             self.slots.values().chain(self.broker_slots.values()).copied().collect();
+        for instance in &desired.instances {
+            // What has logged in on another host, before this one had the network, counts here too.
+            if instance.boot_floor > self.floors.get(&instance.id).copied().unwrap_or_default() {
+                self.floors.insert(instance.id, instance.boot_floor);
+            }
+        }
         fill(&mut self.slots, &mut taken, wanted.iter().copied());
         fill(&mut self.broker_slots, &mut taken, brokers);
     }

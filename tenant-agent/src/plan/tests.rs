@@ -7,8 +7,8 @@ use bmi_agent_api::desired::{
     Backing, CephAccess, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget,
 };
 use bmi_types::{
-    Architecture, BootKey, CephKey, DhcpMode, InstanceId, Iqn, MacAddr, NetworkId, NetworkPlan, NodeId,
-    Segment,
+    Architecture, BootKey, BootNumber, CephKey, DhcpMode, InstanceId, Iqn, MacAddr, NetworkId, NetworkPlan,
+    NodeId, Segment,
 };
 use proptest::prelude::*;
 
@@ -39,6 +39,7 @@ fn instance(number: u8, node: u8) -> DesiredInstance {
             }],
         },
         boot_key: BootKey::from_hex(&"07".repeat(32)).unwrap(),
+        boot_floor: BootNumber::default(),
         ceph: None,
     }
 }
@@ -230,6 +231,21 @@ fn a_slot_is_not_given_away_while_anything_of_its_owner_is_left() {
     assert_eq!(kept.slots, BTreeMap::from([(instance_id(1), 1), (instance_id(2), 2)]));
     kept.settle(&desired(3, vec![instance(3, 3)]), &BTreeSet::new());
     assert_eq!(kept.slots, BTreeMap::from([(instance_id(3), 1)]));
+}
+
+#[test]
+fn a_boot_that_logged_in_on_another_host_counts_here_and_none_is_forgotten() {
+    let mut kept = Kept::default();
+    let (id, nothing) = (instance_id(1), BTreeSet::new());
+    let at = |floor| DesiredInstance { boot_floor: BootNumber(floor), ..instance(1, 1) };
+    kept.settle(&desired(1, vec![at(0)]), &nothing);
+    assert!(kept.floors.is_empty());
+    for (told, floor) in [(7, 7), (3, 7), (9, 9)] {
+        kept.settle(&desired(1, vec![at(told)]), &nothing);
+        let wanted = Wanted::from_desired(&desired(1, vec![at(told)]), &kept, "/loaders".into());
+        assert_eq!(kept.floors[&id], BootNumber(floor));
+        assert_eq!(wanted.gates[&id].floor, BootNumber(floor));
+    }
 }
 
 #[test]

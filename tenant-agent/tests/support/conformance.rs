@@ -216,7 +216,7 @@ pub fn boot(mut host: Host) {
         .iter()
         .filter_map(|event| match &event.from {
             EventSource::Netboot { said } => Some(said),
-            EventSource::Target { .. } | EventSource::Broker { .. } | EventSource::Bridge { .. } => None,
+            _ => None,
         })
         .collect();
     let any = |is: fn(&NetbootEvent) -> bool| netboot.iter().any(|said| is(said));

@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 use bmi_agent_api::desired::{
     Backing, DesiredInstance, DesiredLun, DesiredNetwork, DesiredState, DesiredTarget,
 };
+use bmi_agent_api::event::{About, AgentEvent, EventSource, HostEvent};
 use bmi_agent_api::status::ServiceStatus;
 use bmi_tests::engine::{Engine, Kind};
 use bmi_types::{
-    Architecture, BootKey, DhcpMode, InstanceId, Iqn, MacAddr, NetworkId, NetworkPlan, NodeId, Segment,
+    Architecture, BootKey, BootNumber, DhcpMode, InstanceId, Iqn, MacAddr, NetworkId, NetworkPlan, NodeId,
+    Segment,
 };
 use control_plane::ControlPlane;
 use serde_json::Value;
@@ -321,6 +323,33 @@ impl Host {
     }
 
     /// Waits until the agent reports that it worked on a generation and has just these instances.
+    /// What the agent has told of faults of its own work, oldest first.
+    pub fn told(&self) -> Vec<HostEvent> {
+        let said = |event: AgentEvent| match event.from {
+            EventSource::Agent { said } => Some(said),
+            _ => None,
+        };
+        self.control_plane.events().into_iter().filter_map(said).collect()
+    }
+
+    /// Waits until a fault with a reason was told.
+    pub fn await_fault(&self, about: About, part: &str) {
+        until(&format!("a fault of {about:?} is told: {part}"), || {
+            self.told().iter().any(|said| is_fault(said, about, part)).then_some(())
+        });
+    }
+
+    /// Waits until the last that was told of something is that it goes again.
+    pub fn await_mended(&self, about: About) {
+        until(&format!("{about:?} is mended"), || {
+            let of = |said: &HostEvent| match said {
+                HostEvent::Fault { about, .. } | HostEvent::Mended { about } => *about,
+            };
+            let last = self.told().into_iter().rfind(|said| of(said) == about)?;
+            matches!(last, HostEvent::Mended { .. }).then_some(())
+        });
+    }
+
     pub fn await_generation(&self, generation: u64, instances: usize) {
         until(&format!("generation {generation} with {instances} instances"), || {
             let status = self.control_plane.status()?;
@@ -432,6 +461,11 @@ pub fn processes(uid: u32) -> Vec<i32> {
     pids.filter(of).collect()
 }
 
+/// Whether a fault of this, with this in its reason, is what was told.
+pub fn is_fault(said: &HostEvent, about: About, part: &str) -> bool {
+    matches!(said, HostEvent::Fault { about: of, reason } if *of == about && reason.contains(part))
+}
+
 /// An instance on a node with the MAC `52:54:00:00:00:<number>`.
 pub fn instance(number: u8, volume: &Path) -> DesiredInstance {
     let id: InstanceId = format!("0190163d-8694-739b-aea5-0000000000{number:02x}").parse().unwrap();
@@ -453,6 +487,7 @@ pub fn instance(number: u8, volume: &Path) -> DesiredInstance {
             }],
         },
         boot_key: BootKey::from_hex(&"07".repeat(32)).unwrap(),
+        boot_floor: BootNumber::default(),
         ceph: None,
     }
 }

@@ -19,14 +19,7 @@ fn deployment(certificate_s: u64) -> (Management, Deployment) {
     let mut deployment = Deployment::start_on(STORE_SMALL, None);
     let address = deployment.agents_cable();
     deployment.agents_configure(&address, certificate_s);
-    // It stays where it is when it starts again.
-    deployment.control_plane_restart_at_its_address();
-    let text = fs::read_to_string(deployment.config()).unwrap();
-    let listen = format!("listen = \"{address}:0\"");
-    let fixed = text.replace(&listen, &format!("listen = \"{}\"", deployment.agents_address()));
-    fs::write(deployment.config(), fixed).unwrap();
-    deployment.control_plane_stop();
-    deployment.control_plane_start();
+    deployment.agents_stay();
     deployment.api.network(NETWORK, "10.77.0.0/24");
     let token = deployment.agent_elsewhere();
     fs::write(token, deployment.api.join_token(NETWORK)).unwrap();
@@ -73,6 +66,30 @@ fn an_agent_that_starts_before_the_control_plane_joins_when_that_comes() {
     assert_eq!(agent(&deployment)["id"], first["id"]);
     let token = deployment.api.list("/v1/join-tokens").pop().unwrap();
     assert_eq!(token["agent"], first["id"]);
+}
+
+#[test]
+fn k1_an_agent_that_is_killed_before_it_kept_its_certificate_joins_again_as_the_same() {
+    let (_management, mut deployment) = deployment(86_400);
+    let directory = deployment.data.join("agent/agent");
+    deployment.control_plane_stop();
+    deployment.agent_begin(&[]);
+    logged(&deployment, "trying again until it works");
+    // What is on the disk before anything is sent.
+    let (joining, kept) = (directory.join("joining.json"), directory.join("aside.json"));
+    fs::copy(&joining, &kept).unwrap();
+    deployment.control_plane_start();
+    deployment.agent_listens(NETWORK);
+    let first = agent(&deployment);
+    deployment.agent_kill();
+    // As if it had been killed between the answer and the file.
+    fs::remove_file(directory.join("identity.json")).unwrap();
+    fs::rename(&kept, &joining).unwrap();
+    std::os::unix::fs::chown(&joining, Some(deployment.uid_base), Some(deployment.uid_base)).unwrap();
+    deployment.agent_start_on(NETWORK);
+    reports_after(&deployment, &first);
+    let again = agent(&deployment);
+    assert_eq!((&again["id"], &again["key_sha256"]), (&first["id"], &first["key_sha256"]));
 }
 
 #[test]

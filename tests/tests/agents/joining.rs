@@ -238,7 +238,7 @@ fn the_second_agent_of_a_network_stands_by_and_takes_over_when_it_is_told_to() {
 
     let replaced = api.post(&format!("/v1/agents/{old}/replace"), &json!({})).expect(200);
     assert_eq!((&replaced["id"], &replaced["state"]), (&json!(next), &json!("active")));
-    assert_eq!(first.desired("red", 0, 0).unwrap().code(403), "agent-refused");
+    assert_eq!(first.desired("red", 0, 0).unwrap().code(403), "agent-replaced");
     let taken = until("the new agent is told", Duration::from_secs(10), || {
         let answer = second.desired("red", 0, 0).unwrap();
         (answer.status == 200).then_some(answer.body)

@@ -14,3 +14,5 @@ mod crossing;
 mod hosts;
 mod joining;
 mod renewal;
+mod restored;
+mod timeline;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use bmi_api::{Network, NetworkPatch, NewNetwork};
+use bmi_api::{Network, NetworkEvent, NetworkPatch, NetworkTimeline, NewNetwork};
 use bmi_types::{DhcpMode, Ipv4Net, Ipv4Range, Name, Segment};
 use clap::{Subcommand, ValueEnum};
 
@@ -80,6 +80,11 @@ pub(crate) enum Verb {
         #[arg(long)]
         if_version: Option<i64>,
     },
+    /// Shows what happened to a network as a whole: faults that its agent tells, and who its agents are.
+    Timeline {
+        /// Its name or id.
+        network: String,
+    },
     /// Deletes a network without instances.
     Delete {
         /// Its name or id.
@@ -106,6 +111,14 @@ const COLUMNS: &[Column<Network>] = &[
         Some(projects) => projects.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     }),
     ("ID", |network| network.id.to_string()),
+];
+
+const EVENT_COLUMNS: &[Column<NetworkEvent>] = &[
+    ("AT", |event| event.at.to_string()),
+    ("EVENT", |event| event.event.clone()),
+    ("DETAIL", |event| {
+        event.detail.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    }),
 ];
 
 /// What is too long for a list.
@@ -159,6 +172,11 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
             let path = format!("/v1/networks/{}", part(&network)?);
             let patch = NetworkPatch { projects: (!all_projects).then_some(projects) };
             output.one(&client.patch(&path, &patch, if_version).await?, &shown())
+        }
+        Verb::Timeline { network } => {
+            let path = format!("/v1/networks/{}/timeline", part(&network)?);
+            let timeline: NetworkTimeline = client.get(&path).await?;
+            output.list_in(&timeline, &timeline.events, EVENT_COLUMNS)
         }
         Verb::Delete { network } => {
             client.delete(&format!("/v1/networks/{}", part(&network)?)).await?;

@@ -176,7 +176,7 @@ tables! {
         boot_key_sealed: text, user_data_sealed: text, published_generation: number,
         withdrawn_generation: number, target_state: text, target_reason: text,
         read_bytes: number, written_bytes: number, created_at: number, version: number, address_giver: text,
-        address_seen: number, boot_condition: text, used_bytes: number,
+        address_seen: number, boot_condition: text, used_bytes: number, boot_floor: number,
     }
     sessions { instance_id: id, began_at: number, statistics: text }
     ceph_keys { volume_id: id, user_name: text, key_sealed: text, caps: text, image: text, header: text }
@@ -193,6 +193,7 @@ tables! {
     }
     journal { operation_id: id, position: number, at: number, entry: text }
     stages { id: id, instance_id: id, at: number, stage: text, detail: text }
+    network_events { id: id, network_id: id, at: number, event: text, detail: text }
     idempotency {
         id: id, caller: text, method: text, path: text, key: text, body_sha256: text,
         answer: text, created_at: number, running_until: number, decisions: text,

@@ -29,8 +29,8 @@ INSERT INTO network_projects (network_id, project_id) VALUES
   ('00000000-0000-7000-8000-000000000011', '00000000-0000-7000-8000-000000000001');
 INSERT INTO quotas (project_id, instances, nodes, images, virtual_bytes, used_bytes, version) VALUES
   ('00000000-0000-7000-8000-000000000001', 5, NULL, 0, 1099511627776, NULL, 4);
-INSERT INTO instances (id, project_id, name, node_id, image_id, network_id, state, node_address, target_address, boot_volume, config_volume, boot_key_sealed, user_data_sealed, published_generation, withdrawn_generation, target_state, target_reason, read_bytes, written_bytes, created_at, version, address_giver, address_seen, boot_condition, used_bytes) VALUES
-  ('00000000-0000-7000-8000-000000000041', '00000000-0000-7000-8000-000000000001', 'node-1', '00000000-0000-7000-8000-000000000021', '00000000-0000-7000-8000-000000000031', '00000000-0000-7000-8000-000000000011', 'provisioning', 172818442, 172818443, '00000000-0000-7000-8000-000000000051', '00000000-0000-7000-8000-000000000052', 'v1:AAAA', 'v1:BBBB', 40, NULL, 'starting', 'because', 1, 2, 1000010, 6, 'other', NULL, 'boot.loop', 4096);
+INSERT INTO instances (id, project_id, name, node_id, image_id, network_id, state, node_address, target_address, boot_volume, config_volume, boot_key_sealed, user_data_sealed, published_generation, withdrawn_generation, target_state, target_reason, read_bytes, written_bytes, created_at, version, address_giver, address_seen, boot_condition, used_bytes, boot_floor) VALUES
+  ('00000000-0000-7000-8000-000000000041', '00000000-0000-7000-8000-000000000001', 'node-1', '00000000-0000-7000-8000-000000000021', '00000000-0000-7000-8000-000000000031', '00000000-0000-7000-8000-000000000011', 'provisioning', 172818442, 172818443, '00000000-0000-7000-8000-000000000051', '00000000-0000-7000-8000-000000000052', 'v1:AAAA', 'v1:BBBB', 40, NULL, 'starting', 'because', 1, 2, 1000010, 6, 'other', NULL, 'boot.loop', 4096, 1764500000);
 INSERT INTO sessions (instance_id, began_at, statistics) VALUES
   ('00000000-0000-7000-8000-000000000041', 1000011, '{"reads":1}');
 INSERT INTO operations (id, kind, state, project_id, subject_kind, subject_id, subject_name, error, progress_done, progress_total, requested_by, lease_owner, lease_until, epoch, due_at, created_at, updated_at, code) VALUES
@@ -41,6 +41,8 @@ INSERT INTO journal (operation_id, position, at, entry) VALUES
   ('00000000-0000-7000-8000-000000000061', 1, 1000017, '{"step_done":{"step":0}}');
 INSERT INTO stages (id, instance_id, at, stage, detail) VALUES
   ('00000000-0000-7000-8000-000000000071', '00000000-0000-7000-8000-000000000041', 1000018, 'dhcp', '{}');
+INSERT INTO network_events (id, network_id, at, event, detail) VALUES
+  ('00000000-0000-7000-8000-000000000072', '00000000-0000-7000-8000-000000000011', 1000018, 'fault', '{"about":"network"}');
 INSERT INTO idempotency (id, caller, method, path, key, body_sha256, answer, created_at, running_until, decisions) VALUES
   ('00000000-0000-7000-8000-000000000081', 'user:a', 'POST', '/v1/projects', 'one', 'hash', '{"answer":1}', 1000019, 0, '[]'),
   ('00000000-0000-7000-8000-000000000082', 'user:a', 'POST', '/v1/projects', 'two', 'hash', NULL, 1000020, 9000000000000000, '[]');

@@ -25,8 +25,10 @@ pub const PROCESS_LABEL: &str = "bmi.process";
 /// Where a container finds its configuration.
 pub const CONFIG_MOUNT: &str = "/config";
 
-/// Processor time it may use, in billionths of one processor: two of them.
-const PROCESSORS: i64 = 2_000_000_000;
+/// Processor time it may use in a tenth of a second, in microseconds: two processors. Not as a number of processors, since Docker
+/// refuses more of them than the host has.
+const PERIOD: i64 = 100_000;
+const QUOTA: i64 = 200_000;
 
 /// What the engine keeps of what it prints.
 const LOG_SIZE: &str = "1m";
@@ -111,7 +113,8 @@ impl Container {
             memory: Some(memory),
             // As much as memory: no swap.
             memory_swap: Some(memory),
-            nano_cpus: Some(PROCESSORS),
+            cpu_period: Some(PERIOD),
+            cpu_quota: Some(QUOTA),
             pids_limit: i64::try_from(TASKS).ok(),
             ulimits: Some(vec![
                 limit("nofile", OPEN_FILES),

@@ -298,6 +298,18 @@ impl Engine {
         Ok(state.pid.filter(|pid| runs && *pid > 0).and_then(|pid| i32::try_from(pid).ok()))
     }
 
+    /// The image that a container was made of.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn image_of(&self, name: &str) -> Result<Option<String>, EngineError> {
+        match self.docker().await?.inspect_container(name, None).await {
+            Ok(found) => Ok(found.image),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(self.fault("looking at a container", error)),
+        }
+    }
+
     /// How a container ended, as far as the engine knows.
     pub async fn ending(&self, name: &str) -> Option<Ending> {
         let found = self.docker().await.ok()?.inspect_container(name, None).await.ok()?;

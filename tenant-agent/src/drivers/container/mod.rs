@@ -10,7 +10,7 @@
 
 pub mod check;
 mod confine;
-mod engine;
+pub mod engine;
 mod printed;
 
 use std::cell::Cell;
@@ -36,7 +36,7 @@ use super::{Diskless, NewsSink, ProcessConfig};
 use crate::config::{Config, ContainerSection, LOADERS_MOUNT};
 use crate::helper::validate::{self, Refusal};
 use crate::helper::verbs::{Found, FoundProcess};
-use crate::plan::names::ProcessId;
+use crate::plan::names::{InterfaceName, ProcessId};
 use crate::plan::spec::{LunSpec, NetworkSpec, ProcessSpec, TargetSpec};
 use confine::{AGENT_LABEL, CONFIG_MOUNT, Container, PROCESS_LABEL, Shown};
 pub use engine::{Engine, EngineError};
@@ -136,7 +136,7 @@ impl ContainerDriver {
     }
 
     fn name(&self, id: ProcessId) -> String {
-        format!("bmi-{}-{id}", self.base.config.bridge)
+        name_of(&self.base.config.bridge, id)
     }
 
     fn look_after(&self, id: ProcessId, run: Run) -> Result<(), ProcessError> {
@@ -326,8 +326,14 @@ impl ContainerDriver {
         for id in found.processes.into_keys() {
             result = self.process_remove(id).await.and(result);
         }
-        self.base.network_remove().await.map_err(ContainerError::from).and(result)
+        self.base.network_take_down().await.map_err(ContainerError::from).and(result)
     }
+}
+
+/// What a process's container is called on the host of a bridge.
+#[must_use]
+pub fn name_of(bridge: &InterfaceName, id: ProcessId) -> String {
+    format!("bmi-{bridge}-{id}")
 }
 
 /// How a container ended, for people.
@@ -356,6 +362,10 @@ impl Diskless for ContainerDriver {
 
     async fn network_ensure(&self, network: NetworkSpec) -> Result<(), ContainerError> {
         Ok(self.base.network_ensure(network).await?)
+    }
+
+    async fn network_remove(&self) -> Result<(), ContainerError> {
+        Ok(self.base.network_take_down().await?)
     }
 
     async fn process_ensure(&self, spec: ProcessSpec, config: ProcessConfig) -> Result<(), ContainerError> {

@@ -9,10 +9,12 @@
 //! records. Deliberately absent: restarting one that ended (the agent plans that).
 
 pub(in crate::drivers) mod broker;
+mod files;
 pub mod launcher;
 mod log;
 mod output;
-pub(in crate::drivers) mod record;
+pub mod record;
+mod start;
 mod sweep;
 pub(in crate::drivers) mod watch;
 mod wiring;
@@ -21,37 +23,26 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bmi_agent_api::config::{BOOT_GATE_FILE, BROKER_FILE, NETBOOT_FILE, NetbootConfig};
+use bmi_agent_api::config::NETBOOT_FILE;
 use bmi_types::{InstanceId, MacAddr, Segment, chain};
-use nix::sched::{CloneFlags, unshare};
-use tokio::task::spawn_blocking;
 
 use super::firewall::{self, FirewallError, Place};
 use super::links::{LinkError, Links};
 use super::wires::{WireError, Wires};
 use super::{Diskless, NewsSink, ProcessConfig};
 use crate::config::Config;
-use crate::helper::frame;
 use crate::helper::validate::{self, Refusal};
 use crate::helper::verbs::{Found, FoundProcess};
-use crate::ledger::write_whole;
 use crate::plan::names::{ProcessId, alias, port, process_of_alias};
-use crate::plan::spec::{NETBOOT_SLOT, NetworkSpec, ProcessSpec, TargetSpec};
-use broker::OrderBroker;
-use launcher::{Order, OrderLun};
+use crate::plan::spec::{NETBOOT_SLOT, NetworkSpec, ProcessSpec};
+use files::directory_remove;
 use record::{Record, Run};
+pub(in crate::drivers) use start::target_arguments;
 use watch::Kept;
 use wiring::install;
-
-/// How long a launcher may take to enter its namespace, and to become its program: both are milliseconds.
-const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a target and the boot services listen with TCP.
 pub(in crate::drivers) const ISCSI_PORT: u16 = 3260;
@@ -243,188 +234,6 @@ impl ProcessDriver {
         Ok(())
     }
 
-    pub(in crate::drivers) fn directory_make(
-        &self,
-        spec: &ProcessSpec,
-        config: &ProcessConfig,
-    ) -> Result<PathBuf, ProcessError> {
-        let id = spec.id();
-        let fault = |source| ProcessError::File { doing: "making the directory", id, source };
-        let directory = self.directory(id);
-        fs::create_dir(&directory).map_err(fault)?;
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o750)).map_err(fault)?;
-        chown(&directory, Some(0), Some(self.uid(spec.slot()))).map_err(fault)?;
-        let gid = self.uid(spec.slot());
-        match (spec, config) {
-            (ProcessSpec::Broker(spec), _) => {
-                let sockets = self.sockets(spec.instance);
-                broker::directory_ensure(&sockets, self.uid(spec.target_slot)).map_err(fault)?;
-                let text = serde_json::to_vec(&broker::config(spec, &sockets));
-                self.file_write(id, gid, BROKER_FILE, text)?;
-            }
-            (_, config) => self.config_write(id, gid, config)?,
-        }
-        Ok(directory)
-    }
-
-    fn config_write(&self, id: ProcessId, gid: u32, config: &ProcessConfig) -> Result<(), ProcessError> {
-        let (name, text) = match config {
-            ProcessConfig::Broker => return Ok(()),
-            ProcessConfig::Netboot(config) => {
-                // A path comes from our own configuration, whatever was asked for.
-                let config = NetbootConfig { loaders: self.config.loaders_seen(), ..config.clone() };
-                (NETBOOT_FILE, serde_json::to_vec(&config))
-            }
-            ProcessConfig::Gate(gate) => (BOOT_GATE_FILE, serde_json::to_vec(gate)),
-        };
-        self.file_write(id, gid, name, text)
-    }
-
-    fn file_write(
-        &self,
-        id: ProcessId,
-        gid: u32,
-        name: &str,
-        text: serde_json::Result<Vec<u8>>,
-    ) -> Result<(), ProcessError> {
-        let fault = |source| ProcessError::File { doing: "writing the configuration", id, source };
-        let text = text.map_err(|error| fault(error.into()))?;
-        let directory = self.directory(id);
-        // Under another name until its group is right: the process reads a file the moment it has the real one.
-        let ready = format!("{name}.ready");
-        write_whole(&directory, &ready, &text, 0o640).map_err(fault)?;
-        chown(directory.join(&ready), Some(0), Some(gid)).map_err(fault)?;
-        fs::rename(directory.join(&ready), directory.join(name)).map_err(fault)
-    }
-
-    fn spawn(&self, id: ProcessId, directory: &Path) -> Result<(Child, UnixStream), ProcessError> {
-        let fault = |source| ProcessError::Launch { id, source };
-        let (ours, theirs) = UnixStream::pair().map_err(fault)?;
-        ours.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fault)?;
-        let mut launcher = Command::new("/proc/self/exe");
-        launcher.arg0_launcher();
-        if let ProcessId::Broker(_) = id {
-            launcher.arg("--network").arg(broker::network_argument(&self.config));
-        }
-        launcher
-            .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(output::open_for_process(directory, output::OUTPUT_FILE).map_err(fault)?)
-            .stderr(output::open_for_process(directory, output::ERROR_FILE).map_err(fault)?);
-        Ok((spawn_first(launcher).map_err(fault)?, ours))
-    }
-
-    fn order(&self, spec: &ProcessSpec, directory: PathBuf) -> Result<Order, ProcessError> {
-        let uid = self.uid(spec.slot());
-        let (volume_dir, without) = (self.config.volume_dir.clone(), self.config.sandbox_without.clone());
-        Ok(match spec {
-            ProcessSpec::Netboot(_) => Order {
-                program: self.config.netboot_program(),
-                arguments: vec!["--config".to_owned(), NETBOOT_FILE.to_owned()],
-                uid,
-                directory,
-                volume_dir,
-                luns: Vec::new(),
-                profile: "bmi-netboot".to_owned(),
-                shown: vec![self.config.loaders.clone()],
-                ports: vec![HTTP_PORT],
-                without,
-                broker: None,
-                stock: None,
-            },
-            ProcessSpec::Broker(spec) => Order {
-                program: self.config.broker_program(),
-                arguments: ["--config", BROKER_FILE, "--inherited-socket"].map(str::to_owned).to_vec(),
-                uid,
-                directory,
-                volume_dir,
-                luns: Vec::new(),
-                profile: "bmi-broker".to_owned(),
-                shown: Vec::new(),
-                ports: Vec::new(),
-                without,
-                broker: Some(OrderBroker {
-                    sockets: self.sockets(spec.instance),
-                    target_uid: self.uid(spec.target_slot),
-                    connect: broker::ports(spec, &self.config),
-                }),
-                stock: None,
-            },
-            ProcessSpec::Target(target) => {
-                let luns = target.luns.iter().map(|lun| {
-                    let path = validate::below(self.config.volume_dir.as_deref(), &lun.path)?;
-                    Ok(OrderLun { lun: lun.lun, path, read_only: lun.read_only })
-                });
-                let sockets = self.sockets(target.instance);
-                let mut arguments = target_arguments(target);
-                for lun in &target.remote {
-                    arguments.push("--lun".to_owned());
-                    arguments.push(broker::lun_argument(lun.lun, &sockets, lun.read_only));
-                }
-                let profile = if target.remote.is_empty() { "bmi-target" } else { "bmi-target-broker" };
-                Order {
-                    program: self.config.target_program(),
-                    arguments,
-                    uid,
-                    directory,
-                    volume_dir,
-                    luns: luns.collect::<Result<Vec<_>, Refusal>>()?,
-                    profile: profile.to_owned(),
-                    shown: if target.remote.is_empty() { Vec::new() } else { vec![sockets] },
-                    ports: vec![ISCSI_PORT],
-                    without,
-                    broker: None,
-                    stock: None,
-                }
-            }
-        })
-    }
-
-    /// Starts a process that is not there, kept for this, and says which run it is. `order` says what is to become of
-    /// the launcher in the directory that was made.
-    pub(in crate::drivers) async fn launch(
-        &self,
-        spec: &ProcessSpec,
-        config: ProcessConfig,
-        order: impl FnOnce(PathBuf) -> Result<Order, ProcessError>,
-    ) -> Result<Run, ProcessError> {
-        let id = spec.id();
-        self.others_check(spec)?;
-        let launch = |source| ProcessError::Launch { id, source };
-        let directory = self.directory_make(spec, &config)?;
-        let order = order(directory.clone())?;
-        let (child, channel) = self.spawn(id, &directory)?;
-        let pid = i32::try_from(child.id()).map_err(|error| launch(io::Error::other(error)))?;
-        let run = Run::of(pid).ok_or_else(|| launch(io::Error::other("it ended at once")))?;
-        let record = Record { spec: spec.clone(), run: run.clone() };
-        record.save(&directory).map_err(launch)?;
-        self.look_after(id, run.clone(), Some(child))?;
-        let mut channel = blocking(channel, launcher::await_ready).await.map_err(launch)?;
-        if let Some((address, network)) = spec.place() {
-            self.wire(spec, &run, address, network.cidr.prefix_len()).await?;
-        }
-        frame::write_blocking(&mut channel, &order).map_err(launch)?;
-        // The channel closes when the launcher becomes its program; before that it can only say what is wrong.
-        blocking(channel, |channel| {
-            let mut reason = String::new();
-            io::Read::read_to_string(channel, &mut reason)?;
-            if reason.is_empty() { Ok(()) } else { Err(io::Error::other(reason)) }
-        })
-        .await
-        .map_err(launch)?;
-        Ok(run)
-    }
-
-    /// Removes the directory of an instance's socket with the last process that needs it.
-    pub(in crate::drivers) fn sockets_remove(&self, id: ProcessId) -> Result<(), ProcessError> {
-        let (instance, other) = match id {
-            ProcessId::Netboot => return Ok(()),
-            ProcessId::Target(instance) => (instance, ProcessId::Broker(instance)),
-            ProcessId::Broker(instance) => (instance, ProcessId::Target(instance)),
-        };
-        if self.directory(other).exists() { Ok(()) } else { directory_remove(id, &self.sockets(instance)) }
-    }
-
     /// Ends a process that is kept for this, and removes all that is left of it.
     pub(in crate::drivers) async fn remove_occupied(&self, id: ProcessId) -> Result<(), ProcessError> {
         let directory = self.directory(id);
@@ -465,11 +274,11 @@ impl ProcessDriver {
         for id in self.directories() {
             result = self.process_remove(id).await.and(result);
         }
-        self.network_remove().await.and(result)
+        self.network_take_down().await.and(result)
     }
 
     /// Removes the bridge, when it is ours, and its rules.
-    pub(in crate::drivers) async fn network_remove(&self) -> Result<(), ProcessError> {
+    pub(in crate::drivers) async fn network_take_down(&self) -> Result<(), ProcessError> {
         // Before its rules: nothing is in the bridge without them.
         let result = self.wires.remove(&self.links, &self.config).await.map_err(ProcessError::from);
         let result = install(firewall::bridge_remove(&self.config.bridge)).await.and(result);
@@ -477,15 +286,6 @@ impl ProcessDriver {
             Ok(()) | Err(LinkError::Foreign(_)) => result,
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-fn directory_remove(id: ProcessId, directory: &Path) -> Result<(), ProcessError> {
-    match fs::remove_dir_all(directory) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(ProcessError::File { doing: "removing the directory", id, source })
-        }
-        _ => Ok(()),
     }
 }
 
@@ -504,32 +304,12 @@ fn network_alias(config: &Config) -> String {
     format!("bmi:{}", config.network)
 }
 
-/// The launcher adds the LUNs.
-pub(in crate::drivers) fn target_arguments(target: &TargetSpec) -> Vec<String> {
-    let listen = format!("{}:{ISCSI_PORT}", target.address);
-    let pairs = [
-        ("--listen", listen.as_str()),
-        ("--target", target.iqn.as_str()),
-        ("--initiator", target.initiator.as_str()),
-        ("--boot-gate", BOOT_GATE_FILE),
-        ("--sessions", "one"),
-    ];
-    pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()]).collect()
-}
-
-trait Launcher {
-    fn arg0_launcher(&mut self) -> &mut Self;
-}
-
-impl Launcher for Command {
-    fn arg0_launcher(&mut self) -> &mut Self {
-        use std::os::unix::process::CommandExt;
-        self.arg0("bmi-agent").arg("launch")
-    }
-}
-
 impl Diskless for ProcessDriver {
     type Error = ProcessError;
+
+    async fn network_remove(&self) -> Result<(), ProcessError> {
+        self.network_take_down().await
+    }
 
     async fn network_ensure(&self, network: NetworkSpec) -> Result<(), ProcessError> {
         validate::network(&network)?;
@@ -644,26 +424,6 @@ impl Diskless for ProcessDriver {
             }
         }
     }
-}
-
-/// Starts a program as the first process of a process id namespace. When it ends, however it ends, the kernel ends
-/// everything it ever started, before anyone is told; and it finds no process but its own. Only a thread's next children
-/// are put into the namespace that it made, so a thread of its own makes it.
-fn spawn_first(mut program: Command) -> io::Result<Child> {
-    let spawn = move || {
-        unshare(CloneFlags::CLONE_NEWPID)?;
-        program.spawn()
-    };
-    let thread = std::thread::Builder::new().name("first-process".to_owned()).spawn(spawn)?;
-    thread.join().map_err(|_| io::Error::other("the thread that starts it ended early"))?
-}
-
-/// Does something that blocks with a launcher's channel, and gives the channel back.
-async fn blocking(
-    mut channel: UnixStream,
-    work: impl FnOnce(&mut UnixStream) -> io::Result<()> + Send + 'static,
-) -> io::Result<UnixStream> {
-    spawn_blocking(move || work(&mut channel).map(|()| channel)).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

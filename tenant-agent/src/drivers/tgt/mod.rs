@@ -151,7 +151,7 @@ impl TgtDriver {
         for id in self.0.base.directories() {
             result = self.process_remove(id).await.and(result);
         }
-        self.0.base.network_remove().await.map_err(TgtError::from).and(result)
+        self.0.base.network_take_down().await.map_err(TgtError::from).and(result)
     }
 }
 
@@ -370,6 +370,10 @@ impl Diskless for TgtDriver {
 
     async fn network_ensure(&self, network: NetworkSpec) -> Result<(), TgtError> {
         Ok(self.0.base.network_ensure(network).await?)
+    }
+
+    async fn network_remove(&self) -> Result<(), TgtError> {
+        Ok(self.0.base.network_take_down().await?)
     }
 
     async fn process_ensure(&self, spec: ProcessSpec, config: ProcessConfig) -> Result<(), TgtError> {

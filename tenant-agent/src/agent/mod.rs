@@ -5,26 +5,30 @@
 //!
 //! Invariants: slots are in the ledger before a process has one; a floor is in the ledger before it is in a gate.
 
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::BootGate;
-use bmi_agent_api::desired::{Backing, DesiredLun, DesiredState};
-use bmi_agent_api::event::{AgentEvent, BridgeEvent, BrokerEvent, EventSource, TargetEvent};
-use bmi_agent_api::status::{InstanceStatus, PortStatus, ServiceStatus, StatusReport};
+use bmi_agent_api::event::{About, AgentEvent, BridgeEvent, BrokerEvent, EventSource, TargetEvent};
+use bmi_agent_api::status::{PortStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Driver};
 use crate::events;
 use crate::execute::execute;
+use crate::faults::Faults;
 use crate::helper::client::{Helper, HelperError, News};
 use crate::helper::verbs::{Found, Verb};
 use crate::ledger::Ledger;
 use crate::plan::names::ProcessId;
-use crate::plan::spec::Wanted;
-use crate::plan::{Health, Observed, ObservedProcess, plan};
+use crate::plan::spec::{Kept, Wanted};
+use crate::plan::{Action, Health, Observed, ObservedProcess, plan};
+use crate::sync::Told;
+use report::WithoutNews;
 
 /// How often the world is looked at without any news.
 const LOOK: Duration = Duration::from_secs(10);
@@ -62,9 +66,8 @@ pub enum AgentError {
 /// The number the control plane gives the boot volume, and which it has where a driver reports no other.
 const BOOT_LUN: u16 = 0;
 
-/// Why stock tgtd gets no volume of Ceph.
-const TGT_REFUSES: &str = "its volumes are in Ceph, and the agent's driver is `tgt`: a stock target hears the tenant and \
-    would hold the key; it serves local volumes only (`driver = \"process\"` or `\"container\"` serves both)";
+/// What is told of a bridge that somebody removed.
+const NETWORK_GONE: &str = "the network's bridge or its rules are gone from the host; they are made again";
 
 /// The longest reason in an event, in characters.
 const REASON_LONGEST: usize = 1024;
@@ -111,11 +114,16 @@ pub struct Agent {
     failures: BTreeMap<ProcessId, Failure>,
     /// Why the bridge or its segment is not as wanted: then nothing is started, and it is tried at each look.
     network_fault: Option<String>,
+    /// What is told of that, and of a host that cannot be observed.
+    network_faults: Faults,
+    host_faults: Faults,
     /// Since when a run has been starting.
     starting: BTreeMap<ProcessId, (String, Instant)>,
     observed: Observed,
     ports: Vec<PortStatus>,
     generation_observed: u64,
+    /// Whether another agent has the network.
+    replaced: bool,
     events: mpsc::Sender<AgentEvent>,
     events_dropped: u64,
     status: watch::Sender<Option<StatusReport>>,
@@ -140,10 +148,13 @@ impl Agent {
             helper,
             failures: BTreeMap::new(),
             network_fault: None,
+            network_faults: Faults::new(About::Network, events.clone()),
+            host_faults: Faults::new(About::Host, events.clone()),
             starting: BTreeMap::new(),
             observed: Observed::default(),
             ports: Vec::new(),
             generation_observed: 0,
+            replaced: false,
             events,
             events_dropped: 0,
             status,
@@ -156,7 +167,7 @@ impl Agent {
     /// Always: it ends only then.
     pub async fn run(
         mut self,
-        mut desired: watch::Receiver<Option<DesiredState>>,
+        mut told: watch::Receiver<Option<Told>>,
         mut news: mpsc::Receiver<News>,
     ) -> Result<(), AgentError> {
         let mut due = Instant::now();
@@ -169,13 +180,13 @@ impl Agent {
             let pause = due.saturating_duration_since(Instant::now());
             let mut lines = Vec::new();
             tokio::select! {
-                changed = desired.changed() => {
+                changed = told.changed() => {
                     if changed.is_err() {
                         // Its task never ends by itself; without it the timer still does the work.
                         tokio::time::sleep(pause).await;
                     }
-                    if let Some(desired) = desired.borrow_and_update().clone() {
-                        self.ledger.desired = Some(desired);
+                    if let Some(told) = told.borrow_and_update().clone() {
+                        self.heed(told);
                     }
                     due = now;
                 }
@@ -190,6 +201,40 @@ impl Agent {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    fn heed(&mut self, told: Told) {
+        self.replaced = matches!(told, Told::Replaced);
+        self.ledger.desired = match told {
+            Told::Desired(desired) => Some(*desired),
+            Told::Replaced => None,
+        };
+    }
+
+    /// Takes everything down. What cannot be is tried again at the next look.
+    async fn stand_down(&mut self) -> Result<(), AgentError> {
+        // An agent that starts again serves nothing either.
+        self.ledger_save()?;
+        if self.observed.processes.is_empty() && self.observed.network.is_none() {
+            return Ok(());
+        }
+        tracing::warn!("another agent has the network: what this one runs is taken down");
+        let stops = self.observed.processes.keys().copied().map(Action::ProcessStop).collect();
+        let faults = execute(&self.helper, stops).await;
+        for fault in &faults {
+            tracing::warn!(
+                process = fault.process.map(String::from),
+                reason = chain(&fault.error),
+                "an action failed"
+            );
+        }
+        if faults.is_empty() {
+            if let Err(error) = self.helper.order(Verb::NetworkRemove).await {
+                tracing::warn!(reason = chain(&error), "the network could not be removed");
+            }
+            self.ledger.kept = Kept::default();
+        }
+        self.ledger_save()
     }
 
     /// When something is due, if nothing happens.
@@ -312,12 +357,28 @@ impl Agent {
                 Ok(found) => found,
                 Err(HelperError::Gone) => return Err(AgentError::HelperGone),
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "the world could not be observed");
+                    let reason = chain(&error);
+                    tracing::warn!(reason, "the world could not be observed");
+                    self.host_faults.note(Some(&reason));
                     break;
                 }
             };
+            self.host_faults.note(None);
+            let had_network = self.observed.network.is_some();
             self.judge(found, Instant::now());
-            let Some(mut desired) = self.ledger.desired.clone() else { break };
+            if had_network && self.observed.network.is_none() && self.ledger.desired.is_some() {
+                tracing::warn!("{NETWORK_GONE}");
+                self.network_faults.note(Some(NETWORK_GONE));
+            }
+            // What has ended is told before it is started again, which may take a while. What is new is told when all is
+            // done: a target that listens is of use once the boot services know of it.
+            self.publish(self.report().without_news(self.status.borrow().as_ref()));
+            let Some(mut desired) = self.ledger.desired.clone() else {
+                if self.replaced {
+                    self.stand_down().await?;
+                }
+                break;
+            };
             if self.config.driver == Driver::Tgt {
                 // Without a way to Ceph nothing is started that would need one.
                 desired.instances.iter_mut().for_each(|instance| instance.ceph = None);
@@ -342,17 +403,13 @@ impl Agent {
                     }
                 }
             }
+            self.network_faults.note(self.network_fault.as_deref());
             self.generation_observed = desired.generation;
             if done {
                 break;
             }
         }
-        let report = self.report();
-        self.status.send_if_modified(|last| {
-            let changed = last.as_ref() != Some(&report);
-            *last = Some(report);
-            changed
-        });
+        self.publish(self.report());
         Ok(())
     }
 
@@ -394,82 +451,5 @@ impl Agent {
         let held = self.failures.iter().filter(|(_, failure)| failure.until > now).map(|(id, _)| *id);
         self.observed =
             Observed { network: found.network, held: held.collect(), netboot: found.netboot, processes };
-    }
-
-    fn service(&self, id: ProcessId, wanted: bool) -> ServiceStatus {
-        match self.observed.processes.get(&id).map(|process| process.health) {
-            Some(Health::Listening) => ServiceStatus::Listening,
-            found => {
-                let failure = self.failures.get(&id).map(|failure| &failure.reason);
-                match failure.or(self.network_fault.as_ref().filter(|_| wanted)) {
-                    Some(reason) => ServiceStatus::Failed { reason: reason.clone() },
-                    None if found.is_none() && !wanted => ServiceStatus::Absent,
-                    None => ServiceStatus::Starting,
-                }
-            }
-        }
-    }
-
-    /// Why an instance with volumes in Ceph is not served.
-    fn ceph_fault(&self, id: InstanceId) -> Option<&'static str> {
-        let mut desired = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
-        let instance = desired.find(|instance| instance.id == id)?;
-        let remote = |lun: &DesiredLun| matches!(lun.backing, Backing::Rbd { .. });
-        let is_remote = instance.target.luns.iter().any(remote);
-        match self.config.driver {
-            Driver::Tgt if is_remote => Some(TGT_REFUSES),
-            _ if is_remote && instance.ceph.is_none() => {
-                Some("it is not said how to reach its volumes in Ceph")
-            }
-            _ => None,
-        }
-    }
-
-    /// An instance's target; when its broker is why it does not serve, that is said.
-    fn target_service(&self, id: InstanceId, wanted: bool) -> ServiceStatus {
-        let target = self.service(ProcessId::Target(id), wanted);
-        match self.service(ProcessId::Broker(id), false) {
-            ServiceStatus::Failed { reason } if target != ServiceStatus::Listening => {
-                ServiceStatus::Failed { reason: format!("its broker: {reason}") }
-            }
-            // As long as anything of it is left.
-            ServiceStatus::Listening | ServiceStatus::Starting if target == ServiceStatus::Absent => {
-                ServiceStatus::Starting
-            }
-            _ => target,
-        }
-    }
-
-    fn report(&self) -> StatusReport {
-        let desired = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
-        let wanted: BTreeSet<InstanceId> = desired.map(|instance| instance.id).collect();
-        let found = self.observed.processes.keys().filter_map(|id| match id {
-            ProcessId::Target(instance) | ProcessId::Broker(instance) => Some(*instance),
-            ProcessId::Netboot => None,
-        });
-        let all: BTreeSet<InstanceId> = wanted.iter().copied().chain(found).collect();
-        let instances = all.into_iter().map(|id| {
-            let target = if wanted.contains(&id) && !self.ledger.kept.slots.contains_key(&id) {
-                ServiceStatus::Failed { reason: "no user id is free for its target".to_owned() }
-            } else if let Some(reason) = self.ceph_fault(id) {
-                ServiceStatus::Failed { reason: reason.to_owned() }
-            } else {
-                self.target_service(id, wanted.contains(&id))
-            };
-            let found = self.observed.processes.get(&ProcessId::Target(id));
-            InstanceStatus { id, target, boot_lun: found.map_or(0, |found| found.lun) }
-        });
-        let netboot = match &self.network_fault {
-            // They may well run: nobody reaches them as it was meant.
-            Some(reason) => ServiceStatus::Failed { reason: reason.clone() },
-            None => self.service(ProcessId::Netboot, self.ledger.desired.is_some()),
-        };
-        StatusReport {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            generation_observed: self.generation_observed,
-            netboot,
-            instances: instances.collect(),
-            ports: self.ports.clone(),
-        }
     }
 }

@@ -1,0 +1,2 @@
+ALTER TABLE instances DROP COLUMN boot_floor;
+DROP TABLE network_events;

@@ -1,0 +1,12 @@
+-- What happened to a network as a whole, told by its agents and noted of them, kept as history. And the highest boot number
+-- that has logged in, so that an agent that takes a network over knows it.
+
+CREATE TABLE network_events (
+    id TEXT NOT NULL PRIMARY KEY,
+    network_id TEXT NOT NULL REFERENCES networks (id) ON DELETE CASCADE,
+    at INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;
+CREATE INDEX network_events_by_network ON network_events (network_id, event, id);
+ALTER TABLE instances ADD COLUMN boot_floor INTEGER NOT NULL DEFAULT 0;
