@@ -22,11 +22,11 @@ fn proportional(pid: u32) -> f64 {
 /// A median of each driver, beside the first's.
 fn beside(what: &str, unit: &'static str, values: [f64; DRIVERS.len()]) -> Vec<Figure> {
     let [process, engines @ ..] = values;
-    let figure = |((engine, _), ours): (&(&str, _), f64)| {
-        let figure =
-            Figure { what: format!("ceph: {what}, {engine}"), ours, peer: Some(("process", process)), unit };
-        figure.print();
-        figure
+    let figure = |((engine, _), ours): (&(&str, _), f64)| Figure {
+        what: format!("ceph: {what}, {engine}"),
+        ours,
+        peer: Some(("process", process)),
+        unit,
     };
     DRIVERS[1..].iter().zip(engines).map(figure).collect()
 }
