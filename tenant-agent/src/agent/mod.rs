@@ -372,7 +372,8 @@ impl Agent {
             }
             // What has ended is told before it is started again, which may take a while. What is new is told when all is
             // done: a target that listens is of use once the boot services know of it.
-            self.publish(self.report().without_news(self.status.borrow().as_ref()));
+            let last = self.status.borrow().clone();
+            self.publish(self.report().without_news(last.as_ref()));
             let Some(mut desired) = self.ledger.desired.clone() else {
                 if self.replaced {
                     self.stand_down().await?;
