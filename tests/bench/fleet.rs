@@ -108,6 +108,7 @@ fn report(desired: &DesiredState) -> StatusReport {
             .map(|it| InstanceStatus { id: it.id, target: ServiceStatus::Listening, boot_lun: 0 })
             .collect(),
         ports: Vec::new(),
+        dropped: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bmi_tests::{Deployment, STORE_SMALL, until};
+use bmi_tests::{Client, Deployment, STORE_SMALL, until};
 use serde_json::{Value, json};
 
 #[test]
@@ -42,6 +42,25 @@ fn metrics_tell_of_the_control_plane_the_agent_and_each_target() {
     assert!(value("bmi_store_used_bytes") < value("bmi_store_capacity_bytes"));
     let created = "bmi_http_requests_total{method=\"POST\",route=\"/v1/nodes\",status=\"201\"}";
     assert_eq!(value(created), 2.0);
+    // A node that tries another port of its target is seen in what that target's rules, and the bridge's, have dropped.
+    let client = Client::new(&deployment, "node-1", "52:54:00:ee:01:01");
+    let _ = client.dhcp();
+    let dropped = |by: &str| {
+        let series = format!(
+            "bmi_firewall_dropped_packets{{network=\"{}\",by=\"{by}\"}}",
+            instance["network"].as_str().unwrap()
+        );
+        api.samples().get(&series).copied().unwrap_or_default()
+    };
+    let before = dropped("bridge") + dropped(instance["id"].as_str().unwrap());
+    let port = format!("exec 3<>/dev/tcp/{}/22", instance["target_address"].as_str().unwrap());
+    for _ in 0..3 {
+        let _ = client.inside("timeout", &["1", "bash", "-c", &port]);
+    }
+    until("it is counted", Duration::from_secs(60), || {
+        (dropped("bridge") + dropped(instance["id"].as_str().unwrap()) >= before + 3.0).then_some(())
+    });
+    drop(client);
     // Whoever asks for what does not exist must not choose names of series.
     assert_eq!(api.get("/v1/nonsense/secret-name").status, 404);
     assert_eq!(api.get("/v1/projects/secret-name").status, 404);

@@ -70,8 +70,10 @@ fn an_operator_finds_orphans_set_aside_and_everything_else_untouched() {
     let mut now = tree(&store);
     now.retain(|name, _| !name.starts_with("aside"));
     assert_eq!(now, whole, "what is known and what is none of ours is untouched");
-    let metrics = String::from_utf8(deployment.api.get("/metrics").body).unwrap();
-    assert!(metrics.contains("bmi_store_set_aside_total 4\n"), "{metrics}");
+    until("they are counted", SOON, || {
+        let metrics = String::from_utf8(deployment.api.get("/metrics").body).unwrap();
+        metrics.contains("bmi_store_set_aside_total 4\n").then_some(())
+    });
 
     // Nothing is kept: it is removed at the next look.
     deployment.control_plane_configure("keep_days = 0");

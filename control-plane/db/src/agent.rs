@@ -18,6 +18,8 @@ pub struct Report {
     pub netboot_state: &'static str,
     /// Why they failed.
     pub netboot_reason: Option<String>,
+    /// What its firewalls dropped, as it is written.
+    pub dropped: String,
 }
 
 #[derive(Insertable, AsChangeset)]
@@ -30,6 +32,7 @@ struct Row {
     netboot_state: String,
     netboot_reason: Option<String>,
     last_seen: i64,
+    dropped: String,
 }
 
 /// Writes a report over the one before.
@@ -46,6 +49,7 @@ pub fn report(
         netboot_state: report.netboot_state.to_owned(),
         netboot_reason: report.netboot_reason.clone(),
         last_seen: now.micros(),
+        dropped: report.dropped.clone(),
     };
     let mine = agents::table.filter(agents::network_id.eq(row.network_id));
     if diesel::update(mine).set(&row).execute(tx.sql())? == 0 {

@@ -21,6 +21,8 @@ pub struct AgentCount {
     /// The generation that was carried out, the state of the boot services and when the agent last reported, once one
     /// has.
     pub reported: Option<(i64, String, Timestamp)>,
+    /// What its firewalls dropped, as it was written.
+    pub dropped: Option<String>,
 }
 
 /// One instance's target.
@@ -72,13 +74,14 @@ pub struct Counts {
 
 /// Counts everything.
 pub fn all(tx: &mut SystemTx<'_>) -> Result<Counts, DbError> {
-    type Reported = (i64, String, i64);
+    type Reported = (i64, String, i64, String);
     let agents: Vec<(Key, i64, Option<Reported>)> = networks::table
         .left_join(agents::table.on(agents::network_id.eq(networks::id)))
         .select((
             networks::id,
             networks::generation,
-            (agents::generation_observed, agents::netboot_state, agents::last_seen).nullable(),
+            (agents::generation_observed, agents::netboot_state, agents::last_seen, agents::dropped)
+                .nullable(),
         ))
         .load(tx.sql())?;
     type Target = (Key, Key, Key, String, i64, i64, Option<(i64, String)>);
@@ -112,8 +115,9 @@ pub fn all(tx: &mut SystemTx<'_>) -> Result<Counts, DbError> {
             .map(|(network, generation, reported)| AgentCount {
                 network: network.into(),
                 generation,
+                dropped: reported.as_ref().map(|(.., dropped)| dropped.clone()),
                 reported: reported
-                    .map(|(observed, netboot, seen)| (observed, netboot, Timestamp::from_micros(seen))),
+                    .map(|(observed, netboot, seen, _)| (observed, netboot, Timestamp::from_micros(seen))),
             })
             .collect(),
         targets: targets

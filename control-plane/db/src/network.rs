@@ -34,6 +34,7 @@ struct AgentRow {
     netboot_state: String,
     netboot_reason: Option<String>,
     last_seen: i64,
+    _dropped: String,
 }
 
 fn dhcp_from_word(word: &str) -> Result<DhcpMode, ()> {

@@ -35,6 +35,7 @@ diesel::table! {
         netboot_state -> Text,
         netboot_reason -> Nullable<Text>,
         last_seen -> BigInt,
+        dropped -> Text,
     }
 }
 

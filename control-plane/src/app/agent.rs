@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bmi_agent_api::event::{
     AgentEvent, BridgeEvent, BrokerEvent, EventSource, NetbootEvent, SessionStatistics, TargetEvent,
 };
-use bmi_agent_api::status::{PortPlace, PortStatus, ServiceStatus, StatusSent};
+use bmi_agent_api::status::{Dropped, PortPlace, PortStatus, ServiceStatus, StatusSent};
 use bmi_api::{Code, InstanceState, TargetState, Traffic};
 use bmi_db::agent::Report;
 use bmi_db::enrolled_agent::{self, Record};
@@ -49,6 +49,18 @@ fn port_report(port: &PortStatus) -> PortReport {
         PortPlace::Failed { reason } => PortState::Failed(reason.clone()),
     };
     PortReport { interface: port.interface.clone(), state }
+}
+
+/// The most firewalls of one agent's host: a target for each of a thousand instances, the boot services and the bridge.
+const FIREWALLS_MAX: usize = 1026;
+
+/// What firewalls dropped, to be kept. Names of series are not for an agent to choose.
+fn dropped_text(dropped: &[Dropped]) -> Result<String, AppError> {
+    let is_known = |one: &&Dropped| {
+        matches!(one.by.as_str(), "bridge" | "netboot") || one.by.parse::<InstanceId>().is_ok()
+    };
+    let kept: Vec<&Dropped> = dropped.iter().filter(is_known).take(FIREWALLS_MAX).collect();
+    serde_json::to_string(&kept).map_err(|error| AppError::Defect(format!("dropped packets: {error}")))
 }
 
 /// What an agent is told that reported.
@@ -103,6 +115,7 @@ async fn status_take(app: &App, speaker: &Speaker, name: &str, sent: StatusSent)
                 generation_observed: generation,
                 netboot_state: netboot.as_str(),
                 netboot_reason,
+                dropped: dropped_text(&report.dropped)?,
             };
             bmi_db::agent::report(tx, network, &own, now)?;
             let known: Vec<InstanceId> = report.instances.iter().map(|instance| instance.id).collect();

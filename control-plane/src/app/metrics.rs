@@ -10,6 +10,7 @@ mod sessions;
 use std::fmt;
 use std::time::Duration;
 
+use bmi_agent_api::status::Dropped;
 use bmi_api::{InstanceState, NodeState, OperationKind, OperationState, TargetState};
 use bmi_auth::{Action, Caller, Domain};
 use bmi_db::counts::{ByState, Counts, TargetCount};
@@ -154,6 +155,11 @@ fn agents(registry: &mut Registry, counts: &Counts) {
         gauges(registry, "agent_generation_observed", "The desired state that the agent carried out");
     let seen = gauges(registry, "agent_last_seen_timestamp_seconds", "When the agent last reported");
     let netboot = gauges(registry, "netboot_listening", "Whether the boot services answer");
+    let dropped = gauges(
+        registry,
+        "firewall_dropped_packets",
+        "Packets that rules of the agent's host dropped: the bridge's, the boot services', each target's",
+    );
     for agent in &counts.agents {
         let network = || [("network", agent.network.to_string())];
         set(&generation, network(), agent.generation);
@@ -161,6 +167,11 @@ fn agents(registry: &mut Registry, counts: &Counts) {
         set(&observed, network(), *carried_out);
         set(&seen, network(), at.micros() / 1_000_000);
         set(&netboot, network(), i64::from(state == TargetState::Listening.as_str()));
+        let text = agent.dropped.as_deref().unwrap_or_default();
+        for one in serde_json::from_str::<Vec<Dropped>>(text).unwrap_or_default() {
+            let labels = [("network", agent.network.to_string()), ("by", one.by)];
+            set(&dropped, labels, i64::try_from(one.packets).unwrap_or(i64::MAX));
+        }
     }
 }
 

@@ -43,6 +43,7 @@ async fn report(app: &App, network: &Name, generation: u64, targets: Vec<(Instan
         netboot: ServiceStatus::Listening,
         instances,
         ports: Vec::new(),
+        dropped: Vec::new(),
     };
     let (speaker, sent) = (Speaker::Local(network.clone()), StatusSent { report, sent_at: None });
     agent_status(app, &speaker, network.as_str(), sent).await.unwrap();

@@ -17,6 +17,18 @@ pub struct StatusReport {
     /// Every port of the host that leads to a node, as the agent's configuration names them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortStatus>,
+    /// What firewalls dropped, as far as it was looked at; each is looked at by turns, one a second.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<Dropped>,
+}
+
+/// Packets that rules dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Whose rules: `bridge`, `netboot`, or the id of the instance whose target it is.
+    pub by: String,
+    /// How many, since the agent's root half started or the rules came into force.
+    pub packets: u64,
 }
 
 /// One interface of the agent's host that leads to a node.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::BootGate;
 use bmi_agent_api::event::{About, AgentEvent, BridgeEvent, BrokerEvent, EventSource, TargetEvent};
-use bmi_agent_api::status::{PortStatus, StatusReport};
+use bmi_agent_api::status::{Dropped, PortStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};
 
@@ -121,6 +121,7 @@ pub struct Agent {
     starting: BTreeMap<ProcessId, (String, Instant)>,
     observed: Observed,
     ports: Vec<PortStatus>,
+    dropped: Vec<Dropped>,
     generation_observed: u64,
     /// Whether another agent has the network.
     replaced: bool,
@@ -153,6 +154,7 @@ impl Agent {
             starting: BTreeMap::new(),
             observed: Observed::default(),
             ports: Vec::new(),
+            dropped: Vec::new(),
             generation_observed: 0,
             replaced: false,
             events,
@@ -370,10 +372,6 @@ impl Agent {
                 tracing::warn!("{NETWORK_GONE}");
                 self.network_faults.note(Some(NETWORK_GONE));
             }
-            // What has ended is told before it is started again, which may take a while. What is new is told when all is
-            // done: a target that listens is of use once the boot services know of it.
-            let last = self.status.borrow().clone();
-            self.publish(self.report().without_news(last.as_ref()));
             let Some(mut desired) = self.ledger.desired.clone() else {
                 if self.replaced {
                     self.stand_down().await?;
@@ -391,6 +389,10 @@ impl Agent {
             self.failures.retain(|id, _| wanted.processes.contains_key(id) || present.contains(id));
             let actions = plan(&wanted, &self.observed);
             let mut done = actions.is_empty();
+            // What has ended is told before it is started again, which may take a while. What is new is told when all is
+            // done: a target that listens is of use once the boot services know of it.
+            let last = self.status.borrow().clone();
+            self.publish(self.report().without_news(last.as_ref()));
             self.network_fault = None;
             for fault in execute(&self.helper, actions).await {
                 let reason = chain(&fault.error);
@@ -442,6 +444,13 @@ impl Agent {
         }
         self.starting = starting;
         self.ports = found.ports;
+        let whose = |id: Option<ProcessId>| match id {
+            None => "bridge".to_owned(),
+            Some(ProcessId::Netboot) => "netboot".to_owned(),
+            Some(ProcessId::Target(instance) | ProcessId::Broker(instance)) => instance.to_string(),
+        };
+        let dropped = found.dropped.into_iter();
+        self.dropped = dropped.map(|(id, packets)| Dropped { by: whose(id), packets }).collect();
         for id in late {
             self.fail(id, format!("it did not say `listening` within {} s", listen_timeout(id).as_secs()));
         }

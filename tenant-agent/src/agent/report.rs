@@ -99,6 +99,7 @@ impl Agent {
             netboot,
             instances: instances.collect(),
             ports: self.ports.clone(),
+            dropped: self.dropped.clone(),
         }
     }
 }
@@ -149,6 +150,7 @@ mod tests {
                 })
                 .collect(),
             ports: Vec::new(),
+            dropped: Vec::new(),
         };
         use ServiceStatus::{Listening, Starting};
         let last = report(&[Listening, Listening, Starting]);

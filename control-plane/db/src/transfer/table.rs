@@ -138,7 +138,7 @@ tables! {
     }
     agents {
         network_id: id, agent_version: text, generation_observed: number, netboot_state: text,
-        netboot_reason: text, last_seen: number,
+        netboot_reason: text, last_seen: number, dropped: text,
     }
     authorities {
         id: id, certificate: text, key_sealed: text, spki_sha256: text, created_at: number,

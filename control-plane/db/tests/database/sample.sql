@@ -4,8 +4,8 @@ INSERT INTO projects (id, name, description, created_at, version) VALUES
   ('00000000-0000-7000-8000-000000000002', 'other', '', 1000002, 1);
 INSERT INTO networks (id, name, plan, first_address, last_address, dhcp, segment, generation, created_at, version, relays, access) VALUES
   ('00000000-0000-7000-8000-000000000011', 'provisioning', '{"cidr":"10.77.0.0/24"}', 172818432, 172818687, 'authoritative', '{}', 41, 1000003, 2, '["10.0.0.1"]', 'named');
-INSERT INTO agents (network_id, agent_version, generation_observed, netboot_state, netboot_reason, last_seen) VALUES
-  ('00000000-0000-7000-8000-000000000011', '0.1.0', 40, 'listening', NULL, 1000004);
+INSERT INTO agents (network_id, agent_version, generation_observed, netboot_state, netboot_reason, last_seen, dropped) VALUES
+  ('00000000-0000-7000-8000-000000000011', '0.1.0', 40, 'listening', NULL, 1000004, '[{"by":"bridge","packets":7}]');
 INSERT INTO authorities (id, certificate, key_sealed, spki_sha256, created_at, expires_at) VALUES
   ('00000000-0000-7000-8000-0000000000a1', '-----BEGIN CERTIFICATE-----', 'v1:FFFF', 'abc', 1000004, 9000004);
 INSERT INTO enrolled_agents (id, network_id, state, key_sha256, previous_key_sha256, previous_until, pending_key_sha256, authority_id, certificate_until, agent_version, clock_ahead_ms, enrolled_at, last_seen, version) VALUES

@@ -99,6 +99,23 @@ pub fn macs_at_ports(table: &str, set: &str) -> BTreeSet<(MacAddr, Place)> {
     listing.map(|listing| places::read(&listing)).unwrap_or_default()
 }
 
+/// How many packets the rules of a table of this namespace dropped. None when there is no such table. Blocks.
+#[must_use]
+pub fn dropped(family: &str, table: &str) -> Option<u64> {
+    let list = ["list", "table", family, table];
+    let listing = nftables::helper::get_current_ruleset_raw(nftables::helper::DEFAULT_NFT, list.iter());
+    dropped_in(&listing.ok()?)
+}
+
+/// The packets in a listing's counters of rules that drop.
+fn dropped_in(listing: &str) -> Option<u64> {
+    let listing: Value = serde_json::from_str(listing).ok()?;
+    let rules = listing.get("nftables")?.as_array()?.iter().filter_map(|object| object.pointer("/rule/expr"));
+    let drops =
+        rules.filter_map(Value::as_array).filter(|rule| rule.iter().any(|it| it.get("drop").is_some()));
+    Some(drops.flatten().filter_map(|it| it.pointer("/counter/packets")?.as_u64()).sum())
+}
+
 /// Builds the objects of one table.
 struct Table {
     family: &'static str,
@@ -213,4 +230,23 @@ fn accept() -> Value {
 /// Dropped, and counted: the counters are how an operator sees that somebody tries.
 fn drop_counted() -> [Value; 2] {
     [json!({"counter": null}), json!({"drop": null})]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_rules_that_drop_have_counted_is_summed() {
+        let rule = |expressions: Value| json!({"rule": {"table": "bmi", "expr": expressions}});
+        let listing = json!({"nftables": [
+            {"metainfo": {}},
+            {"table": {"name": "bmi"}},
+            rule(json!([{"counter": {"packets": 3, "bytes": 9}}, {"drop": null}])),
+            rule(json!([{"match": {}}, {"counter": {"packets": 100, "bytes": 9}}, {"accept": null}])),
+            rule(json!([{"match": {}}, {"counter": {"packets": 4, "bytes": 9}}, {"drop": null}])),
+        ]});
+        assert_eq!(dropped_in(&listing.to_string()), Some(7));
+        assert_eq!(dropped_in("no"), None);
+    }
 }

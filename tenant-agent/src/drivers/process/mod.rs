@@ -9,6 +9,7 @@
 //! records. Deliberately absent: restarting one that ended (the agent plans that).
 
 pub(in crate::drivers) mod broker;
+mod drops;
 mod files;
 pub mod launcher;
 mod log;
@@ -38,6 +39,7 @@ use crate::helper::validate::{self, Refusal};
 use crate::helper::verbs::{Found, FoundProcess};
 use crate::plan::names::{ProcessId, alias, port, process_of_alias};
 use crate::plan::spec::{NETBOOT_SLOT, NetworkSpec, ProcessSpec};
+use drops::Drops;
 use files::directory_remove;
 use record::{Record, Run};
 pub(in crate::drivers) use start::target_arguments;
@@ -120,6 +122,7 @@ pub struct ProcessDriver {
     node_ports: RefCell<BTreeSet<String>>,
     /// Nodes' MACs that were seen in a second place and told of, and when that was last so.
     conflicts: RefCell<BTreeMap<(MacAddr, Place), Instant>>,
+    drops: RefCell<Drops>,
     wires: Wires,
     /// One at a time puts rules in force, so that older ones never win.
     rules: tokio::sync::Mutex<()>,
@@ -159,6 +162,7 @@ impl ProcessDriver {
             network: RefCell::default(),
             node_ports: RefCell::default(),
             conflicts: RefCell::default(),
+            drops: RefCell::default(),
             wires: Wires::default(),
             rules: tokio::sync::Mutex::default(),
         })
@@ -395,6 +399,7 @@ impl Diskless for ProcessDriver {
             bridge.is_some() && !self.wires.amiss(&self.config, network, &links, bridge)
         };
         Ok(Found {
+            dropped: self.drops.borrow().sums(),
             ports,
             network: network.filter(is_whole),
             processes,
@@ -403,6 +408,7 @@ impl Diskless for ProcessDriver {
     }
 
     async fn tend(&self) {
+        self.drops_look().await;
         let _rules = self.rules.lock().await;
         let network = self.network.borrow().clone();
         if let Some(network) = network {

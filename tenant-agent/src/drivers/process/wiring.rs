@@ -124,7 +124,7 @@ impl ProcessDriver {
 
 /// The network namespace of a run. The waiter may have reaped it already and its number be somebody else's, whose
 /// namespace may be the host's: the run is looked at again after the namespace is open, so it is the right one.
-fn namespace_of(run: &Run) -> io::Result<File> {
+pub(super) fn namespace_of(run: &Run) -> io::Result<File> {
     let namespace = File::open(format!("/proc/{}/ns/net", run.pid))?;
     if run.lives() { Ok(namespace) } else { Err(io::Error::other("the launcher ended")) }
 }
