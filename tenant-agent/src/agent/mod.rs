@@ -391,8 +391,10 @@ impl Agent {
             let mut done = actions.is_empty();
             // What has ended is told before it is started again, which may take a while. What is new is told when all is
             // done: a target that listens is of use once the boot services know of it.
-            let last = self.status.borrow().clone();
-            self.publish(self.report().without_news(last.as_ref()));
+            if !done {
+                let last = self.status.borrow().clone();
+                self.publish(self.report().without_news(last.as_ref()));
+            }
             self.network_fault = None;
             for fault in execute(&self.helper, actions).await {
                 let reason = chain(&fault.error);
