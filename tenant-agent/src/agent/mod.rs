@@ -365,7 +365,7 @@ impl Agent {
                     break;
                 }
             };
-            self.host_faults.note(None);
+            self.host_faults.note(found.unseen.as_deref());
             let had_network = self.observed.network.is_some();
             self.judge(found, Instant::now());
             if had_network && self.observed.network.is_none() && self.ledger.desired.is_some() {

@@ -98,6 +98,9 @@ pub struct Found {
     /// Where the ports that lead to nodes are.
     #[serde(default)]
     pub ports: Vec<PortStatus>,
+    /// Why not everything that exists could be seen; what is here is true all the same.
+    #[serde(default)]
+    pub unseen: Option<String>,
     /// Packets that were dropped by the rules of processes, and by the bridge's. No map, as above.
     #[serde(default)]
     pub dropped: Vec<(Option<ProcessId>, u64)>,

@@ -408,10 +408,13 @@ impl Diskless for ContainerDriver {
                 found.processes = more;
             }
             // Those that run are served all the same.
-            Err(error) if !self.told.replace(true) => {
-                tracing::warn!(error = chain(&error), "containers cannot be listed");
+            Err(error) => {
+                let reason = chain(&error);
+                if !self.told.replace(true) {
+                    tracing::warn!(reason, "containers cannot be listed");
+                }
+                found.unseen = Some(reason);
             }
-            Err(_) => {}
         }
         Ok(found)
     }

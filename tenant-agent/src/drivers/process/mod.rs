@@ -400,6 +400,7 @@ impl Diskless for ProcessDriver {
         };
         Ok(Found {
             dropped: self.drops.borrow().sums(),
+            unseen: None,
             ports,
             network: network.filter(is_whole),
             processes,
