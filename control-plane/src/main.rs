@@ -349,7 +349,10 @@ async fn data_store(
             Ok(Arc::new(store.map_err(|error| told(code::of_preflight(&error), &error))?))
         }
         #[cfg(not(feature = "ceph"))]
-        Store::Ceph { .. } => Err("this program was built without the ceph store".into()),
+        Store::Ceph { .. } => {
+            let _ = (db, master_key);
+            Err("this program was built without the ceph store".into())
+        }
     }
 }
 

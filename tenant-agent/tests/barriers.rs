@@ -13,7 +13,7 @@ mod launch;
 
 use std::collections::BTreeSet;
 
-use attempts::{CALLS, TARGET_CALLS};
+use attempts::{BROKER_MAY, CALLS, TARGET_CALLS};
 use bmi_sandbox::Barrier::{self, Landlock, Limits, Root, Seccomp};
 use launch::Ended::{self, Done, Error, Signal};
 use launch::Launchpad;
@@ -71,7 +71,9 @@ fn s3_seccomp_ends_what_no_honest_program_does() {
     let pad = Launchpad::new(310_502);
     let mut wrong = Vec::new();
     let both = CALLS.iter().flat_map(|attempt| [("bmi-target", attempt), ("bmi-netboot", attempt)]);
-    for (profile, attempt) in both.chain(TARGET_CALLS.iter().map(|attempt| ("bmi-target", attempt))) {
+    let broker = CALLS.iter().chain(&["udp"]).filter(|attempt| !BROKER_MAY.contains(attempt));
+    let all = both.chain(broker.map(|attempt| ("bmi-broker", attempt)));
+    for (profile, attempt) in all.chain(TARGET_CALLS.iter().map(|attempt| ("bmi-target", attempt))) {
         let inside = pad.attempt(profile, attempt, "1", &without(&[]));
         if inside != SIGSYS {
             wrong.push(format!("{profile} {attempt}: {inside:?}"));

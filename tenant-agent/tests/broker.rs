@@ -10,6 +10,7 @@
 #[expect(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -254,4 +255,77 @@ fn a_node_writes_on_when_its_broker_is_killed_or_fenced() {
     must(in_node(&node, "qemu-io", &one, &["-c", "read -P 165 0 16M"]));
     until("the timeline says so again", || (restarts(&host, &one).len() > 1).then_some(()));
     assert_eq!(host.pid(&target), serving, "the target was not started again for any of it");
+}
+
+/// Whether a user gets a TCP connection, in the network in which Ceph is.
+fn connects_as(uid: u32, address: SocketAddr) -> bool {
+    let script = format!(
+        "import os, socket\nos.setgroups([]); os.setresgid({uid}, {uid}, {uid}); os.setresuid({uid}, {uid}, {uid})\n\
+         s = socket.socket()\ns.settimeout(2)\ns.connect(({:?}, {}))\n",
+        address.ip().to_string(),
+        address.port()
+    );
+    output("python3", &["-c", &script]).status.success()
+}
+
+/// The error with which a user may not send a datagram; nothing when it may.
+fn sends_as(uid: u32, address: SocketAddr) -> Option<String> {
+    let script = format!(
+        "import os, socket\nos.setgroups([]); os.setresgid({uid}, {uid}, {uid}); os.setresuid({uid}, {uid}, {uid})\n\
+         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ntry: s.sendto(b'x', ({:?}, {}))\nexcept OSError as e: \
+         print(e.errno)\n",
+        address.ip().to_string(),
+        address.port()
+    );
+    let said = run("python3", &["-c", &script]);
+    let said = said.trim();
+    (!said.is_empty()).then(|| said.to_owned())
+}
+
+#[test]
+fn what_runs_as_a_broker_s_user_reaches_ceph_s_ports_and_nothing_else_of_its_host_s_network() {
+    let ceph = Ceph::start();
+    let mut host = Host::new("brokerout");
+    host.ceph_reach();
+    let mut one = instance(1, "".as_ref());
+    ceph.volume("volume");
+    ceph.adopt(&mut one, "volume", "bmi-volume-1");
+    host.control_plane.want(desired(1, vec![one.clone()]));
+    host.agent_start_logged();
+    host.await_target(one.id, &ServiceStatus::Listening);
+
+    // Whoever is a broker's user, without its filter and without Landlock; and beside it another user.
+    let broker = uid_of(&host, &format!("broker-{}", one.id));
+    let mon_host = &one.ceph.as_ref().unwrap().mon_host;
+    let monitor = mon_host.trim_start_matches('[').trim_start_matches("v2:").split([',', '/', ']']).next().unwrap();
+    let monitor: SocketAddr = monitor.parse().unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = other.local_addr().unwrap();
+    let refused = |when: &str| {
+        assert!(connects_as(broker, monitor), "{when}: the monitor {monitor}");
+        assert!(!connects_as(broker, other), "{when}: another port");
+        assert_eq!(sends_as(broker, other).as_deref(), Some("1"), "{when}: EPERM for a datagram");
+        assert_eq!(sends_as(broker, monitor).as_deref(), Some("1"), "{when}: EPERM for one to a monitor's port");
+        assert!(connects_as(65_534, other) && sends_as(65_534, other).is_none(), "{when}: who is no broker");
+    };
+    refused("at the start");
+
+    // It is counted, and told.
+    let dropped = || {
+        let by = format!("broker-{}", one.id);
+        host.control_plane.status()?.dropped.into_iter().find(|it| it.by == by && it.packets > 0)
+    };
+    until("what it tried is counted", dropped);
+
+    // Somebody removes the rules of the host.
+    let table = format!("bmi_brokers_{UID_BASE}");
+    run("nft", &["delete", "table", "inet", &table]);
+    host.await_restored(&table);
+    refused("after its rules were removed");
+
+    // The last broker takes them with it.
+    host.control_plane.want(desired(2, Vec::new()));
+    host.await_generation(2, 0);
+    let left = run("nft", &["list", "tables"]);
+    assert!(!left.contains(&table), "{left}");
 }

@@ -169,6 +169,17 @@ fn s5_over_a_vxlan_a_node_boots_and_a_peer_that_pretends_to_be_it_gets_nothing()
         run("ip", &["netns", "exec", &host.namespace, "nft", "list", "table", "ip", "bmi_bmi0_vxlan"]);
     let dropped = fence.lines().find(|line| line.contains("counter packets")).unwrap();
     assert!(!dropped.contains("packets 0 "), "{dropped}");
+
+    // Somebody loads a firewall of the host's own. Ours is there again, and who was where is known as before.
+    run("ip", &["-n", &node, "link", "set", "eth0", "arp", "off"]);
+    run("ip", &["netns", "exec", &host.namespace, "nft", "flush", "ruleset"]);
+    host.await_restored("bmi_bmi0");
+    host.await_restored("bmi_bmi0_vxlan");
+    run("ip", &["-n", &spoofer, "link", "set", "eth0", "address", &mac(1).to_string()]);
+    assert!(dhcp_try(&host, &spoofer, IMPATIENT).is_err() && !connects(&spoofer, "10.20.0.9", 3260));
+    assert!(dhcp_try(&host, &stranger, IMPATIENT).is_err() && !connects(&stranger, "10.20.0.9", 3260));
+    run("ip", &["-n", &node, "link", "set", "eth0", "arp", "on"]);
+    assert!(connects(&node, "10.20.0.9", 3260), "the node is served as before");
 }
 
 /// The bridge's end of a target's veth pair.

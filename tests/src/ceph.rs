@@ -195,6 +195,14 @@ impl Ceph {
         images.chain(trash).collect()
     }
 
+    /// Gives the pool to whichever database claims it next, as an operator does whose database is gone. One Ceph of a test
+    /// program serves its deployments one after the other.
+    pub fn give_away(&self) {
+        if self.rados(&["-p", self.pool(), "ls"]).lines().any(|object| object == "bmi_owner") {
+            self.rados(&["-p", self.pool(), "rm", "bmi_owner"]);
+        }
+    }
+
     /// The names of the pool's namespaces.
     #[must_use]
     pub fn namespaces(&self) -> BTreeSet<String> {

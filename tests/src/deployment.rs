@@ -153,6 +153,9 @@ impl Deployment {
             Self { data, namespace, api, uid_base, database, ceph_user, control_plane, agent, engine };
         deployment.namespace_make();
         deployment.configurations_write(store);
+        if let Store::Ceph(ceph) = store {
+            ceph.give_away();
+        }
         deployment.control_plane_start();
         deployment
     }

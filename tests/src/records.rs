@@ -6,15 +6,23 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use bmi_drivers::store::ceph::{CephRecords, Fence, RecordError, VolumeKey};
 use bmi_types::VolumeId;
+use uuid::Uuid;
 
 /// A store's records, in memory.
 #[derive(Debug, Default)]
 pub struct MemoryRecords {
     keys: Mutex<BTreeMap<VolumeId, VolumeKey>>,
     fences: Mutex<BTreeMap<String, Fence>>,
+    owner: Uuid,
 }
 
 impl MemoryRecords {
+    /// Records of another database than all others here.
+    #[must_use]
+    pub fn of_another() -> Self {
+        Self { owner: Uuid::now_v7(), ..Self::default() }
+    }
+
     /// Whether it knows no key and no fence.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -55,6 +63,10 @@ impl CephRecords for MemoryRecords {
     async fn fence_put(&self, fence: &Fence) -> Result<(), RecordError> {
         self.fences.lock().unwrap().insert(fence.address.clone(), fence.clone());
         Ok(())
+    }
+
+    async fn owner(&self) -> Result<Uuid, RecordError> {
+        Ok(self.owner)
     }
 
     async fn fences(&self) -> Result<Vec<Fence>, RecordError> {

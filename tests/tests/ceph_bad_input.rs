@@ -111,6 +111,39 @@ fn a_pool_that_does_not_exist_or_a_setting_that_is_missing_ends_the_start_with_a
 }
 
 #[test]
+fn a_pool_of_another_database_is_left_alone() {
+    let ceph = Ceph::shared();
+    let (mut first, project) = start(ceph);
+    let image = first.api.image("lab", "small")["id"].as_str().unwrap().to_owned();
+    let before = world(ceph, &[&project]);
+    // Another installation, or this one with an empty database: it would know none of these images.
+    first.control_plane_stop();
+    let directory = first.data.join("control-plane");
+    let rename = |from: &str, to: &str| {
+        for end in ["", "-wal", "-shm"] {
+            let (from, to) = (directory.join(format!("{from}{end}")), directory.join(format!("{to}{end}")));
+            if from.exists() {
+                std::fs::rename(from, to).unwrap();
+            }
+        }
+    };
+    rename("bmi.sqlite", "aside.sqlite");
+    let told = start_refused(&mut first, "\n", "\n");
+    assert!(told.starts_with("store-foreign: ") && told.contains("rados -p bmi rm bmi_owner"), "{told}");
+    assert_eq!(world(ceph, &[&project]), before);
+    // Its own database is let in again.
+    rename("bmi.sqlite", "refused.sqlite");
+    rename("aside.sqlite", "bmi.sqlite");
+    first.control_plane_start();
+    assert_eq!(first.api.get(&format!("{IMAGES}/{image}")).expect(200)["state"], "sealed");
+    // And the operator may say that it is gone.
+    first.control_plane_stop();
+    rename("bmi.sqlite", "gone.sqlite");
+    ceph.give_away();
+    first.control_plane_start();
+}
+
+#[test]
 fn a_key_without_rights_ends_the_start_with_a_code_and_an_operation_too() {
     let ceph = Ceph::shared();
     let (mut deployment, _) = start(ceph);

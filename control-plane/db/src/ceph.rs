@@ -7,9 +7,10 @@ use bmi_auth::{MasterKey, SealError};
 use bmi_drivers::store::ceph::{CephRecords, Fence, RecordError, VolumeKey};
 use bmi_types::{CephKey, Secret, Timestamp, VolumeId};
 use diesel::prelude::*;
+use uuid::Uuid;
 
 use crate::key::Key;
-use crate::schema::{ceph_fences, ceph_keys};
+use crate::schema::{ceph_fences, ceph_keys, ceph_owner};
 use crate::sealed::ceph_key_purpose as key_purpose;
 use crate::{Db, DbError};
 
@@ -136,6 +137,21 @@ impl CephRecords for CephTables {
             at: Timestamp::from_micros(at),
         };
         Ok(read.await.map_err(told)?.into_iter().map(fence).collect())
+    }
+
+    async fn owner(&self) -> Result<Uuid, RecordError> {
+        let found = self.db.system_write(|tx| {
+            let found: Option<Key> = ceph_owner::table.select(ceph_owner::id).first(tx.sql()).optional()?;
+            if let Some(id) = found {
+                return Ok::<_, DbError>(id.0);
+            }
+            // Of two replicas that come here at once one has no room for its row, and starts again.
+            let id = Uuid::now_v7();
+            let row = (ceph_owner::position.eq(1), ceph_owner::id.eq(Key(id)));
+            diesel::insert_into(ceph_owner::table).values(row).execute(tx.sql())?;
+            Ok(id)
+        });
+        found.await.map_err(told)
     }
 
     async fn fence_remove(&self, address: &str) -> Result<(), RecordError> {

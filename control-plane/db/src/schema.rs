@@ -245,6 +245,12 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
     use crate::key::UuidSql;
+    ceph_owner (position) { position -> BigInt, id -> UuidSql, }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::key::UuidSql;
     bridge_ports (node_id, interface) {
         node_id -> UuidSql,
         interface -> Text,

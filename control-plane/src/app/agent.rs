@@ -51,13 +51,15 @@ fn port_report(port: &PortStatus) -> PortReport {
     PortReport { interface: port.interface.clone(), state }
 }
 
-/// The most firewalls of one agent's host: a target for each of a thousand instances, the boot services and the bridge.
-const FIREWALLS_MAX: usize = 1026;
+/// The most firewalls of one agent's host: a target and a broker for each of a thousand instances, the boot services and
+/// the bridge.
+const FIREWALLS_MAX: usize = 2050;
 
 /// What firewalls dropped, to be kept. Names of series are not for an agent to choose.
 fn dropped_text(dropped: &[Dropped]) -> Result<String, AppError> {
     let is_known = |one: &&Dropped| {
-        matches!(one.by.as_str(), "bridge" | "netboot") || one.by.parse::<InstanceId>().is_ok()
+        let instance = one.by.strip_prefix("broker-").unwrap_or(&one.by);
+        matches!(one.by.as_str(), "bridge" | "netboot") || instance.parse::<InstanceId>().is_ok()
     };
     let kept: Vec<&Dropped> = dropped.iter().filter(is_known).take(FIREWALLS_MAX).collect();
     serde_json::to_string(&kept).map_err(|error| AppError::Defect(format!("dropped packets: {error}")))

@@ -158,7 +158,7 @@ fn agents(registry: &mut Registry, counts: &Counts) {
     let dropped = gauges(
         registry,
         "firewall_dropped_packets",
-        "Packets that rules of the agent's host dropped: the bridge's, the boot services', each target's",
+        "Packets that rules of the agent's host dropped: the bridge's, the boot services', each target's and broker's",
     );
     for agent in &counts.agents {
         let network = || [("network", agent.network.to_string())];

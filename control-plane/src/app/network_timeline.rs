@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bmi_agent_api::event::HostEvent;
+use bmi_agent_api::event::{About, HostEvent};
 use bmi_api::{NetworkEvent, NetworkTimeline};
 use bmi_auth::{Action, Caller};
 use bmi_db::{SystemTx, Tx};
@@ -40,12 +40,14 @@ pub(super) fn host_event(
     at: Timestamp,
     said: &HostEvent,
 ) -> Result<(), AppError> {
-    let (event, about, reason) = match said {
-        HostEvent::Fault { about, reason } => ("fault", about, Some(reason)),
-        HostEvent::Mended { about } => ("mended", about, None),
+    let bounded = |text: &str| text.chars().take(REASON_MAX).collect::<String>();
+    let about = |about: &About| ("about", about.as_str().to_owned());
+    let (event, detail) = match said {
+        HostEvent::Fault { about: of, reason } => ("fault", vec![about(of), ("reason", bounded(reason))]),
+        HostEvent::Mended { about: of } => ("mended", vec![about(of)]),
+        HostEvent::RulesRestored { table } => ("rules.restored", vec![("table", bounded(table))]),
     };
-    let reason = reason.map(|reason| ("reason", reason.chars().take(REASON_MAX).collect()));
-    add(tx, network, at, event, [("about", about.as_str().to_owned())].into_iter().chain(reason))
+    add(tx, network, at, event, detail)
 }
 
 /// Adds what happened to one agent of a network.

@@ -234,6 +234,12 @@ pub enum HostEvent {
         /// What.
         about: About,
     },
+    /// Somebody else had removed rules of this host's firewall that hold this network. They are in force again.
+    #[serde(rename = "rules.restored")]
+    RulesRestored {
+        /// The table.
+        table: String,
+    },
 }
 
 /// What of an agent's work is meant.

@@ -25,7 +25,7 @@ pub struct StatusReport {
 /// Packets that rules dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
-    /// Whose rules: `bridge`, `netboot`, or the id of the instance whose target it is.
+    /// Whose rules: `bridge`, `netboot`, the id of the instance whose target it is, or `broker-` and that of the instance whose broker.
     pub by: String,
     /// How many, since the agent's root half started or the rules came into force.
     pub packets: u64,

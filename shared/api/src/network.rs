@@ -60,7 +60,7 @@ pub struct AgentStatus {
 pub struct NetworkEvent {
     /// When, by the clock of whoever told it.
     pub at: Timestamp,
-    /// `fault` and `mended` (what its agent says of its work), `mac.conflict`, `agent.joined`, `agent.key-pending`,
+    /// `fault` and `mended` (what its agent says of its work), `rules.restored` (somebody removed its firewall's), `mac.conflict`, `agent.joined`, `agent.key-pending`,
     /// `agent.approved`, `agent.rejected`, `agent.revoked`, `agent.replaced`, `agent.clock`, `token.refused`, …
     pub event: String,
     /// Details by name: `about`, `reason`, `agent`, …

@@ -1,11 +1,13 @@
 //! The exclusive lock of an image, looked at and taken away without opening it; and locks of our own, for what only one process
 //! may do at a time.
 
+use std::ffi::CStr;
 use std::os::raw::c_char;
+use std::time::Duration;
 
 use crate::cluster::check;
 use crate::error::RbdError;
-use crate::pool::Pool;
+use crate::pool::{Handle, Pool};
 use crate::sys;
 use crate::text::{each_text, to_c};
 
@@ -41,6 +43,45 @@ fn header(id: &str) -> String {
     format!("rbd_header.{id}")
 }
 
+/// Who has a lock, as `rados_list_lockers` tells it.
+struct Locker {
+    client: String,
+    cookie: String,
+    address: String,
+}
+
+/// Who has a lock on an object.
+fn lockers(handle: &Handle, object: &CStr, lock: &str) -> Result<Vec<Locker>, i32> {
+    let lock = to_c(lock)?;
+    let mut exclusive = 0;
+    let (mut tag, mut clients) = (vec![0_u8; TEXTS], vec![0_u8; TEXTS]);
+    let (mut cookies, mut addresses) = (vec![0_u8; TEXTS], vec![0_u8; TEXTS]);
+    let (mut tag_size, mut clients_size) = (tag.len(), clients.len());
+    let (mut cookies_size, mut addresses_size) = (cookies.len(), addresses.len());
+    // SAFETY: the handle lives, both names end with a NUL, and each buffer has the length that is told.
+    let found = unsafe {
+        sys::rados_list_lockers(
+            handle.raw,
+            object.as_ptr(),
+            lock.as_ptr(),
+            &raw mut exclusive,
+            tag.as_mut_ptr().cast::<c_char>(),
+            &raw mut tag_size,
+            clients.as_mut_ptr().cast::<c_char>(),
+            &raw mut clients_size,
+            cookies.as_mut_ptr().cast::<c_char>(),
+            &raw mut cookies_size,
+            addresses.as_mut_ptr().cast::<c_char>(),
+            &raw mut addresses_size,
+        )
+    };
+    let found = i32::try_from(found).unwrap_or(i32::MIN);
+    let count = usize::try_from(check(found)?).unwrap_or(0);
+    let texts = |buffer: &[u8]| each_text(buffer).into_iter().take(count);
+    let lockers = texts(&clients).zip(texts(&cookies)).zip(texts(&addresses));
+    Ok(lockers.map(|((client, cookie), address)| Locker { client, cookie, address }).collect())
+}
+
 impl Pool {
     /// Who holds the exclusive lock of the image with an id.
     ///
@@ -49,40 +90,15 @@ impl Pool {
     pub async fn lock_owners(&self, id: &str) -> Result<Vec<LockOwner>, RbdError> {
         let image = id.to_owned();
         self.call("ask for the lock of", id, move |handle, id| {
-            let (header, lock) = (to_c(&header(&id.to_string_lossy()))?, to_c(LOCK)?);
-            let mut exclusive = 0;
-            let (mut tag, mut clients) = (vec![0_u8; TEXTS], vec![0_u8; TEXTS]);
-            let (mut cookies, mut addresses) = (vec![0_u8; TEXTS], vec![0_u8; TEXTS]);
-            let (mut tag_size, mut clients_size) = (tag.len(), clients.len());
-            let (mut cookies_size, mut addresses_size) = (cookies.len(), addresses.len());
-            // SAFETY: the handle lives, both names end with a NUL, and each buffer has the length that is told.
-            let found = unsafe {
-                sys::rados_list_lockers(
-                    handle.raw,
-                    header.as_ptr(),
-                    lock.as_ptr(),
-                    &raw mut exclusive,
-                    tag.as_mut_ptr().cast::<c_char>(),
-                    &raw mut tag_size,
-                    clients.as_mut_ptr().cast::<c_char>(),
-                    &raw mut clients_size,
-                    cookies.as_mut_ptr().cast::<c_char>(),
-                    &raw mut cookies_size,
-                    addresses.as_mut_ptr().cast::<c_char>(),
-                    &raw mut addresses_size,
-                )
-            };
-            let found = i32::try_from(found).unwrap_or(i32::MIN);
-            let count = usize::try_from(check(found)?).unwrap_or(0);
-            let texts = |buffer: &[u8]| each_text(buffer).into_iter().take(count);
-            let owners = texts(&clients).zip(texts(&cookies)).zip(texts(&addresses));
-            let owner = |((client, cookie), address): ((String, String), String)| LockOwner {
+            let header = to_c(&header(&id.to_string_lossy()))?;
+            let owners = lockers(handle, &header, LOCK)?;
+            let owner = |Locker { client, cookie, address }| LockOwner {
                 address: without_version(&address),
                 image: image.clone(),
                 client,
                 cookie,
             };
-            Ok(owners.map(owner).collect())
+            Ok(owners.into_iter().map(owner).collect())
         })
         .await
     }
@@ -112,15 +128,23 @@ impl Pool {
     }
 
     /// Takes a lock of our own on an object, which is made for it, or renews it: whoever has the same `cookie` in this process has
-    /// it. It ends by itself after so many seconds. Gives whether it was had.
+    /// it. It ends by itself after that time, in whole seconds and at least one, or never. Gives whether it was had.
     ///
     /// # Errors
     /// When it cannot be asked for.
-    pub async fn guard_take(&self, object: &str, cookie: &str, seconds: u32) -> Result<bool, RbdError> {
+    pub async fn guard_take(
+        &self,
+        object: &str,
+        cookie: &str,
+        time: Option<Duration>,
+    ) -> Result<bool, RbdError> {
         let cookie = cookie.to_owned();
         let taken = self.call("take the lock", object, move |handle, object| {
             let (name, cookie, nothing) = (to_c(GUARD)?, to_c(&cookie)?, to_c("")?);
-            let mut duration = sys::timeval { tv_sec: i64::from(seconds), tv_usec: 0 };
+            // None at all is for ever.
+            let seconds = time.map_or(0, |time| time.as_secs().max(1));
+            let tv_sec = i64::try_from(seconds).unwrap_or(i64::MAX);
+            let mut duration = sys::timeval { tv_sec, tv_usec: 0 };
             // SAFETY: the handle lives, all texts end with a NUL, and the time is read while this call lasts.
             check(unsafe {
                 sys::rados_lock_exclusive(
@@ -138,6 +162,19 @@ impl Pool {
         match taken.await {
             Ok(()) => Ok(true),
             Err(error) if error.errno() == EBUSY => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cookie of whoever has a lock of our own on an object. None when nobody has, or there is no such object.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn guard_holder(&self, object: &str) -> Result<Option<String>, RbdError> {
+        let asked = self.call("ask for the lock", object, |handle, object| lockers(handle, &object, GUARD));
+        match asked.await {
+            Ok(lockers) => Ok(lockers.into_iter().next().map(|locker| locker.cookie)),
+            Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -319,20 +319,6 @@ impl Pool {
         .await
     }
 
-    /// Gives an image in the trash a name again.
-    ///
-    /// # Errors
-    /// When there is none of that id, or an image of that name.
-    pub async fn trash_restore(&self, id: &str, name: &str) -> Result<(), RbdError> {
-        let name = name.to_owned();
-        self.call("restore from the trash", id, move |handle, id| {
-            let name = to_c(&name)?;
-            // SAFETY: the handle lives, and both texts end with a NUL.
-            check(unsafe { sys::rbd_trash_restore(handle.raw, id.as_ptr(), name.as_ptr()) }).map(drop)
-        })
-        .await
-    }
-
     /// Every namespace of the pool. Asked of the pool's default namespace.
     ///
     /// # Errors

@@ -283,11 +283,6 @@ unsafe extern "C" {
         cb: librbd_progress_fn_t,
         cbdata: *mut ::std::os::raw::c_void,
     ) -> ::std::os::raw::c_int;
-    pub fn rbd_trash_restore(
-        io: rados_ioctx_t,
-        id: *const ::std::os::raw::c_char,
-        name: *const ::std::os::raw::c_char,
-    ) -> ::std::os::raw::c_int;
     pub fn rbd_open(
         io: rados_ioctx_t,
         name: *const ::std::os::raw::c_char,

@@ -19,7 +19,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use bmi_agent_api::config::{NetbootConfig, NetbootInstance, NetbootReservation};
 use bmi_agent_api::event::NetbootEvent;
 use bmi_types::{BootNumber, DhcpMode, InstanceId, MacAddr};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::config::Current;
 use crate::event::Events;
@@ -152,7 +152,7 @@ struct Shared {
 /// # Errors
 /// When the kernel refuses.
 pub fn bind(own: Ipv4Addr) -> std::io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_freebind_v4(true)?;
     socket.bind(&SocketAddrV4::new(own, PORT).into())?;

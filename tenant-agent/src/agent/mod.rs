@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::BootGate;
-use bmi_agent_api::event::{About, AgentEvent, BridgeEvent, BrokerEvent, EventSource, TargetEvent};
+use bmi_agent_api::event::{About, AgentEvent, BridgeEvent, BrokerEvent, EventSource, HostEvent, TargetEvent};
 use bmi_agent_api::status::{Dropped, PortStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};
@@ -264,6 +264,10 @@ impl Agent {
                     let from = EventSource::Bridge { said: BridgeEvent::MacConflict { mac, place, second } };
                     self.pass_on(AgentEvent { at: Timestamp::now(), from });
                 }
+                News::RulesRestored(table) => {
+                    let from = EventSource::Agent { said: HostEvent::RulesRestored { table } };
+                    self.pass_on(AgentEvent { at: Timestamp::now(), from });
+                }
                 News::Line(id, run, line) => match events::read(id, &line, Timestamp::now()) {
                     Err(error) => tracing::debug!(process = %id, %error, "a line is no event"),
                     Ok(event) => {
@@ -449,7 +453,8 @@ impl Agent {
         let whose = |id: Option<ProcessId>| match id {
             None => "bridge".to_owned(),
             Some(ProcessId::Netboot) => "netboot".to_owned(),
-            Some(ProcessId::Target(instance) | ProcessId::Broker(instance)) => instance.to_string(),
+            Some(ProcessId::Target(instance)) => instance.to_string(),
+            Some(broker @ ProcessId::Broker(_)) => broker.to_string(),
         };
         let dropped = found.dropped.into_iter();
         self.dropped = dropped.map(|(id, packets)| Dropped { by: whose(id), packets }).collect();

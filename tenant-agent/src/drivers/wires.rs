@@ -49,8 +49,8 @@ pub enum WireError {
 /// What is remembered of wires.
 #[derive(Debug, Default)]
 pub struct Wires {
-    /// Whether it is known that no VXLAN has a fence.
-    unfenced: Cell<bool>,
+    /// Whether a VXLAN has a fence; nothing while that is not known.
+    fenced: Cell<Option<bool>>,
 }
 
 /// What leads from the bridge to the rest of the network.
@@ -81,6 +81,11 @@ impl Wires {
         Ok(device(config, network.segment)?)
     }
 
+    /// Whether a fence of a VXLAN is in force.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.get() == Some(true)
+    }
+
     /// Makes the segment's device and its fence, and takes ports that are not wanted out of the bridge. Gives what is to
     /// join.
     pub async fn ready(
@@ -94,8 +99,8 @@ impl Wires {
         let fence = device
             .and_then(Device::vxlan)
             .map(|(vni, section)| firewall::vxlan_table(&config.bridge, vni, section.port, &section.peers));
-        if fence.is_some() || !self.unfenced.get() {
-            self.unfenced.set(fence.is_none());
+        if fence.is_some() || self.fenced.get() != Some(false) {
+            self.fenced.set(Some(fence.is_some()));
             install(fence.unwrap_or_else(|| firewall::vxlan_remove(&config.bridge))).await?;
         }
         match device {

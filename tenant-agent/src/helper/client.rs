@@ -33,6 +33,8 @@ pub enum News {
     Exited(ProcessId, String, String),
     /// A node's MAC is at one port and was seen at a second.
     MacConflict(MacAddr, String, String),
+    /// Somebody had removed this table of rules; it is in force again.
+    RulesRestored(String),
 }
 
 /// Why a verb was not done.
@@ -126,6 +128,7 @@ async fn listen(mut from: OwnedReadHalf, waiting: Waiting, news: mpsc::Sender<Ne
             Ok(Some(Said::Line { id, run, line })) => News::Line(id, run, line),
             Ok(Some(Said::Exited { id, run, how })) => News::Exited(id, run, how),
             Ok(Some(Said::MacConflict { mac, place, second })) => News::MacConflict(mac, place, second),
+            Ok(Some(Said::RulesRestored { table })) => News::RulesRestored(table),
             Ok(None) => break,
             Err(error) => {
                 tracing::error!(%error, "the root helper sent something unreadable");

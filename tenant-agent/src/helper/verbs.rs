@@ -147,6 +147,11 @@ pub enum Said {
         /// At which it was seen, and dropped.
         second: String,
     },
+    /// Somebody had removed a table of rules of this host; it is in force again.
+    RulesRestored {
+        /// Its name.
+        table: String,
+    },
     /// A process ended by itself.
     Exited {
         /// Which process.

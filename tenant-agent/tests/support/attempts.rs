@@ -1,6 +1,6 @@
 //! What a program that was taken over tries, by the names that `evil.c` has for it.
 
-/// What no honest program does: it ends the process, as target and as boot services.
+/// What no honest program does: it ends the process, as target, as boot services and, but for `BROKER_MAY`, as broker.
 pub const CALLS: &[&str] = &[
     // Files.
     "unlink",
@@ -21,6 +21,9 @@ pub const CALLS: &[&str] = &[
     "ipv6",
     "vsock",
     "alg",
+    "mptcp",
+    "sctp",
+    "ping",
     "connect",
     // Processes and memory.
     "fork",
@@ -59,6 +62,10 @@ pub const CALLS: &[&str] = &[
     "personality",
     "quota",
 ];
+
+/// What a broker does, or could: it connects to Ceph over both families.
+#[allow(dead_code, reason = "containers are none")]
+pub const BROKER_MAY: &[&str] = &["ipv6", "connect"];
 
 /// What only a target could try: it has a disk, and no use for datagrams.
 pub const TARGET_CALLS: &[&str] =

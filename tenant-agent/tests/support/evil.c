@@ -237,6 +237,9 @@ static long attempt_made(const char *attempt) {
   TRY("ipv6", socket_made(AF_INET6, SOCK_STREAM, 0))
   TRY("vsock", socket_made(AF_VSOCK, SOCK_STREAM, 0))
   TRY("alg", socket_made(AF_ALG, SOCK_SEQPACKET, 0))
+  TRY("mptcp", socket_made(AF_INET, SOCK_STREAM, 262)) /* IPPROTO_MPTCP: rules for TCP ports need not hold it. */
+  TRY("sctp", socket_made(AF_INET, SOCK_STREAM, IPPROTO_SCTP))
+  TRY("ping", socket_made(AF_INET, SOCK_DGRAM, IPPROTO_ICMP))
   /* Processes. */
   TRY("fork", ({ long child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); if (!child) _exit(0); child < 0 ? -1 : 0; }))
   TRY("fork-clone3", ({ struct { unsigned long v[11]; } a = {{[4] = SIGCHLD}}; long child = syscall(SYS_clone3, &a, sizeof a); if (!child) _exit(0); child < 0 ? -1 : 0; }))

@@ -322,7 +322,6 @@ impl Host {
         });
     }
 
-    /// Waits until the agent reports that it worked on a generation and has just these instances.
     /// What the agent has told of faults of its own work, oldest first.
     pub fn told(&self) -> Vec<HostEvent> {
         let said = |event: AgentEvent| match event.from {
@@ -330,6 +329,14 @@ impl Host {
             _ => None,
         };
         self.control_plane.events().into_iter().filter_map(said).collect()
+    }
+
+    /// Waits until it was told that a table of rules was put in force again.
+    pub fn await_restored(&self, table: &str) {
+        until(&format!("the table {table} is there again"), || {
+            let is = |said: &HostEvent| matches!(said, HostEvent::RulesRestored { table: of } if of == table);
+            self.told().iter().any(is).then_some(())
+        });
     }
 
     /// Waits until a fault with a reason was told.
@@ -343,13 +350,15 @@ impl Host {
     pub fn await_mended(&self, about: About) {
         until(&format!("{about:?} is mended"), || {
             let of = |said: &HostEvent| match said {
-                HostEvent::Fault { about, .. } | HostEvent::Mended { about } => *about,
+                HostEvent::Fault { about, .. } | HostEvent::Mended { about } => Some(*about),
+                HostEvent::RulesRestored { .. } => None,
             };
-            let last = self.told().into_iter().rfind(|said| of(said) == about)?;
+            let last = self.told().into_iter().rfind(|said| of(said) == Some(about))?;
             matches!(last, HostEvent::Mended { .. }).then_some(())
         });
     }
 
+    /// Waits until the agent reports that it worked on a generation and has just these instances.
     pub fn await_generation(&self, generation: u64, instances: usize) {
         until(&format!("generation {generation} with {instances} instances"), || {
             let status = self.control_plane.status()?;

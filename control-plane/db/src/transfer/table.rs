@@ -181,6 +181,7 @@ tables! {
     sessions { instance_id: id, began_at: number, statistics: text }
     ceph_keys { volume_id: id, user_name: text, key_sealed: text, caps: text, image: text, header: text }
     ceph_fences { address: text, volume_id: id, fenced_at: number }
+    ceph_owner { position: number, id: id }
     bridge_ports {
         node_id: id, interface: text, network_id: id, wanted: number, generation: number, state: text,
         reason: text, reported_generation: number,

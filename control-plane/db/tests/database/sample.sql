@@ -70,6 +70,7 @@ INSERT INTO ceph_keys (volume_id, user_name, key_sealed, caps, image, header) VA
     'allow rwx namespace=a object_prefix rbd_data.1.', '1', 'ab');
 INSERT INTO ceph_fences (address, volume_id, fenced_at) VALUES
   ('10.0.0.1:0/7', '00000000-0000-7000-8000-0000000000e1', 1000027);
+INSERT INTO ceph_owner (position, id) VALUES (1, '00000000-0000-7000-8000-0000000000f1');
 INSERT INTO bridge_ports (node_id, interface, network_id, wanted, generation, state, reason, reported_generation) VALUES
   ('00000000-0000-7000-8000-000000000021', 'enp3s0', '00000000-0000-7000-8000-000000000011', 1, 3, 'failed', 'gone', 4),
   ('00000000-0000-7000-8000-000000000022', 'enp4s0', '00000000-0000-7000-8000-000000000011', 0, 2, NULL, NULL, NULL);

@@ -52,6 +52,22 @@ async fn a_namespace_to_import_from_that_is_not_there_or_not_readable_is_told() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pool_of_another_database_is_told_and_stays_that_one_s() {
+    let open = async |records: MemoryRecords| {
+        let staging = tempfile::tempdir().unwrap();
+        let settings = Ceph::shared().store_settings(staging.path().to_owned());
+        CephStore::open(settings, Converter::nothing(), Arc::new(records)).await.map(drop)
+    };
+    // All tests here are one database, and start again and again.
+    for _ in 0..2 {
+        open(MemoryRecords::default()).await.unwrap();
+    }
+    let told = chain(&open(MemoryRecords::of_another()).await.unwrap_err());
+    assert!(told.contains("belongs to the database") && told.contains("rados -p bmi rm bmi_owner"), "{told}");
+    open(MemoryRecords::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_that_is_not_known_is_told() {
     let told = refused(|settings| "stranger".clone_into(&mut settings.user)).await;
     assert!(told.contains("client.stranger") && told.contains("keyring"), "{told}");

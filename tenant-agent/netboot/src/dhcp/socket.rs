@@ -14,7 +14,7 @@ use std::time::Instant;
 use bmi_types::DhcpMode;
 use dhcproto::v4::Message;
 use dhcproto::{Decodable, Encodable};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use super::answer::Server;
 use super::proxy;
@@ -43,7 +43,7 @@ const ETHERNET: [u8; 2] = [1, 6];
 /// # Errors
 /// When the kernel refuses.
 pub fn bind(address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_freebind_v4(true)?;
     socket.set_broadcast(true)?;

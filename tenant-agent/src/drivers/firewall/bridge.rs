@@ -257,8 +257,7 @@ fn other_server_add(table: &mut Table, network: &NetworkSpec, uplink: &str) {
 /// Removes the table of a bridge.
 #[must_use]
 pub fn bridge_remove(bridge: &InterfaceName) -> Ruleset {
-    let table = json!({"table": {"family": "bridge", "name": table_name(bridge)}});
-    Ruleset(json!({"nftables": [{"add": table}, {"delete": table}]}))
+    Ruleset::removal("bridge", &table_name(bridge))
 }
 
 #[cfg(test)]

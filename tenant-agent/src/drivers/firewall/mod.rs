@@ -4,6 +4,7 @@
 //! Deliberately absent: rules as text. Addresses and names reach `nft` as JSON values of checked types.
 
 mod bridge;
+mod brokers;
 mod dhcp;
 mod netboot;
 mod places;
@@ -22,10 +23,11 @@ use nftables::schema::Nftables;
 use serde_json::{Value, json};
 
 pub use bridge::{NodePorts, bridge_remove, bridge_table};
+pub use brokers::{BrokerPorts, broker_chain, brokers_name, brokers_table};
 pub use netboot::{TRANSFER_PORTS, netboot_table};
 pub use places::{CONFLICTS, NOTED, PLACES, Place};
 pub use target::target_table;
-pub use vxlan::{vxlan_remove, vxlan_table};
+pub use vxlan::{vxlan_name, vxlan_remove, vxlan_table};
 
 /// The table inside a process's namespace.
 pub const TABLE: &str = "bmi";
@@ -61,6 +63,12 @@ impl Ruleset {
         Self(json!({"nftables": all}))
     }
 
+    /// That there is no such table any more.
+    fn removal(family: &str, name: &str) -> Self {
+        let table = json!({"table": {"family": family, "name": name}});
+        Self(json!({"nftables": [{"add": table}, {"delete": table}]}))
+    }
+
     /// The rules as a person reviews them.
     #[cfg(test)]
     pub fn to_text(&self) -> String {
@@ -93,24 +101,38 @@ impl Ruleset {
 
 /// Which MACs a set of a bridge's table has at which places. None when there is no such table. Blocks.
 #[must_use]
-pub fn macs_at_ports(table: &str, set: &str) -> BTreeSet<(MacAddr, Place)> {
+pub fn macs_at_ports(table: &str, set: &str) -> Option<BTreeSet<(MacAddr, Place)>> {
     let list = ["list", "set", "bridge", table, set];
     let listing = nftables::helper::get_current_ruleset_raw(nftables::helper::DEFAULT_NFT, list.iter());
-    listing.map(|listing| places::read(&listing)).unwrap_or_default()
+    Some(places::read(&listing.ok()?))
 }
 
-/// How many packets the rules of a table of this namespace dropped. None when there is no such table. Blocks.
+/// The names of the tables of this namespace. None when they cannot be listed. Blocks.
 #[must_use]
-pub fn dropped(family: &str, table: &str) -> Option<u64> {
+pub fn tables() -> Option<BTreeSet<String>> {
+    let list = ["list", "tables"];
+    let listing = nftables::helper::get_current_ruleset_raw(nftables::helper::DEFAULT_NFT, list.iter()).ok()?;
+    let listing: Value = serde_json::from_str(&listing).ok()?;
+    let objects = listing.get("nftables")?.as_array()?.iter();
+    let names = objects.filter_map(|object| Some(object.pointer("/table/name")?.as_str()?.to_owned()));
+    Some(names.collect())
+}
+
+/// How many packets the rules of a table of this namespace dropped, or those of one of its chains. None when there is no
+/// such table. Blocks.
+#[must_use]
+pub fn dropped(family: &str, table: &str, chain: Option<&str>) -> Option<u64> {
     let list = ["list", "table", family, table];
     let listing = nftables::helper::get_current_ruleset_raw(nftables::helper::DEFAULT_NFT, list.iter());
-    dropped_in(&listing.ok()?)
+    dropped_in(&listing.ok()?, chain)
 }
 
 /// The packets in a listing's counters of rules that drop.
-fn dropped_in(listing: &str) -> Option<u64> {
+fn dropped_in(listing: &str, chain: Option<&str>) -> Option<u64> {
     let listing: Value = serde_json::from_str(listing).ok()?;
-    let rules = listing.get("nftables")?.as_array()?.iter().filter_map(|object| object.pointer("/rule/expr"));
+    let rules = listing.get("nftables")?.as_array()?.iter().filter_map(|object| object.get("rule"));
+    let rules = rules.filter(|rule| chain.is_none_or(|it| rule.get("chain").is_some_and(|of| of == it)));
+    let rules = rules.filter_map(|rule| rule.get("expr"));
     let drops =
         rules.filter_map(Value::as_array).filter(|rule| rule.iter().any(|it| it.get("drop").is_some()));
     Some(drops.flatten().filter_map(|it| it.pointer("/counter/packets")?.as_u64()).sum())
@@ -238,15 +260,18 @@ mod tests {
 
     #[test]
     fn only_what_rules_that_drop_have_counted_is_summed() {
-        let rule = |expressions: Value| json!({"rule": {"table": "bmi", "expr": expressions}});
+        let rule = |chain: &str, expressions: Value| json!({"rule": {"chain": chain, "expr": expressions}});
         let listing = json!({"nftables": [
             {"metainfo": {}},
             {"table": {"name": "bmi"}},
-            rule(json!([{"counter": {"packets": 3, "bytes": 9}}, {"drop": null}])),
-            rule(json!([{"match": {}}, {"counter": {"packets": 100, "bytes": 9}}, {"accept": null}])),
-            rule(json!([{"match": {}}, {"counter": {"packets": 4, "bytes": 9}}, {"drop": null}])),
+            rule("a", json!([{"counter": {"packets": 3, "bytes": 9}}, {"drop": null}])),
+            rule("a", json!([{"match": {}}, {"counter": {"packets": 100, "bytes": 9}}, {"accept": null}])),
+            rule("b", json!([{"match": {}}, {"counter": {"packets": 4, "bytes": 9}}, {"drop": null}])),
         ]});
-        assert_eq!(dropped_in(&listing.to_string()), Some(7));
-        assert_eq!(dropped_in("no"), None);
+        let listing = listing.to_string();
+        for (chain, sum) in [(None, 7), (Some("a"), 3), (Some("b"), 4), (Some("c"), 0)] {
+            assert_eq!(dropped_in(&listing, chain), Some(sum), "{chain:?}");
+        }
+        assert_eq!(dropped_in("no", None), None);
     }
 }

@@ -16,14 +16,16 @@ use serde_json::{Value, json};
 use super::{Ruleset, Table, addresses, drop_counted, field, is, is_not, meta, one_of};
 use crate::plan::names::{InterfaceName, bridge_table};
 
-fn name(bridge: &InterfaceName) -> String {
+/// What the table of a bridge's VXLAN is called.
+#[must_use]
+pub fn vxlan_name(bridge: &InterfaceName) -> String {
     format!("{}_vxlan", bridge_table(bridge))
 }
 
 /// The table of a bridge's VXLAN.
 #[must_use]
 pub fn vxlan_table(bridge: &InterfaceName, vni: u32, port: u16, peers: &BTreeSet<Ipv4Addr>) -> Ruleset {
-    let mut table = Table::new("ip", Cow::Owned(name(bridge)));
+    let mut table = Table::new("ip", Cow::Owned(vxlan_name(bridge)));
     let number = || json!({"payload": {"base": "th", "offset": 96, "len": 24}});
     let ours = || [is(field("udp", "dport"), port), is(number(), vni)];
     let source = || field("ip", "saddr");
@@ -43,8 +45,7 @@ pub fn vxlan_table(bridge: &InterfaceName, vni: u32, port: u16, peers: &BTreeSet
 /// Removes the table of a bridge's VXLAN.
 #[must_use]
 pub fn vxlan_remove(bridge: &InterfaceName) -> Ruleset {
-    let table = json!({"table": {"family": "ip", "name": name(bridge)}});
-    Ruleset(json!({"nftables": [{"add": table}, {"delete": table}]}))
+    Ruleset::removal("ip", &vxlan_name(bridge))
 }
 
 #[cfg(test)]

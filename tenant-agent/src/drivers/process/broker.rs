@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::plan::spec::BrokerSpec;
 
 /// Said instead of a path: the network of the agent's own host.
-const HOST: &str = "host";
+pub(super) const HOST: &str = "host";
 
 /// File names in the directory of a socket: the socket, and the Ceph clients that the instance's brokers were.
 const SOCKET_FILE: &str = "nbd";

@@ -1,4 +1,4 @@
-//! What rules dropped: of the bridge, and inside each process's namespace, one look a second, by turns.
+//! What rules dropped: of the bridge, inside each process's namespace, and of each broker; one look a second, by turns.
 //!
 //! The kernel counts from when a table was put in force, and a table that is replaced begins anew: what it had counted
 //! before stays in the sum.
@@ -13,6 +13,7 @@ use super::wiring::namespace_of;
 use crate::drivers::firewall;
 use crate::drivers::namespace::within;
 use crate::plan::names::{ProcessId, bridge_table};
+use crate::plan::spec::ProcessSpec;
 
 /// Whose rules: a process's, or the bridge's.
 type Whose = Option<ProcessId>;
@@ -57,21 +58,26 @@ impl ProcessDriver {
     /// Looks at the rules of one, and at the next one's the next time.
     pub(super) async fn drops_look(&self) {
         let mut present: Vec<Whose> = vec![None];
-        let processes = self.directories().into_iter().filter(|id| !matches!(id, ProcessId::Broker(_)));
-        present.extend(processes.map(Some));
+        present.extend(self.directories().into_iter().map(Some));
         present.sort_unstable();
         let Some(whose) = self.drops.borrow_mut().turn(&present) else { return };
         let seen = match whose {
             None => {
                 let table = bridge_table(&self.config.bridge);
-                spawn_blocking(move || firewall::dropped("bridge", &table)).await.ok().flatten()
+                spawn_blocking(move || firewall::dropped("bridge", &table, None)).await.ok().flatten()
             }
             Some(id) => {
-                let record = Record::load(&self.directory(id));
-                let Some(namespace) = record.and_then(|record| namespace_of(&record.run).ok()) else {
-                    return;
-                };
-                within(namespace, || firewall::dropped("inet", firewall::TABLE)).await.ok().flatten()
+                let Some(record) = Record::load(&self.directory(id)) else { return };
+                if let ProcessSpec::Broker(broker) = &record.spec {
+                    let table = firewall::brokers_name(self.config.uid_base);
+                    let chain = firewall::broker_chain(self.uid(broker.slot));
+                    let look = move || firewall::dropped("inet", &table, Some(&chain));
+                    self.in_ceph_network(look).await.ok().flatten()
+                } else {
+                    let Ok(namespace) = namespace_of(&record.run) else { return };
+                    let look = || firewall::dropped("inet", firewall::TABLE, None);
+                    within(namespace, look).await.ok().flatten()
+                }
             }
         };
         if let Some(seen) = seen {

@@ -11,6 +11,7 @@
 pub(in crate::drivers) mod broker;
 mod drops;
 mod files;
+mod guard;
 pub mod launcher;
 mod log;
 mod output;
@@ -122,6 +123,8 @@ pub struct ProcessDriver {
     node_ports: RefCell<BTreeSet<String>>,
     /// Nodes' MACs that were seen in a second place and told of, and when that was last so.
     conflicts: RefCell<BTreeMap<(MacAddr, Place), Instant>>,
+    /// Where nodes' MACs were when it was looked last.
+    places: RefCell<BTreeSet<(MacAddr, Place)>>,
     drops: RefCell<Drops>,
     wires: Wires,
     /// One at a time puts rules in force, so that older ones never win.
@@ -162,6 +165,7 @@ impl ProcessDriver {
             network: RefCell::default(),
             node_ports: RefCell::default(),
             conflicts: RefCell::default(),
+            places: RefCell::default(),
             drops: RefCell::default(),
             wires: Wires::default(),
             rules: tokio::sync::Mutex::default(),
@@ -266,6 +270,9 @@ impl ProcessDriver {
         }
         // Before its own directory, so that this is repeated when it is cut off.
         self.sockets_remove(id)?;
+        if let ProcessId::Broker(_) = id {
+            self.brokers_fence(Some(id)).await?;
+        }
         directory_remove(id, &directory)
     }
 
@@ -281,8 +288,27 @@ impl ProcessDriver {
         self.network_take_down().await.and(result)
     }
 
+    /// Makes the bridge and what leads to it, and puts the rules in force, by whoever has the rules.
+    async fn network_put(&self, network: NetworkSpec) -> Result<(), ProcessError> {
+        let device = self.wires.check(&self.links, &self.config, &network).await?;
+        let index = self.links.bridge_ensure(&self.config.bridge, &network_alias(&self.config)).await?;
+        let ready = self.wires.ready(&self.links, &self.config, &network, device.as_ref(), index);
+        let joining = ready.await?;
+        self.bridge_rules(&network, &joining).await?;
+        for port in &joining {
+            self.links.port_ensure(port, index).await?;
+        }
+        if !joining.is_empty() {
+            self.bridge_rules(&network, &BTreeSet::new()).await?;
+        }
+        *self.network.borrow_mut() = Some(network);
+        Ok(())
+    }
+
     /// Removes the bridge, when it is ours, and its rules.
     pub(in crate::drivers) async fn network_take_down(&self) -> Result<(), ProcessError> {
+        let _rules = self.rules.lock().await;
+        *self.network.borrow_mut() = None;
         // Before its rules: nothing is in the bridge without them.
         let result = self.wires.remove(&self.links, &self.config).await.map_err(ProcessError::from);
         let result = install(firewall::bridge_remove(&self.config.bridge)).await.and(result);
@@ -318,19 +344,7 @@ impl Diskless for ProcessDriver {
     async fn network_ensure(&self, network: NetworkSpec) -> Result<(), ProcessError> {
         validate::network(&network)?;
         let _rules = self.rules.lock().await;
-        let device = self.wires.check(&self.links, &self.config, &network).await?;
-        let index = self.links.bridge_ensure(&self.config.bridge, &network_alias(&self.config)).await?;
-        let ready = self.wires.ready(&self.links, &self.config, &network, device.as_ref(), index);
-        let joining = ready.await?;
-        self.bridge_rules(&network, &joining).await?;
-        for port in &joining {
-            self.links.port_ensure(port, index).await?;
-        }
-        if !joining.is_empty() {
-            self.bridge_rules(&network, &BTreeSet::new()).await?;
-        }
-        *self.network.borrow_mut() = Some(network);
-        Ok(())
+        self.network_put(network).await
     }
 
     async fn process_ensure(&self, spec: ProcessSpec, config: ProcessConfig) -> Result<(), ProcessError> {
@@ -411,6 +425,7 @@ impl Diskless for ProcessDriver {
     async fn tend(&self) {
         self.drops_look().await;
         let _rules = self.rules.lock().await;
+        self.guard().await;
         let network = self.network.borrow().clone();
         if let Some(network) = network {
             let changed = self.node_ports().await.is_ok_and(|ports| ports != *self.node_ports.borrow());
@@ -426,7 +441,7 @@ impl Diskless for ProcessDriver {
                 self.conflicts_tell().await;
             }
             if let Segment::Vxlan(_) = network.segment {
-                let places = self.macs_at_ports(firewall::PLACES).await;
+                let places = self.places.borrow().clone();
                 self.wires.peers_follow(&self.links, &self.config, &network, &places).await;
             }
         }

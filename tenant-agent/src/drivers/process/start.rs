@@ -128,6 +128,9 @@ impl ProcessDriver {
         record.save(&directory).map_err(launch)?;
         self.look_after(id, run.clone(), Some(child))?;
         let mut channel = blocking(channel, launcher::await_ready).await.map_err(launch)?;
+        if let ProcessId::Broker(_) = id {
+            self.brokers_fence(None).await?;
+        }
         if let Some((address, network)) = spec.place() {
             self.wire(spec, &run, address, network.cidr.prefix_len()).await?;
         }

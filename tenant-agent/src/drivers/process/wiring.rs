@@ -65,6 +65,8 @@ impl ProcessDriver {
     ) -> Result<(), ProcessError> {
         let found = self.node_ports().await?;
         let seen = self.macs_at_ports(firewall::PLACES).await;
+        // Whoever removed the table did not move the nodes.
+        let seen = seen.unwrap_or_else(|| self.places.borrow().clone());
         let places = seen.into_iter().filter(|(_, place)| found.contains(&place.port)).collect();
         let names: BTreeSet<String> =
             found.iter().cloned().chain(joining.iter().map(InterfaceName::to_string)).collect();
@@ -76,10 +78,10 @@ impl ProcessDriver {
         Ok(())
     }
 
-    /// Which MACs a set of the bridge's table has at which ports.
-    pub(super) async fn macs_at_ports(&self, set: &'static str) -> BTreeSet<(MacAddr, Place)> {
+    /// Which MACs a set of the bridge's table has at which ports. None when there is no such table.
+    pub(super) async fn macs_at_ports(&self, set: &'static str) -> Option<BTreeSet<(MacAddr, Place)>> {
         let table = bridge_table(&self.config.bridge);
-        spawn_blocking(move || firewall::macs_at_ports(&table, set)).await.unwrap_or_default()
+        spawn_blocking(move || firewall::macs_at_ports(&table, set)).await.ok().flatten()
     }
 
     /// Says which nodes' MACs were seen in a second place, each once for as long as it goes on.
@@ -89,7 +91,7 @@ impl ProcessDriver {
         if self.node_ports.borrow().len() < 2 && !vxlan {
             return;
         }
-        let seen = self.macs_at_ports(firewall::CONFLICTS).await;
+        let seen = self.macs_at_ports(firewall::CONFLICTS).await.unwrap_or_default();
         let mut new = Vec::new();
         {
             // Rules that are replaced forget what they noted; so what was told is kept here.
@@ -101,7 +103,8 @@ impl ProcessDriver {
         if new.is_empty() {
             return;
         }
-        let places: BTreeMap<_, _> = self.macs_at_ports(firewall::PLACES).await.into_iter().collect();
+        let places = self.macs_at_ports(firewall::PLACES).await.unwrap_or_default();
+        let places: BTreeMap<_, _> = places.into_iter().collect();
         for (mac, second) in new {
             let place = places.get(&mac).map(ToString::to_string).unwrap_or_default();
             let second = second.to_string();

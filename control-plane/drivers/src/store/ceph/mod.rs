@@ -31,6 +31,7 @@ mod images;
 mod import;
 mod keys;
 mod names;
+mod owner;
 mod preflight;
 mod records;
 mod removal;
@@ -92,7 +93,7 @@ impl CephStore {
     ///
     /// # Errors
     /// When something is not: which right of the user or which setting of the pool is missing, and the command that
-    /// mends it.
+    /// mends it; and when the pool is another database's.
     pub async fn open(
         settings: CephSettings,
         converter: Converter,
@@ -109,6 +110,7 @@ impl CephStore {
         };
         let cluster = Cluster::connect(connecting).await.map_err(PreflightError::connect)?;
         let root = preflight::check(&cluster, &settings.pool, settings.import_namespace.as_deref()).await?;
+        owner::claim(&root, &settings.pool, records.owner().await?).await?;
         std::fs::create_dir_all(&settings.staging)
             .map_err(|source| PreflightError::Staging { path: settings.staging.clone(), source })?;
         let (purging, known) = (tokio::sync::Mutex::default(), Mutex::default());

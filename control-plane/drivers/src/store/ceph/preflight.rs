@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::caps;
+use super::records::RecordError;
 
 /// What is missing. Each says the command that mends it.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,21 @@ pub enum PreflightError {
         /// Which right it needs.
         cap: String,
     },
+    /// The pool is another database's.
+    #[error(
+        "the pool `{pool}` belongs to the database {owner}, and this one is {own}: its images would be set aside. Give this one a pool of its own, or restore that database; if it is gone for good, give the pool away with: rados -p {pool} rm bmi_owner"
+    )]
+    Foreign {
+        /// Which.
+        pool: String,
+        /// Whose.
+        owner: String,
+        /// Who asks.
+        own: String,
+    },
+    /// The database does not say who it is.
+    #[error("asking the database who it is for Ceph")]
+    Records(#[from] RecordError),
     /// Something else went wrong.
     #[error("{action}: {reason}")]
     Failed {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bmi_types::{CephKey, Timestamp, VolumeId};
+use uuid::Uuid;
 
 /// A record could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,9 @@ pub trait CephRecords: Send + Sync {
 
     /// Every client that was fenced and not let go yet.
     async fn fences(&self) -> Result<Vec<Fence>, RecordError>;
+
+    /// Who this database is, for a pool: the same for as long as it lives, and after it was restored or moved.
+    async fn owner(&self) -> Result<Uuid, RecordError>;
 
     /// Forgets a client.
     async fn fence_remove(&self, address: &str) -> Result<(), RecordError>;

@@ -15,9 +15,9 @@ use super::ids::{self, Origin};
 use super::names::{self, Meaning};
 use crate::store::{Item, Place, StoreError};
 
-/// Whose lock is had while the trash of a namespace is emptied. It ends by itself, in seconds, and is renewed before.
+/// Whose lock is had while the trash of a namespace is emptied. It ends by itself, and is renewed before.
 const GUARD: &str = "bmi.trash";
-const GUARD_S: u32 = 30;
+const GUARD_TIME: Duration = Duration::from_secs(30);
 const GUARD_RENEWAL: Duration = Duration::from_secs(8);
 /// How often it is asked for while another process has it.
 const GUARD_TRIES: u32 = 50;
@@ -124,7 +124,7 @@ impl CephStore {
         let _here = self.0.purging.lock().await;
         let cookie = VolumeId::generate().to_string();
         let mut tries = 0;
-        while !pool.guard_take(GUARD, &cookie, GUARD_S).await.map_err(of_ceph)? {
+        while !pool.guard_take(GUARD, &cookie, Some(GUARD_TIME)).await.map_err(of_ceph)? {
             tries += 1;
             if tries == GUARD_TRIES {
                 return Ok(0);
@@ -137,7 +137,7 @@ impl CephStore {
             tokio::select! {
                 purged = &mut work => break purged,
                 () = tokio::time::sleep(GUARD_RENEWAL) => {
-                    pool.guard_take(GUARD, &cookie, GUARD_S).await.map_err(of_ceph)?;
+                    pool.guard_take(GUARD, &cookie, Some(GUARD_TIME)).await.map_err(of_ceph)?;
                 }
             }
         };

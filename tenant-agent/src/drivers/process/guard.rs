@@ -1,0 +1,111 @@
+//! Rules that are in a network where others have rules too: the bridge's, a VXLAN's and the brokers'.
+//!
+//! Whoever loads a firewall of the host's own usually begins with `flush ruleset`, as Debian's `/etc/nftables.conf` does,
+//! and takes ours away with it: nodes of different tenants could then reach each other, and the host. So it is looked
+//! once a second whether our tables are there; what is missing is put in force again and told. Until it was looked a
+//! bridge without rules is open.
+//!
+//! Deliberately absent: looking whether a table's rules are still the same. Whoever changes them means it.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use bmi_types::chain;
+use tokio::task::spawn_blocking;
+
+use super::broker::{self, network_argument};
+use super::record::Record;
+use super::{ProcessDriver, ProcessError};
+use crate::drivers::firewall::{self, BrokerPorts};
+use crate::drivers::namespace::within;
+use crate::helper::verbs::Said;
+use crate::plan::names::{ProcessId, bridge_table};
+use crate::plan::spec::{NetworkSpec, ProcessSpec};
+
+impl ProcessDriver {
+    /// Does something in the network in which Ceph is reached.
+    pub(super) async fn in_ceph_network<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let network = network_argument(&self.config);
+        if network == Path::new(broker::HOST) {
+            return spawn_blocking(work).await.map_err(io::Error::other);
+        }
+        within(File::open(network)?, work).await
+    }
+
+    /// Puts the rules of every broker in force that there is, but one that is about to be removed.
+    pub(super) async fn brokers_fence(&self, leaving: Option<ProcessId>) -> Result<(), ProcessError> {
+        let _rules = self.rules.lock().await;
+        self.brokers_install(leaving).await
+    }
+
+    /// What [`Self::brokers_fence`] does, by whoever has the rules.
+    async fn brokers_install(&self, leaving: Option<ProcessId>) -> Result<(), ProcessError> {
+        let table = firewall::brokers_table(self.config.uid_base, &self.brokers(leaving));
+        let installed = self.in_ceph_network(move || table.install()).await;
+        Ok(installed.map_err(ProcessError::Namespace)??)
+    }
+
+    /// The user of each broker, and its ports. A record stands until its process is gone.
+    fn brokers(&self, leaving: Option<ProcessId>) -> BrokerPorts {
+        let there = self.directories().into_iter().filter(|id| Some(*id) != leaving);
+        let records = there.filter_map(|id| match Record::load(&self.directory(id))?.spec {
+            ProcessSpec::Broker(spec) => Some((self.uid(spec.slot), broker::ports(&spec, &self.config))),
+            ProcessSpec::Netboot(_) | ProcessSpec::Target(_) => None,
+        });
+        records.collect()
+    }
+
+    /// Looks whether the tables are there, and puts back what is not; by whoever has the rules.
+    pub(super) async fn guard(&self) {
+        let network = self.network.borrow().clone();
+        if let Some(network) = network {
+            self.network_guard(network).await;
+        }
+        if !self.brokers(None).is_empty() {
+            self.brokers_guard().await;
+        }
+    }
+
+    async fn network_guard(&self, network: NetworkSpec) {
+        let mut missing = Vec::new();
+        match self.macs_at_ports(firewall::PLACES).await {
+            Some(places) => *self.places.borrow_mut() = places,
+            None => missing.push(bridge_table(&self.config.bridge)),
+        }
+        if self.wires.is_fenced() {
+            let (name, there) = (firewall::vxlan_name(&self.config.bridge), spawn_blocking(firewall::tables));
+            let there = there.await.ok().flatten();
+            if there.is_some_and(|there| !there.contains(&name)) {
+                missing.push(name);
+            }
+        }
+        if missing.is_empty() {
+            return;
+        }
+        match self.network_put(network).await {
+            Ok(()) => missing.into_iter().for_each(|table| self.restored(table)),
+            Err(error) => tracing::error!(error = chain(&error), "rules were removed and cannot be put back"),
+        }
+    }
+
+    async fn brokers_guard(&self) {
+        let name = firewall::brokers_name(self.config.uid_base);
+        let Ok(Some(there)) = self.in_ceph_network(firewall::tables).await else { return };
+        if there.contains(&name) {
+            return;
+        }
+        match self.brokers_install(None).await {
+            Ok(()) => self.restored(name),
+            Err(error) => tracing::error!(error = chain(&error), "brokers' rules cannot be put in force"),
+        }
+    }
+
+    fn restored(&self, table: String) {
+        tracing::warn!(table, "somebody had removed its rules; they are in force again");
+        let _ = self.news.try_send(Said::RulesRestored { table });
+    }
+}
