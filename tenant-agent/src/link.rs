@@ -156,6 +156,11 @@ impl Link {
         self.network_id.borrow().is_none_or(|ours| ours == network)
     }
 
+    /// Whether the last answer said that another agent has the network.
+    pub fn stands_by(&self) -> bool {
+        *self.standing.borrow() == "standby"
+    }
+
     /// Sends a request, once this agent has joined, and learns what its answer tells beside.
     pub async fn send(
         &self,

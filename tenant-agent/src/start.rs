@@ -236,6 +236,11 @@ pub fn enrol(path: &Path, told: Enrolling) -> Result<(), StartError> {
     let identity = |error: IdentityError| StartError::Link(error.into());
     if told.forget || told.agent.is_some() {
         Kept::forget(directory).map_err(identity)?;
+        // Nor does it go on with what it served as whoever it was, until it is told to.
+        let mut ledger = Ledger::load(directory)?;
+        if ledger.desired.take().is_some() {
+            ledger.save(directory)?;
+        }
     }
     let mut joining = joining(directory)?;
     if told.agent.is_some() {
@@ -254,7 +259,12 @@ async fn unprivileged(
     channel: UnixStream,
 ) -> Result<(), StartError> {
     let directory = Path::new(".");
-    let ledger = Ledger::load(directory)?;
+    let mut ledger = Ledger::load(directory)?;
+    // A host that was given to another network serves nothing of the one before.
+    if ledger.desired.as_ref().is_some_and(|desired| desired.network.name != config.network) {
+        tracing::warn!(network = %config.network, "what was kept is of another network, and is not served");
+        ledger.desired = None;
+    }
     let (helper, news) = Helper::connect(channel).map_err(StartError::Helper)?;
     let (link, keeper) = Link::open(&config, directory.to_owned(), token, POLL_TIMEOUT)?;
     let link = Arc::new(link);

@@ -94,7 +94,8 @@ impl From<reqwest::Error> for SyncError {
 pub enum Told {
     /// To make this so.
     Desired(Box<DesiredState>),
-    /// To take everything down: another agent has the network, with the same addresses.
+    /// To take everything down: another agent has the network, with the same addresses. Also told to one that stands by, which
+    /// may have run the network as another agent before.
     Replaced,
 }
 
@@ -147,6 +148,10 @@ impl ControlPlane {
                 Ok(None) => {
                     pause.reset();
                     faults.note(None);
+                    if self.link.stands_by() {
+                        known = Known::default();
+                        to.send_replace(Some(Told::Replaced));
+                    }
                 }
                 Err(error) => {
                     if matches!(error, SyncError::Replaced(_)) {

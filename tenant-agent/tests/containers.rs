@@ -140,6 +140,34 @@ fn a_stranger_with_our_label_is_removed_and_another_is_not() {
 }
 
 #[test]
+fn a_name_that_is_taken_and_an_image_that_has_gone_meanwhile_keep_nothing_from_starting() {
+    for kind in [Docker, Podman] {
+        let mut host = host("meanwhile", kind);
+        let [first, second] =
+            [1, 2].map(|number| instance(number, &host.volume(&format!("{number}.raw"))));
+        host.control_plane.want(desired(1, vec![first.clone()]));
+        host.agent_start();
+        host.await_target(first.id, &ServiceStatus::Listening);
+        let engine = || host.engine.as_ref().unwrap();
+        let image = engine().inspect(&host.container(&first.id.to_string()))["Image"].as_str().unwrap().to_owned();
+
+        // Somebody has a container of the name that the second will have.
+        let taken = host.container(&second.id.to_string());
+        let body = json!({"Image": image, "Cmd": ["--help"], "HostConfig": {"NetworkMode": "none"}});
+        engine().ask("POST", &format!("/containers/create?name={taken}"), Some(&body));
+        host.control_plane.want(desired(2, vec![first.clone(), second.clone()]));
+        host.await_target(second.id, &ServiceStatus::Listening);
+
+        // Somebody removes the image, which the agent knows to be there.
+        host.control_plane.want(desired(3, Vec::new()));
+        host.await_generation(3, 0);
+        engine().ask("DELETE", &format!("/images/{image}?force=true"), None);
+        host.control_plane.want(desired(4, vec![first.clone()]));
+        host.await_target(first.id, &ServiceStatus::Listening);
+    }
+}
+
+#[test]
 fn an_engine_that_is_away_is_told_of_and_what_runs_is_served() {
     for kind in [Docker, Podman] {
         let mut host = host("away", kind);

@@ -11,6 +11,8 @@ mod support;
 
 use bmi_agent_api::event::About;
 use bmi_agent_api::status::ServiceStatus;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use support::{Host, desired, instance, until};
 
 #[test]
@@ -67,4 +69,32 @@ fn a_desired_state_that_is_forged_truncated_or_old_changes_nothing() {
     host.await_generation(10, 0);
     host.await_mended(About::Desired);
     until("the target is gone", || (!host.directory(&own.id.to_string()).exists()).then_some(()));
+}
+
+#[test]
+fn a_host_that_is_given_to_another_network_serves_nothing_of_the_one_before() {
+    let mut host = Host::new("moved");
+    let wanted = instance(1, &host.volume("1.raw"));
+    host.control_plane.want(desired(1, vec![wanted.clone()]));
+    host.agent_start();
+    host.await_target(wanted.id, &ServiceStatus::Listening);
+    host.agent_kill();
+    host.control_plane.go_away(true);
+    for process in [wanted.id.to_string(), "netboot".to_owned()] {
+        let pid = Pid::from_raw(host.pid(&process));
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+    host.ip(&["link", "del", "bmi0"]);
+    // The same host and directory, and nobody there yet to say what this network has.
+    let text = std::fs::read_to_string(host.config()).unwrap();
+    std::fs::write(host.config(), text.replace("network = \"lab\"", "network = \"other\"")).unwrap();
+    host.agent_start_logged();
+    until("it says so", || {
+        let log = std::fs::read_to_string(host.agent_log()).ok()?;
+        log.contains("of another network, and is not served").then_some(())
+    });
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(host.link("bmi0").is_none(), "the bridge of the other network");
+    let started = |link: &String| link.starts_with("bt") || link.starts_with("bn");
+    assert!(!host.links().iter().any(started), "{:?}", host.links());
 }

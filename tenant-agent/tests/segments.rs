@@ -170,7 +170,9 @@ fn s5_over_a_vxlan_a_node_boots_and_a_peer_that_pretends_to_be_it_gets_nothing()
     let dropped = fence.lines().find(|line| line.contains("counter packets")).unwrap();
     assert!(!dropped.contains("packets 0 "), "{dropped}");
 
-    // Somebody loads a firewall of the host's own. Ours is there again, and who was where is known as before.
+    // Somebody loads a firewall of the host's own. Ours is there again, and who was where is known as before; also where the
+    // network could not be made anew, since the host has an address in it by now.
+    host.ip(&["addr", "add", "10.20.0.200/24", "dev", "under0"]);
     run("ip", &["-n", &node, "link", "set", "eth0", "arp", "off"]);
     run("ip", &["netns", "exec", &host.namespace, "nft", "flush", "ruleset"]);
     host.await_restored("bmi_bmi0");

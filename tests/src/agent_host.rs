@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::deployment::Deployment;
 use crate::engine::{Engine, Kind, images};
-use crate::host::{command, end, output, run, until};
+use crate::host::{command, end, namespace_make, output, run, until};
 use crate::management::{Management, Switch};
 
 /// How long an agent may take to join and start its boot services.
@@ -64,11 +64,7 @@ impl AgentHost {
     #[must_use]
     pub fn new(deployment: &Deployment, number: u8, network: &str, kind: Kind) -> Self {
         let namespace = format!("{}-{network}{number}", deployment.namespace);
-        run("ip", &["netns", "add", &namespace]);
-        run("ip", &["-n", &namespace, "link", "set", "lo", "up"]);
-        let off = "for f in iptables ip6tables arptables; do f=/proc/sys/net/bridge/bridge-nf-call-$f; \
-                   [ ! -e $f ] || echo 0 >$f; done";
-        run("ip", &["netns", "exec", &namespace, "sh", "-c", off]);
+        namespace_make(&namespace);
         Management::cable(&namespace, number);
         // Short: a broker's socket is below it, and such a path has 107 bytes at most.
         let data = deployment.data.join("hosts").join(number.to_string());

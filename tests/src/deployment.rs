@@ -17,7 +17,7 @@ use crate::ceph::Ceph;
 use crate::cli::Cli;
 use crate::dnsmasq::{Dnsmasq, UPLINK};
 use crate::engine::{Engine, Kind, images};
-use crate::host::{command, end, mounts_below, output, repository, run, until};
+use crate::host::{command, end, mounts_below, namespace_make, output, repository, run, until};
 use crate::postgres::Postgres;
 use crate::replica::{listening, serve};
 use crate::stores::Store;
@@ -151,21 +151,13 @@ impl Deployment {
         let (control_plane, agent, engine, ceph_user) = (None, None, None, None);
         let mut deployment =
             Self { data, namespace, api, uid_base, database, ceph_user, control_plane, agent, engine };
-        deployment.namespace_make();
+        namespace_make(&deployment.namespace);
         deployment.configurations_write(store);
         if let Store::Ceph(ceph) = store {
             ceph.give_away();
         }
         deployment.control_plane_start();
         deployment
-    }
-
-    fn namespace_make(&self) {
-        run("ip", &["netns", "add", &self.namespace]);
-        run("ip", &["-n", &self.namespace, "link", "set", "lo", "up"]);
-        let off = "for f in iptables ip6tables arptables; do f=/proc/sys/net/bridge/bridge-nf-call-$f; \
-                   [ ! -e $f ] || echo 0 >$f; done";
-        self.inside("sh", &["-c", off]);
     }
 
     fn configurations_write(&mut self, store: &Store<'_>) {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::api::Api;
+use crate::ceph::Ceph;
 use crate::deployment::Deployment;
 use crate::management::{ADDRESS, Management};
 
@@ -230,6 +231,20 @@ pub(crate) fn agents_address(out: &Path) -> SocketAddr {
 }
 
 impl Deployment {
+    /// A deployment in a Ceph whose agents are on other hosts of the management network, with a network for them, the project
+    /// `lab`, an image `noise` and a node.
+    #[must_use]
+    pub fn start_for_agents(ceph: &Ceph, node_mac: &str) -> Self {
+        let mut deployment = Self::start_in_ceph(ceph);
+        deployment.agents_configure("10.99.0.1", 86_400);
+        deployment.api.project("lab");
+        deployment.api.network("provisioning", "10.77.0.0/24");
+        deployment.noise();
+        deployment.api.image_of("lab", "noise", "noise.raw");
+        deployment.api.node_of("node-1", node_mac, "lab");
+        deployment
+    }
+
     /// Lets agents join, at an address of the host; certificates last for so many seconds.
     pub fn agents_configure(&mut self, address: &str, certificate_s: u64) {
         self.control_plane_configure(&format!(

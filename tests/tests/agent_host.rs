@@ -23,18 +23,6 @@ const BLOCKS: u32 = 600;
 const BEFORE: usize = 100;
 const MAC: &str = "52:54:00:a9:00:01";
 
-/// A deployment with agents on other hosts, a network and an image.
-fn deployment(ceph: &Ceph) -> Deployment {
-    let mut deployment = Deployment::start_in_ceph(ceph);
-    deployment.agents_configure("10.99.0.1", 86_400);
-    deployment.api.project("lab");
-    deployment.api.network("provisioning", "10.77.0.0/24");
-    deployment.noise();
-    deployment.api.image_of("lab", "noise", "noise.raw");
-    deployment.api.node_of("node-1", MAC, "lab");
-    deployment
-}
-
 fn agents(deployment: &Deployment) -> Vec<Value> {
     deployment.api.list("/v1/agents")
 }
@@ -44,7 +32,7 @@ fn k2_a_lost_host_is_replaced_while_a_node_writes_and_nothing_is_lost() {
     let _management = Management::enter();
     // Of this test's own: it is where the management network is.
     let ceph = Ceph::start();
-    let deployment = deployment(&ceph);
+    let deployment = Deployment::start_for_agents(&ceph, MAC);
     let switch = Switch::new("rack");
     let mut hosts = pair(&deployment, &switch);
     hosts[0].listens(&deployment, "provisioning");
@@ -99,7 +87,7 @@ fn k2_a_host_that_comes_back_after_it_was_replaced_takes_down_what_it_ran() {
     let _management = Management::enter();
     // Of this test's own: it is where the management network is.
     let ceph = Ceph::start();
-    let deployment = deployment(&ceph);
+    let deployment = Deployment::start_for_agents(&ceph, MAC);
     let switch = Switch::new("rack");
     let hosts = pair(&deployment, &switch);
     hosts[0].listens(&deployment, "provisioning");
@@ -141,7 +129,7 @@ fn k2_an_agent_that_is_cut_off_serves_on_and_does_what_it_missed() {
     let _management = Management::enter();
     // Of this test's own: it is where the management network is.
     let ceph = Ceph::start();
-    let deployment = deployment(&ceph);
+    let deployment = Deployment::start_for_agents(&ceph, MAC);
     let mut host = AgentHost::new(&deployment, 11, "provisioning", Docker);
     host.token_give(&deployment.api.join_token("provisioning"));
     host.agent_start();

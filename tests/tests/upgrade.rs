@@ -144,14 +144,8 @@ fn a_node_writes_while_everything_is_upgraded_and_nothing_is_lost() {
     let _management = Management::enter();
     // Of this test's own: it is where the management network is.
     let ceph = Ceph::start();
-    let mut deployment = Deployment::start_in_ceph(&ceph);
-    deployment.agents_configure("10.99.0.1", 86_400);
+    let mut deployment = Deployment::start_for_agents(&ceph, MAC);
     deployment.agents_stay();
-    deployment.api.project("lab");
-    deployment.api.network("provisioning", "10.77.0.0/24");
-    deployment.noise();
-    deployment.api.image_of("lab", "noise", "noise.raw");
-    deployment.api.node_of("node-1", MAC, "lab");
     let mut host = AgentHost::new(&deployment, 11, "provisioning", kind);
     host.token_give(&deployment.api.join_token("provisioning"));
     host.agent_start();

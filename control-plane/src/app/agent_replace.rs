@@ -73,8 +73,9 @@ pub async fn agent_replace(
             agent_event(tx, network, next.id, "agent.active", [])?;
             // Nothing that the old one made counts.
             bmi_db::instance::targets_absent_except(tx, network, &[])?;
-            bmi_db::network::bump_generation(tx, network)?;
         }
+        // Also where another request was faster: its agent was fenced by this one, and is to hear the next keys.
+        bmi_db::network::bump_generation(tx, network)?;
         Ok::<_, AppError>(next.shown())
     });
     taken.await.inspect(|_| app.wake.desired.ring())

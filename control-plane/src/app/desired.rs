@@ -125,12 +125,12 @@ async fn read(
     name: &str,
     known: u64,
 ) -> Result<Option<DesiredState>, AppError> {
-    let (speaker, name) = (speaker.clone(), name.to_owned());
     let (key, store) = (app.master_key.clone(), app.store.clone());
+    let (asking, of) = (speaker.clone(), name.to_owned());
     let read = app
         .db
         .system_read(move |tx| {
-            let entered = speaker.enter(tx, &name, Timestamp::now())?;
+            let entered = asking.enter(tx, &of, Timestamp::now())?;
             if !entered.serves() {
                 return Ok(None);
             }
@@ -179,7 +179,10 @@ async fn read(
             key: access.key.clone(),
         });
     }
-    Ok(Some(state))
+    // Who was revoked since the state was read must not learn the keys that its fencing has made.
+    let (speaker, name) = (speaker.clone(), name.to_owned());
+    let serves = app.db.system_read(move |tx| Ok::<_, AppError>(speaker.enter(tx, &name, Timestamp::now())?.serves()));
+    Ok(serves.await?.then_some(state))
 }
 
 fn instance(

@@ -138,7 +138,8 @@ fn noted(
     Ok(bmi_db::audit::insert(tx, &record)?)
 }
 
-/// A new agent of a network: the first has it, one that comes later stands by.
+/// A new agent of a network: the first has it, one that comes later stands by. So does the first after one that was revoked,
+/// where there are instances: that one may still have their disks open, and `replace` is what fences it.
 fn newcomer(
     tx: &mut SystemTx<'_>,
     network: NetworkId,
@@ -146,7 +147,11 @@ fn newcomer(
     version: String,
     now: Timestamp,
 ) -> Result<Record, AppError> {
-    let taken = !enrolled_agent::of_network(tx, network, Standing::Active)?.is_empty();
+    let has = |tx: &mut SystemTx<'_>, standing| {
+        Ok::<_, AppError>(!enrolled_agent::of_network(tx, network, standing)?.is_empty())
+    };
+    let taken = has(tx, Standing::Active)?
+        || has(tx, Standing::Revoked)? && !bmi_db::instance::desired(tx, network)?.is_empty();
     Ok(Record {
         id: AgentId::generate(),
         network,

@@ -9,7 +9,7 @@ use crate::cluster::check;
 use crate::error::RbdError;
 use crate::pool::{Handle, Pool};
 use crate::sys;
-use crate::text::{each_text, to_c};
+use crate::text::{all_texts, to_c};
 
 /// The lock that librbd takes on the header of an image.
 const LOCK: &str = "rbd_lock";
@@ -17,6 +17,8 @@ const LOCK: &str = "rbd_lock";
 const GUARD: &str = "bmi";
 /// "Or renew it, when it is mine" (`LIBRADOS_LOCK_FLAG_MAY_RENEW`).
 const MAY_RENEW: u8 = 1;
+/// `EIO`
+const EIO: i32 = 5;
 /// `EBUSY`
 const EBUSY: i32 = 16;
 /// Room for the texts of owners, in bytes: an exclusive lock has one.
@@ -77,8 +79,9 @@ fn lockers(handle: &Handle, object: &CStr, lock: &str) -> Result<Vec<Locker>, i3
     };
     let found = i32::try_from(found).unwrap_or(i32::MIN);
     let count = usize::try_from(check(found)?).unwrap_or(0);
-    let texts = |buffer: &[u8]| each_text(buffer).into_iter().take(count);
-    let lockers = texts(&clients).zip(texts(&cookies)).zip(texts(&addresses));
+    // A cookie may be empty, and every owner counts: who is not seen here is not fenced.
+    let texts = |buffer: &[u8]| all_texts(buffer, count).ok_or(-EIO);
+    let lockers = texts(&clients)?.into_iter().zip(texts(&cookies)?).zip(texts(&addresses)?);
     Ok(lockers.map(|((client, cookie), address)| Locker { client, cookie, address }).collect())
 }
 

@@ -29,6 +29,19 @@ pub(crate) fn each_text(buffer: &[u8]) -> Vec<String> {
     texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect()
 }
 
+/// So many texts of a buffer in which each ends with a NUL, empty ones too. Nothing when there are fewer.
+pub(crate) fn all_texts(buffer: &[u8], count: usize) -> Option<Vec<String>> {
+    let mut rest = buffer;
+    let mut texts = Vec::new();
+    for _ in 0..count {
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        let (text, behind) = rest.split_at_checked(end)?;
+        texts.push(String::from_utf8_lossy(text).into_owned());
+        rest = behind.get(1..)?;
+    }
+    Some(texts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +50,9 @@ mod tests {
     fn texts_of_a_buffer_end_with_nul() {
         assert_eq!(each_text(b"one\0two\0\0\0"), ["one", "two"]);
         assert!(each_text(b"").is_empty());
+        assert_eq!(all_texts(b"one\0\0two\0\0", 3).unwrap(), ["one", "", "two"]);
+        assert_eq!(all_texts(b"\0", 1).unwrap(), [""]);
+        assert_eq!((all_texts(b"one\0tw", 2), all_texts(b"", 1)), (None, None));
         assert_eq!(to_c("a\0b"), Err(-EINVAL));
     }
 }

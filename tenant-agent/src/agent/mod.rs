@@ -125,6 +125,8 @@ pub struct Agent {
     generation_observed: u64,
     /// Whether another agent has the network.
     replaced: bool,
+    /// Whether what it ran as the network's agent is certainly gone.
+    down: bool,
     events: mpsc::Sender<AgentEvent>,
     events_dropped: u64,
     status: watch::Sender<Option<StatusReport>>,
@@ -157,6 +159,7 @@ impl Agent {
             dropped: Vec::new(),
             generation_observed: 0,
             replaced: false,
+            down: false,
             events,
             events_dropped: 0,
             status,
@@ -207,6 +210,7 @@ impl Agent {
 
     fn heed(&mut self, told: Told) {
         self.replaced = matches!(told, Told::Replaced);
+        self.down &= self.replaced;
         self.ledger.desired = match told {
             Told::Desired(desired) => Some(*desired),
             Told::Replaced => None,
@@ -217,10 +221,12 @@ impl Agent {
     async fn stand_down(&mut self) -> Result<(), AgentError> {
         // An agent that starts again serves nothing either.
         self.ledger_save()?;
-        if self.observed.processes.is_empty() && self.observed.network.is_none() {
+        if self.down && self.observed.processes.is_empty() && self.observed.network.is_none() {
             return Ok(());
         }
-        tracing::warn!("another agent has the network: what this one runs is taken down");
+        if !self.observed.processes.is_empty() || self.observed.network.is_some() {
+            tracing::warn!("another agent has the network: what this one runs is taken down");
+        }
         let stops = self.observed.processes.keys().copied().map(Action::ProcessStop).collect();
         let faults = execute(&self.helper, stops).await;
         for fault in &faults {
@@ -231,9 +237,11 @@ impl Agent {
             );
         }
         if faults.is_empty() {
-            if let Err(error) = self.helper.order(Verb::NetworkRemove).await {
-                tracing::warn!(reason = chain(&error), "the network could not be removed");
+            let removed = self.helper.order(Verb::NetworkRemove).await;
+            if let Err(error) = &removed {
+                tracing::warn!(reason = chain(error), "the network could not be removed");
             }
+            self.down = removed.is_ok();
             self.ledger.kept = Kept::default();
         }
         self.ledger_save()

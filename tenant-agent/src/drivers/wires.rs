@@ -86,6 +86,18 @@ impl Wires {
         self.fenced.get() == Some(true)
     }
 
+    /// Puts the fence of a VXLAN in force, where there is one, without looking at anything else.
+    pub async fn fence(&self, config: &Config, device: Option<&Device>) -> Result<(), WireError> {
+        let fence = device
+            .and_then(Device::vxlan)
+            .map(|(vni, section)| firewall::vxlan_table(&config.bridge, vni, section.port, &section.peers));
+        if fence.is_some() || self.fenced.get() != Some(false) {
+            self.fenced.set(Some(fence.is_some()));
+            install(fence.unwrap_or_else(|| firewall::vxlan_remove(&config.bridge))).await?;
+        }
+        Ok(())
+    }
+
     /// Makes the segment's device and its fence, and takes ports that are not wanted out of the bridge. Gives what is to
     /// join.
     pub async fn ready(
@@ -96,13 +108,7 @@ impl Wires {
         device: Option<&Device>,
         bridge: u32,
     ) -> Result<BTreeSet<InterfaceName>, WireError> {
-        let fence = device
-            .and_then(Device::vxlan)
-            .map(|(vni, section)| firewall::vxlan_table(&config.bridge, vni, section.port, &section.peers));
-        if fence.is_some() || self.fenced.get() != Some(false) {
-            self.fenced.set(Some(fence.is_some()));
-            install(fence.unwrap_or_else(|| firewall::vxlan_remove(&config.bridge))).await?;
-        }
+        self.fence(config, device).await?;
         match device {
             Some(device) => links.segment_ensure(device).await?,
             None => match links.segment_remove(&names::segment(&config.bridge)).await {
@@ -180,15 +186,22 @@ impl Wires {
         }
     }
 
-    /// Takes every port that leads to a node out of the bridge, and removes the segment's device and its fence.
+    /// Takes every port that leads to a node out of the bridge, and removes the segment's device and its fence: as many of them
+    /// as can be.
+    ///
+    /// # Errors
+    /// The first fault.
     pub async fn remove(&self, links: &Links, config: &Config) -> Result<(), WireError> {
+        let mut done: Result<(), WireError> = Ok(());
         for port in &config.node_ports {
-            links.quarantine(port).await?;
+            done = done.and(links.quarantine(port).await.map_err(WireError::from));
         }
         match links.segment_remove(&names::segment(&config.bridge)).await {
             Ok(()) | Err(LinkError::Foreign(_)) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => done = done.and(Err(error.into())),
         }
+        // The fence stays for as long as there may be a device behind it.
+        done?;
         install(firewall::vxlan_remove(&config.bridge)).await
     }
 }

@@ -219,11 +219,12 @@ fn a_lost_key_is_replaced_once_it_is_approved() {
     assert_eq!(agent(&deployment)["id"], json!(id));
 }
 
-#[test]
-fn a_clock_that_is_ten_minutes_off_is_told_and_does_no_harm() {
+/// An agent whose clock is off by minutes joins and serves, and that is told. By days, no certificate is valid: it waits, says
+/// both times, and goes on when the clock is set. `way` is how it is said to which side.
+fn clock_is_told(minutes: &str, days: &str, way: &str, ahead_ms: std::ops::Range<i64>) {
     let (_management, mut deployment) = deployment(86_400);
     let clock = deployment.data.join("clock");
-    fs::write(&clock, "-10m").unwrap();
+    fs::write(&clock, minutes).unwrap();
     let clock_path = clock.to_str().unwrap().to_owned();
     let environment = [
         ("LD_PRELOAD", FAKETIME),
@@ -235,23 +236,43 @@ fn a_clock_that_is_ten_minutes_off_is_told_and_does_no_harm() {
     fs::set_permissions(&clock, fs::Permissions::from_mode(0o644)).unwrap();
     deployment.agent_begin(&environment);
     deployment.agent_listens(NETWORK);
-    logged(&deployment, "s behind the control plane's");
-    let behind = agent(&deployment)["clock_ahead_ms"].as_i64().unwrap();
-    assert!((-660_000..-540_000).contains(&behind), "{behind}");
+    let said = format!("s {way} the control plane's");
+    logged(&deployment, &said);
+    let first = agent(&deployment);
+    let ahead = first["clock_ahead_ms"].as_i64().unwrap();
+    assert!(ahead_ms.contains(&ahead), "{ahead}");
+    assert_eq!((&first["state"], &first["serving"]), (&json!("active"), &json!(true)));
+    let listed = deployment.cli("lab").run(&["agent", "list"]).ok().out.clone();
+    let short = format!("s {}", way.trim_end_matches(" of"));
+    assert!(listed.contains(&short), "{listed}");
+    let timeline = deployment.api.get(&format!("/v1/networks/{NETWORK}/timeline")).expect(200);
+    let mut events = timeline["events"].as_array().unwrap().iter();
+    let told = events.find(|event| event["event"] == "agent.clock").unwrap();
+    assert!(told["detail"]["reason"].as_str().unwrap().contains(&said), "{told}");
     fs::write(&clock, "+0").unwrap();
     logged(&deployment, "clock is right again");
     until("the control plane sees it", PATIENCE, || {
         (agent(&deployment)["clock_ahead_ms"].as_i64().unwrap().abs() < 60_000).then_some(())
     });
-    // Days off, no certificate is valid: it waits, says both times, and goes on when the clock is set.
     deployment.agent_end();
-    fs::write(&clock, "-3d").unwrap();
+    fs::write(&clock, days).unwrap();
     deployment.agent_begin(&environment);
     logged(&deployment, "is not valid at this time");
     until("both times are told", PATIENCE, || {
-        (deployment.agent_log().matches("s behind the control plane's").count() >= 2).then_some(())
+        (deployment.agent_log().matches(&said).count() >= 2).then_some(())
     });
     let before = agent(&deployment);
     fs::write(&clock, "+0").unwrap();
     reports_after(&deployment, &before);
+    assert_eq!(agent(&deployment)["id"], first["id"]);
+}
+
+#[test]
+fn a_clock_that_is_ten_minutes_off_is_told_and_does_no_harm() {
+    clock_is_told("-10m", "-3d", "behind", -660_000..-540_000);
+}
+
+#[test]
+fn a_clock_that_is_ten_minutes_ahead_is_told_and_does_no_harm() {
+    clock_is_told("+10m", "+3d", "ahead of", 540_000..660_000);
 }

@@ -14,5 +14,7 @@ mod crossing;
 mod hosts;
 mod joining;
 mod renewal;
+mod replaced;
 mod restored;
 mod timeline;
+mod verbs;

@@ -48,13 +48,13 @@ fn an_agents_faults_and_its_own_story_are_in_the_networks_timeline() {
     assert_eq!((&told[0]["event"], &told[1]["event"]), (&json!("fault"), &json!("mended")));
     assert_eq!(told[0]["detail"]["reason"].as_str().unwrap().len(), 500, "bounded");
 
-    // A clock that is off, and right again: once each.
+    // A clock that is off, to either side, and right again: once each.
     let report = |offset: i64| {
         let at = bmi_types::Timestamp::from_micros(bmi_types::Timestamp::now().micros() + offset * 1_000_000);
         json!({"version": "test", "generation_observed": 0, "netboot": {"state": "absent"}, "instances": [],
             "sent_at": at.to_string()})
     };
-    for offset in [0, -600, -600, 0, 0] {
+    for offset in [0, -600, -600, 0, 0, 600, 600, 0] {
         let _ = agent.post("/agent/v1/networks/red/status", &report(offset)).unwrap().expect(204);
     }
     let clock: Vec<String> = events(&deployment, "red")
@@ -62,8 +62,9 @@ fn an_agents_faults_and_its_own_story_are_in_the_networks_timeline() {
         .filter(|event| event["event"] == "agent.clock")
         .map(|event| event["detail"]["reason"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(clock.len(), 2, "{clock:?}");
+    assert_eq!(clock.len(), 4, "{clock:?}");
     assert!(clock[0].contains("behind the control plane's") && clock[1].contains("right again"), "{clock:?}");
+    assert!(clock[2].contains("ahead of the control") && clock[3].contains("right again"), "{clock:?}");
 
     // Another key for it, approved or not, a replacement, and the end.
     let nobody = Member::nobody(deployment.agents_address(), &deployment.api.authority_certificates());
@@ -83,6 +84,8 @@ fn an_agents_faults_and_its_own_story_are_in_the_networks_timeline() {
             "agent.joined",
             "fault",
             "mended",
+            "agent.clock",
+            "agent.clock",
             "agent.clock",
             "agent.clock",
             "agent.key-pending",

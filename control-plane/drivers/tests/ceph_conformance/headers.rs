@@ -68,6 +68,11 @@ impl<'a> Hostile<'a> {
 
     /// Writes its lock. The value comes by standard input, where `rados` takes bytes.
     fn lock(&self, addresses: &[[u8; 20]]) {
+        self.lock_as("auto 1", addresses);
+    }
+
+    /// The same by owners who call their lock something else than librbd does.
+    fn lock_as(&self, cookie: &str, addresses: &[[u8; 20]]) {
         let mut rados = Command::new("rados")
             .env("CEPH_CONF", self.ceph.conf())
             .stdin(Stdio::piped())
@@ -82,7 +87,7 @@ impl<'a> Hostile<'a> {
             ])
             .spawn()
             .unwrap();
-        rados.stdin.take().unwrap().write_all(&lock(addresses)).unwrap();
+        rados.stdin.take().unwrap().write_all(&lock(cookie, addresses)).unwrap();
         assert!(rados.wait().unwrap().success());
     }
 
@@ -176,13 +181,13 @@ async fn s4_options_in_a_changed_header_are_not_followed() {
 }
 
 /// The lock as the class `lock` keeps it, with an owner at each address.
-fn lock(addresses: &[[u8; 20]]) -> Vec<u8> {
+fn lock(cookie: &str, addresses: &[[u8; 20]]) -> Vec<u8> {
     let versioned =
         |body: Vec<u8>| [&[1, 1][..], &u32::try_from(body.len()).unwrap().to_le_bytes(), &body].concat();
     let mut owners = u32::try_from(addresses.len()).unwrap().to_le_bytes().to_vec();
     for (number, address) in addresses.iter().enumerate() {
         let client = [&[8][..], &(number as u64 + 1).to_le_bytes()].concat();
-        owners.extend(versioned([client, text("auto 1")].concat()));
+        owners.extend(versioned([client, text(cookie)].concat()));
         let (nonce, place) = address.split_at(4);
         let body = [&1_u32.to_le_bytes()[..], nonce, &16_u32.to_le_bytes(), place].concat();
         let address = [&[1][..], &versioned(body)].concat();
@@ -230,6 +235,18 @@ async fn s4_a_made_up_owner_has_nobody_else_fenced() {
     );
     let fences = hostile.opened.records.fences().await.unwrap();
     assert_eq!(fences.len(), 1, "{fences:?}");
+}
+
+/// Whatever it calls its lock: an owner that is not seen is not fenced, and keeps everybody else out for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn s4_an_owner_whose_lock_has_no_name_is_fenced_too() {
+    let hostile = Hostile::new(Ceph::shared()).await;
+    hostile.lock_as("", &[address([192, 0, 2, 1], 0, 5)]);
+    let access = hostile.opened.store.fence(hostile.boot, hostile.config).await;
+    access.unwrap();
+    let fences = hostile.opened.records.fences().await.unwrap();
+    assert!(fences.iter().any(|fence| fence.address == "192.0.2.1:0/5"), "{fences:?}");
+    hostile.can_be_removed().await;
 }
 
 /// More owners than anybody has: nobody is fenced for it.

@@ -22,6 +22,7 @@ mod handshake;
 mod job;
 mod link;
 mod parser;
+pub mod protocol;
 mod request;
 mod socket;
 #[cfg(test)]

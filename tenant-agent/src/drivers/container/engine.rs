@@ -4,7 +4,7 @@
 //! process's id. Deliberately absent: registries, networks, volumes and restart policies of the engine.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use bollard::container::LogOutput;
@@ -39,6 +39,12 @@ pub enum EngineError {
         /// Why.
         #[source]
         source: Error,
+    },
+    /// It was asked and says nothing.
+    #[error("the container engine at {socket} does not answer, although it listens: is it hung?")]
+    Silent {
+        /// Where.
+        socket: PathBuf,
     },
     /// It cannot do what is needed.
     #[error(
@@ -139,19 +145,27 @@ pub struct Abilities {
 pub struct Engine {
     socket: PathBuf,
     connected: RefCell<Option<Docker>>,
-    /// One at a time loads an image: the others find it there.
-    loading: tokio::sync::Mutex<()>,
+    /// What it said of itself since it was connected to.
+    version: RefCell<Option<Version>>,
+    /// Images that it has, as far as is known. One at a time looks for one or loads it: the others find it here.
+    images: tokio::sync::Mutex<HashSet<String>>,
 }
 
 fn is_absent(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
 
+/// Whether there is a container of that name already.
+fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 409, .. })
+}
+
 impl Engine {
     /// An engine by its socket. Nothing is asked yet.
     #[must_use]
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, connected: RefCell::default(), loading: tokio::sync::Mutex::default() }
+        let (connected, version) = (RefCell::default(), RefCell::default());
+        Self { socket, connected, version, images: tokio::sync::Mutex::default() }
     }
 
     /// Connects, or has been.
@@ -179,7 +193,15 @@ impl Engine {
             return EngineError::Refused { doing, source };
         }
         *self.connected.borrow_mut() = None;
+        *self.version.borrow_mut() = None;
         EngineError::Unreachable { socket: self.socket.clone(), source }
+    }
+
+    /// That it was waited for long enough. It is connected to again the next time.
+    pub fn silent(&self) -> EngineError {
+        *self.connected.borrow_mut() = None;
+        *self.version.borrow_mut() = None;
+        EngineError::Silent { socket: self.socket.clone() }
     }
 
     /// Whether it answers and can do what is needed, and what it calls itself.
@@ -187,13 +209,18 @@ impl Engine {
     /// # Errors
     /// When it does not or cannot.
     pub async fn version(&self) -> Result<Version, EngineError> {
+        if let Some(version) = self.version.borrow().clone() {
+            return Ok(version);
+        }
         let version =
             self.docker().await?.version().await.map_err(|it| self.fault("asking its version", it))?;
         let names = version.components.unwrap_or_default().into_iter().map(|it| it.name);
-        Ok(Version {
+        let version = Version {
             name: names.into_iter().next().unwrap_or_default(),
             number: version.version.unwrap_or_default(),
-        })
+        };
+        *self.version.borrow_mut() = Some(version.clone());
+        Ok(version)
     }
 
     /// What it can do.
@@ -213,7 +240,8 @@ impl Engine {
         })
     }
 
-    /// Makes sure that it has an image: the one with this digest and no other.
+    /// Makes sure that it has an image: the one with this digest and no other. It is not looked for again while nobody says
+    /// that it is gone ([`Engine::image_forget`]).
     ///
     /// # Errors
     /// When it has not, and there is no file of it.
@@ -223,10 +251,28 @@ impl Engine {
         directory: Option<&Path>,
         name: &str,
     ) -> Result<(), EngineError> {
-        let _loading = self.loading.lock().await;
-        if self.has_image(digest).await? {
+        let mut known = self.images.lock().await;
+        if known.contains(&digest.to_string()) {
             return Ok(());
         }
+        if !self.has_image(digest).await? {
+            self.image_load(digest, directory, name).await?;
+        }
+        known.insert(digest.to_string());
+        Ok(())
+    }
+
+    /// Has an image looked for again when it is needed the next time.
+    pub async fn image_forget(&self, digest: &ImageDigest) {
+        self.images.lock().await.remove(&digest.to_string());
+    }
+
+    async fn image_load(
+        &self,
+        digest: &ImageDigest,
+        directory: Option<&Path>,
+        name: &str,
+    ) -> Result<(), EngineError> {
         let path = directory
             .map(|directory| directory.join(format!("{name}.tar")))
             .ok_or_else(|| EngineError::NoImage { digest: digest.clone() })?;
@@ -269,18 +315,27 @@ impl Engine {
         }
     }
 
-    /// Makes and starts a container.
+    /// Makes and starts a container; one of that name that is there already is removed. Gives whether the image was there.
     ///
     /// # Errors
     /// When the engine refuses. What was made is left for [`Engine::remove`].
-    pub async fn start(&self, name: &str, body: ContainerCreateBody) -> Result<(), EngineError> {
+    pub async fn start(&self, name: &str, body: ContainerCreateBody) -> Result<bool, EngineError> {
         let docker = self.docker().await?;
-        let options = CreateContainerOptionsBuilder::default().name(name).build();
-        docker
-            .create_container(Some(options), body)
-            .await
-            .map_err(|error| self.fault("making a container", error))?;
-        docker.start_container(name, None).await.map_err(|error| self.fault("starting a container", error))
+        let options = || Some(CreateContainerOptionsBuilder::default().name(name).build());
+        let mut made = docker.create_container(options(), body.clone()).await;
+        if made.as_ref().is_err_and(is_conflict) {
+            // What an engine kept of an earlier one.
+            self.remove(name).await?;
+            made = docker.create_container(options(), body).await;
+        }
+        match made {
+            Ok(_) => {}
+            Err(error) if is_absent(&error) => return Ok(false),
+            Err(error) => return Err(self.fault("making a container", error)),
+        }
+        let started = docker.start_container(name, None).await;
+        started.map_err(|error| self.fault("starting a container", error))?;
+        Ok(true)
     }
 
     /// The process id of a container's first process.

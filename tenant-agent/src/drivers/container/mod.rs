@@ -55,6 +55,10 @@ const LOOK: Duration = Duration::from_millis(5);
 /// What is printed and was not passed on yet, in bytes.
 const PIPE: usize = 64 * 1024;
 
+/// How long the engine may take to say which containers there are. The agent asks every second, and gives up on its root half
+/// after a minute.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long to wait for the last lines of a container that ended.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -243,10 +247,16 @@ impl ContainerDriver {
     ) -> Result<Run, ContainerError> {
         let (id, name) = (spec.id(), self.name(spec.id()));
         let image = container.command.first().map_or("", |program| program.trim_start_matches('/'));
-        self.engine.image_ensure(&container.image, self.section.image_dir.as_deref(), image).await?;
-        // What an engine kept of an earlier one.
-        self.engine.remove(&name).await?;
-        self.engine.start(&name, container.body()).await?;
+        let ensure = || self.engine.image_ensure(&container.image, self.section.image_dir.as_deref(), image);
+        ensure().await?;
+        if !self.engine.start(&name, container.body()).await? {
+            // Somebody removed the image since it was looked for.
+            self.engine.image_forget(&container.image).await;
+            ensure().await?;
+            if !self.engine.start(&name, container.body()).await? {
+                return Err(EngineError::NoImage { digest: container.image.clone() }.into());
+            }
+        }
         let pid = self.engine.process(&name).await?.ok_or(ContainerError::Ended(id))?;
         let run = Run::of(pid).ok_or(ContainerError::Ended(id))?;
         // The number may have been given to somebody else in between.
@@ -395,7 +405,9 @@ impl Diskless for ContainerDriver {
 
     async fn observe(&self) -> Result<Found, ContainerError> {
         let mut found = self.base.observe().await?;
-        match self.listed().await {
+        // An engine that takes a question and does not answer holds up nothing but this.
+        let listed = tokio::time::timeout(LIST_TIMEOUT, self.listed()).await;
+        match listed.unwrap_or_else(|_| Err(self.engine.silent())) {
             Ok(listed) => {
                 self.told.set(false);
                 let mut more: BTreeMap<ProcessId, FoundProcess> = BTreeMap::new();

@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: looking whether a table's rules are still the same. Whoever changes them means it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -19,6 +20,8 @@ use super::record::Record;
 use super::{ProcessDriver, ProcessError};
 use crate::drivers::firewall::{self, BrokerPorts};
 use crate::drivers::namespace::within;
+use crate::drivers::segment::device;
+use crate::drivers::wires::WireError;
 use crate::helper::verbs::Said;
 use crate::plan::names::{ProcessId, bridge_table};
 use crate::plan::spec::{NetworkSpec, ProcessSpec};
@@ -44,9 +47,16 @@ impl ProcessDriver {
 
     /// What [`Self::brokers_fence`] does, by whoever has the rules.
     async fn brokers_install(&self, leaving: Option<ProcessId>) -> Result<(), ProcessError> {
-        let table = firewall::brokers_table(self.config.uid_base, &self.brokers(leaving));
-        let installed = self.in_ceph_network(move || table.install()).await;
-        Ok(installed.map_err(ProcessError::Namespace)??)
+        let brokers = self.brokers(leaving);
+        let table = firewall::brokers_table(self.config.uid_base, &brokers);
+        match self.in_ceph_network(move || table.install()).await {
+            Ok(installed) => installed?,
+            // Rules went with their network.
+            Err(error) if leaving.is_some() && error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(ProcessError::Namespace(error)),
+        }
+        self.brokers_fenced.set(!brokers.is_empty());
+        Ok(())
     }
 
     /// The user of each broker, and its ports. A record stands until its process is gone.
@@ -86,20 +96,33 @@ impl ProcessDriver {
         if missing.is_empty() {
             return;
         }
-        match self.network_put(network).await {
+        // Nothing is looked at first: what would keep a network from being made must not keep it open.
+        match self.rules_put(&network).await {
             Ok(()) => missing.into_iter().for_each(|table| self.restored(table)),
-            Err(error) => tracing::error!(error = chain(&error), "rules were removed and cannot be put back"),
+            Err(error) => {
+                tracing::error!(error = chain(&error), "rules were removed and cannot be put back");
+                // It is not in force: the agent makes it again, and tells why it cannot.
+                *self.network.borrow_mut() = None;
+            }
         }
     }
 
+    async fn rules_put(&self, network: &NetworkSpec) -> Result<(), ProcessError> {
+        self.bridge_rules(network, &BTreeSet::new()).await?;
+        let device = device(&self.config, network.segment).map_err(WireError::from)?;
+        Ok(self.wires.fence(&self.config, device.as_ref()).await?)
+    }
+
     async fn brokers_guard(&self) {
-        let name = firewall::brokers_name(self.config.uid_base);
+        let (name, known) = (firewall::brokers_name(self.config.uid_base), self.brokers_fenced.get());
         let Ok(Some(there)) = self.in_ceph_network(firewall::tables).await else { return };
         if there.contains(&name) {
             return;
         }
         match self.brokers_install(None).await {
-            Ok(()) => self.restored(name),
+            // One that starts finds those of its predecessor, who may have made none.
+            Ok(()) if known => self.restored(name),
+            Ok(()) => {}
             Err(error) => tracing::error!(error = chain(&error), "brokers' rules cannot be put in force"),
         }
     }

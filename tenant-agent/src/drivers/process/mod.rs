@@ -21,7 +21,7 @@ mod sweep;
 pub(in crate::drivers) mod watch;
 mod wiring;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -126,6 +126,8 @@ pub struct ProcessDriver {
     /// Where nodes' MACs were when it was looked last.
     places: RefCell<BTreeSet<(MacAddr, Place)>>,
     drops: RefCell<Drops>,
+    /// Whether rules of brokers are in force, as far as is known.
+    brokers_fenced: Cell<bool>,
     wires: Wires,
     /// One at a time puts rules in force, so that older ones never win.
     rules: tokio::sync::Mutex<()>,
@@ -167,6 +169,7 @@ impl ProcessDriver {
             conflicts: RefCell::default(),
             places: RefCell::default(),
             drops: RefCell::default(),
+            brokers_fenced: Cell::default(),
             wires: Wires::default(),
             rules: tokio::sync::Mutex::default(),
         })
@@ -310,8 +313,8 @@ impl ProcessDriver {
         let _rules = self.rules.lock().await;
         *self.network.borrow_mut() = None;
         // Before its rules: nothing is in the bridge without them.
-        let result = self.wires.remove(&self.links, &self.config).await.map_err(ProcessError::from);
-        let result = install(firewall::bridge_remove(&self.config.bridge)).await.and(result);
+        self.wires.remove(&self.links, &self.config).await?;
+        let result = install(firewall::bridge_remove(&self.config.bridge)).await;
         match self.links.remove(&self.config.bridge, &network_alias(&self.config)).await {
             Ok(()) | Err(LinkError::Foreign(_)) => result,
             Err(error) => Err(error.into()),

@@ -176,7 +176,10 @@ impl Control {
             })
             .map_err(ControlError::Socket)?;
         let gone = |_| io::Error::other("the thread that asks ended early");
-        let (code, told) = answer.await.map_err(gone).and_then(|it| it).map_err(ControlError::Socket)?;
+        // The thread ends with its own limits; nobody waits for one that is fed byte by byte.
+        let answer = tokio::time::timeout(TIMEOUT, answer).await;
+        let answer = answer.map_err(|_| ControlError::Socket(io::ErrorKind::TimedOut.into()))?;
+        let (code, told) = answer.map_err(gone).and_then(|it| it).map_err(ControlError::Socket)?;
         if code == 0 { Ok(told) } else { Err(ControlError::Refused { doing, code }) }
     }
 }

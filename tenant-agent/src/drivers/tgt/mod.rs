@@ -418,6 +418,8 @@ impl Diskless for TgtDriver {
     }
 
     async fn tend(&self) {
+        // Before the sessions, which a tgtd that was taken over can be slow to tell.
+        self.0.base.tend().await;
         let all: Vec<_> =
             self.0.served.borrow().iter().map(|(id, served)| (*id, Rc::clone(served))).collect();
         let tell = |(instance, served): (InstanceId, Rc<Mutex<Served>>)| async move {
@@ -427,6 +429,5 @@ impl Diskless for TgtDriver {
             }
         };
         join_all(all.into_iter().map(tell)).await;
-        self.0.base.tend().await;
     }
 }

@@ -1,0 +1,190 @@
+//! A replacement in which the control plane is killed: whoever asks for the same again completes it, and at no time have two
+//! agents the network.
+
+use std::net::TcpStream;
+use std::process::Stdio;
+use std::time::Duration;
+
+use bmi_tests::{AgentKey, Deployment, Member, STORE_SMALL, until};
+use serde_json::{Value, json};
+
+/// A certificate lasts for longer than any test.
+const LONG: u64 = 86_400;
+/// How long a request may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long after it was asked the control plane is killed, in milliseconds: from before it begins until it has ended.
+const DELAYS_MS: [u64; 8] = [0, 2, 5, 8, 12, 20, 40, 80];
+/// Has an agent that stands by take over for minutes. Nothing else in the database is slower.
+const SLOW: [&str; 2] = [
+    "CREATE TABLE many AS \
+     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) SELECT i FROM n",
+    "CREATE TRIGGER slow BEFORE UPDATE ON enrolled_agents \
+     WHEN OLD.state = 'standby' AND NEW.state = 'active' \
+     BEGIN SELECT count(*) FROM many AS a, many AS b, many AS c; END",
+];
+const AS_BEFORE: [&str; 2] = ["DROP TRIGGER slow", "DROP TABLE many"];
+
+fn sql(deployment: &Deployment, statements: &[&str]) {
+    for statement in statements {
+        let _ = deployment.sql(statement);
+    }
+}
+
+/// An agent that joined.
+struct Joined {
+    id: String,
+    identity: Value,
+    key: AgentKey,
+}
+
+impl Joined {
+    fn new(deployment: &Deployment, network: &str) -> Self {
+        let (_, identity, key) = deployment.member(network);
+        Self { id: identity["agent"].as_str().unwrap().to_owned(), identity, key }
+    }
+
+    /// The agent, where the control plane listens now.
+    fn member(&self, deployment: &Deployment) -> Member {
+        Member::identified(deployment.agents_address(), &self.identity, &self.key)
+    }
+
+    fn state(&self, deployment: &Deployment) -> String {
+        let shown = deployment.api.get(&format!("/v1/agents/{}", self.id)).expect(200);
+        shown["state"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Two agents of a network, the first of which has it.
+struct Pair {
+    network: String,
+    old: Joined,
+    next: Joined,
+}
+
+impl Pair {
+    fn join(deployment: &Deployment, network: &str, cidr: &str) -> Self {
+        deployment.api.network(network, cidr);
+        let (old, next) = (Joined::new(deployment, network), Joined::new(deployment, network));
+        let pair = Self { network: network.to_owned(), old, next };
+        assert_eq!(pair.states(deployment), ["active", "standby"]);
+        pair
+    }
+
+    /// Where the first is to be replaced.
+    fn path(&self) -> String {
+        format!("/v1/agents/{}/replace", self.old.id)
+    }
+
+    fn states(&self, deployment: &Deployment) -> [String; 2] {
+        [self.old.state(deployment), self.next.state(deployment)]
+    }
+
+    fn agents(&self, deployment: &Deployment) -> Vec<Value> {
+        let found = deployment.api.get(&format!("/v1/agents?network={}", self.network)).expect(200);
+        found["items"].as_array().unwrap().clone()
+    }
+
+    fn events(&self, deployment: &Deployment) -> Vec<Value> {
+        let found = deployment.api.get(&format!("/v1/networks/{}/timeline", self.network)).expect(200);
+        found["events"].as_array().unwrap().clone()
+    }
+
+    /// Which agents have the network.
+    fn serving(&self, deployment: &Deployment) -> Vec<String> {
+        let agents = self.agents(deployment).into_iter().filter(|agent| agent["serving"] == true);
+        agents.map(|agent| agent["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Asks for it, and waits for no answer.
+    fn begin(&self, deployment: &Deployment) -> TcpStream {
+        let headers = [("Content-Type", "application/json"), ("Content-Length", "2")];
+        let head = deployment.api.head("POST", &self.path(), &headers);
+        deployment.api.open(format!("{head}\r\n{{}}").as_bytes())
+    }
+
+    /// The old agent is revoked, the other one has the network, and it was given to it once.
+    fn assert_complete(&self, deployment: &Deployment) {
+        assert_eq!(self.states(deployment), ["revoked", "active"]);
+        assert_eq!(self.serving(deployment), [self.next.id.as_str()]);
+        let events = self.events(deployment);
+        assert_eq!(events.iter().filter(|event| event["event"] == "agent.active").count(), 1, "{events:#?}");
+        let refused = self.old.member(deployment).status(&self.network).unwrap();
+        assert_eq!(refused.code(403), "agent-replaced");
+        let heard = self.next.member(deployment).status(&self.network).unwrap();
+        assert_eq!((heard.status, heard.standing.as_str()), (204, "active"), "{}", heard.body);
+    }
+
+    /// What is asked for once it is complete is refused, and changes nothing.
+    fn assert_over(&self, deployment: &Deployment) {
+        let before = (self.agents(deployment), self.events(deployment));
+        let more = deployment.api.post(&self.path(), &json!({}));
+        assert_eq!((more.status, more.code().as_str()), (409, "wrong-state"));
+        assert_eq!((self.agents(deployment), self.events(deployment)), before);
+    }
+}
+
+#[test]
+fn k1_a_replacement_that_is_killed_at_any_moment_is_completed_by_asking_again() {
+    let mut deployment = Deployment::start(STORE_SMALL);
+    deployment.agents_configure("127.0.0.1", LONG);
+    for (round, delay) in DELAYS_MS.into_iter().enumerate() {
+        let pair = Pair::join(&deployment, &format!("red-{round}"), &format!("10.{}.0.0/24", 78 + round));
+        let asked = pair.begin(&deployment);
+        std::thread::sleep(Duration::from_millis(delay));
+        deployment.control_plane_kill();
+        drop(asked);
+        deployment.control_plane_start();
+
+        let (states, serving) = (pair.states(&deployment), pair.serving(&deployment));
+        let (old, next) = (pair.old.id.as_str(), pair.next.id.as_str());
+        match [states[0].as_str(), states[1].as_str()] {
+            ["active", "standby"] => assert_eq!(serving, [old], "after {delay} ms"),
+            ["revoked", "standby"] => assert!(serving.is_empty(), "after {delay} ms: {serving:?}"),
+            ["revoked", "active"] => assert_eq!(serving, [next], "after {delay} ms"),
+            other => panic!("after {delay} ms: {other:?}"),
+        }
+        let again = deployment.api.post(&pair.path(), &json!({}));
+        if states[1] == "standby" {
+            assert_eq!(again.expect(200)["id"], json!(next), "after {delay} ms");
+        } else {
+            // Only the answer was lost.
+            assert_eq!(again.code(), "wrong-state", "after {delay} ms");
+        }
+        pair.assert_complete(&deployment);
+        pair.assert_over(&deployment);
+    }
+}
+
+#[test]
+fn k1_a_replacement_that_is_killed_after_the_revocation_is_completed_by_asking_again() {
+    // Its database is a file: what makes it slow is written for SQLite.
+    let mut deployment = Deployment::start_on(STORE_SMALL, None);
+    deployment.agents_configure("127.0.0.1", LONG);
+    let pair = Pair::join(&deployment, "red", "10.78.0.0/24");
+    sql(&deployment, &SLOW);
+    let replace = ["agent", "replace", pair.old.id.as_str()];
+    let mut asking = deployment.cli("lab").command(&replace);
+    let asking = asking.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the old agent is revoked", PATIENCE, || (pair.old.state(&deployment) == "revoked").then_some(()));
+    deployment.control_plane_kill();
+    let said = asking.wait_with_output().unwrap();
+    assert_eq!(said.status.code(), Some(6), "{}", String::from_utf8_lossy(&said.stderr));
+    sql(&deployment, &AS_BEFORE);
+    deployment.control_plane_start();
+
+    // Nobody has the network: not the one that may be lost, and not yet the other.
+    assert_eq!(pair.states(&deployment), ["revoked", "standby"]);
+    assert!(pair.serving(&deployment).is_empty());
+    assert_eq!(pair.old.member(&deployment).status("red").unwrap().code(403), "agent-refused");
+    let next = pair.next.member(&deployment);
+    assert_eq!(next.status("red").unwrap().standing, "standby");
+    assert_eq!(next.desired("red", 0, 0).unwrap().status, 304, "it is told nothing");
+
+    let taken = deployment.cli("lab").run(&[&replace[..], &["-o", "json"]].concat()).ok().json();
+    assert_eq!((&taken["id"], &taken["state"]), (&json!(pair.next.id), &json!("active")));
+    pair.assert_complete(&deployment);
+    let more = deployment.cli("lab").run(&replace);
+    assert!(more.status == 5 && more.err.contains("another agent has the network already"), "{more:?}");
+    pair.assert_over(&deployment);
+    let _ = next.desired("red", 0, 0).unwrap().expect(200);
+}
