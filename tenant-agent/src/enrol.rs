@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use x509_parser::pem::parse_x509_pem;
 
 use crate::identity::{Joining, Kept};
-use crate::trouble::{clock_off, explain, is_about_time};
+use crate::trouble::{clock_off, explain, is_about_time, right_time};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -197,10 +197,12 @@ pub async fn with_clock(server: &str, error: reqwest::Error) -> EnrolError {
     }
 }
 
-/// What is kept of an answer.
-fn kept(identity: Identity, network: Name, key: Secret) -> Kept {
-    let now = Timestamp::now();
-    Kept {
+/// What is kept of an answer. Times are the control plane's where this host's clock is off: a clock that is set right must not
+/// make the certificate end before it is renewed.
+async fn kept(answer: Response, network: Name, key: Secret) -> Result<Kept, EnrolError> {
+    let now = right_time(Timestamp::now(), time_there(&answer));
+    let identity: Identity = read(answer).await?;
+    Ok(Kept {
         agent: identity.agent,
         network_id: identity.network,
         network,
@@ -210,7 +212,7 @@ fn kept(identity: Identity, network: Name, key: Secret) -> Kept {
         authorities_mark: identity.authorities.authorities_mark,
         renew_at: now.plus(Duration::from_secs(identity.renew_after_s)),
         expires_at: now.plus(Duration::from_secs(identity.lasts_s)),
-    }
+    })
 }
 
 /// Asks once to join.
@@ -238,7 +240,7 @@ pub async fn join(
     };
     match answer.status() {
         StatusCode::OK => {
-            Ok(Joined::Now(Box::new(kept(read(answer).await?, network.clone(), joining.key.clone()))))
+            Ok(Joined::Now(Box::new(kept(answer, network.clone(), joining.key.clone()).await?)))
         }
         StatusCode::ACCEPTED => Ok(Joined::Later(read::<Pending>(answer).await?.agent)),
         _ => Err(refusal(answer).await),
@@ -258,7 +260,7 @@ pub async fn renew(server: &str, client: &Client, now: &Kept) -> Result<Kept, En
         Err(error) => return Err(with_clock(server, error).await),
     };
     match answer.status() {
-        StatusCode::OK => Ok(kept(read(answer).await?, now.network.clone(), key)),
+        StatusCode::OK => kept(answer, now.network.clone(), key).await,
         _ => Err(refusal(answer).await),
     }
 }

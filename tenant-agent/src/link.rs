@@ -5,7 +5,7 @@
 //! waits and nothing on this host changes.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use bmi_agent_api::enrol::{AUTHORITIES_HEADER, JoinToken, STANDING_HEADER};
@@ -19,7 +19,7 @@ use crate::enrol::{
 };
 use crate::identity::{IdentityError, Joining, Kept};
 use crate::patience::Patience;
-use crate::trouble::{clock_off, is_about_time};
+use crate::trouble::{clock_off, is_about_time, right_time};
 
 /// Pauses after a failure to join or to renew: doubled each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
@@ -66,6 +66,8 @@ pub struct Link {
     /// What the authorities are known by that the control plane trusts, as it last said.
     mark: watch::Sender<String>,
     clock_told: AtomicBool,
+    /// By how many microseconds this host's clock is ahead of the control plane's, where that is worth telling.
+    clock_ahead: AtomicI64,
     standing: watch::Sender<String>,
 }
 
@@ -101,6 +103,7 @@ impl Link {
             network_id,
             mark: watch::channel(String::new()).0,
             clock_told: AtomicBool::new(false),
+            clock_ahead: AtomicI64::new(0),
             standing: watch::channel(String::new()).0,
         };
         if let Some(socket) = config.socket() {
@@ -181,9 +184,17 @@ impl Link {
         sent
     }
 
+    /// The time at the control plane, as far as it was heard.
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(Timestamp::now().micros() - self.clock_ahead.load(Ordering::Relaxed))
+    }
+
     /// Tells that this host's clock is off, and that it is no more: each once.
     fn clock_compare(&self, there: Timestamp) {
-        let off = clock_off(Timestamp::now(), there);
+        let here = Timestamp::now();
+        let ahead = here.micros() - right_time(here, Some(there)).micros();
+        self.clock_ahead.store(ahead, Ordering::Relaxed);
+        let off = clock_off(here, there);
         let told = self.clock_told.swap(off.is_some(), Ordering::Relaxed);
         match off {
             Some(said) if !told => tracing::warn!("{said}"),
@@ -276,11 +287,12 @@ impl Keeper {
                     let until = keeper.kept.as_ref().map(|kept| kept.expires_at.to_string());
                     tracing::info!(until, "this agent's certificate was renewed");
                     patience.reset();
-                    let left = keeper.kept.as_ref().map(|kept| kept.renew_at.since(Timestamp::now()));
+                    // Of its time to be renewed in, whatever this host's clock says: never one renewal after the other.
+                    let left = keeper.kept.as_ref().map(|kept| kept.expires_at.since(kept.renew_at));
                     tokio::time::sleep(REST.min(left.unwrap_or_default() / 2)).await;
                 }
                 Err(error) => {
-                    if kept.expires_at <= Timestamp::now() {
+                    if kept.expires_at <= link.now() {
                         tracing::error!(
                             expired = %kept.expires_at,
                             "this agent's certificate has expired; make a join token and `bmi-agent enrol`"
@@ -297,7 +309,7 @@ impl Keeper {
 async fn renewal_due(kept: &Kept, link: &Link) {
     let mut mark = link.mark.subscribe();
     loop {
-        let left = kept.renew_at.since(Timestamp::now());
+        let left = kept.renew_at.since(link.now());
         let others = |there: &String| !there.is_empty() && *there != kept.authorities_mark;
         if left.is_zero() || others(&mark.borrow_and_update()) {
             return;

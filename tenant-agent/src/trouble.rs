@@ -67,6 +67,12 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
     format!("{meaning} ({})", chain(error))
 }
 
+/// The time to go by: the control plane's, where this host's clock is off.
+#[must_use]
+pub fn right_time(here: Timestamp, there: Option<Timestamp>) -> Timestamp {
+    there.filter(|there| clock_off(here, *there).is_some()).unwrap_or(here)
+}
+
 /// What to say of a clock that is off; nothing when it is right.
 #[must_use]
 pub fn clock_off(here: Timestamp, there: Timestamp) -> Option<String> {
@@ -84,6 +90,14 @@ pub fn clock_off(here: Timestamp, there: Timestamp) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_control_plane_s_time_counts_where_the_clock_is_off() {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        assert_eq!(right_time(at(1_000), Some(at(1_002))), at(1_000));
+        assert_eq!(right_time(at(30_000), Some(at(1_000))), at(1_000));
+        assert_eq!(right_time(at(1_000), None), at(1_000));
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("connecting")]

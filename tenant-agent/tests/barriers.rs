@@ -145,6 +145,20 @@ fn s3_each_barrier_holds_something() {
 }
 
 #[test]
+fn s3_landlock_holds_a_broker_to_its_files_and_ports() {
+    let pad = Launchpad::new(310_505);
+    let shared = shared(&pad);
+    for (attempt, argument) in
+        [("connect", ""), ("listen-elsewhere", ""), ("read", "/etc/passwd"), ("execute", "/bin/sh"), ("create", shared.as_str())]
+    {
+        let inside = pad.attempt("bmi-broker", attempt, argument, &without(&[Root, Seccomp]));
+        let outside = pad.attempt("bmi-broker", attempt, argument, &without(&[Root, Seccomp, Landlock]));
+        assert!(inside == EACCES && outside != EACCES, "{attempt} {argument}: {inside:?}, without it {outside:?}");
+    }
+    let _ = std::fs::remove_file(&shared);
+}
+
+#[test]
 fn s3_attempts_are_real() {
     // Without any barrier, these work: so that it is a barrier that holds them, and not a mistake in the attempt.
     let pad = Launchpad::new(310_504);

@@ -137,6 +137,11 @@ fn an_instance_in_ceph_has_a_broker_that_only_its_target_reaches() {
         assert_eq!(proc_status(pid, set), "0000000000000000", "{set}");
     }
     assert_eq!((&*proc_status(pid, "NoNewPrivs"), &*proc_status(pid, "Seccomp")), ("1", "2"));
+    // It is in the network where Ceph is, and the nodes' network is in another.
+    let network = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/net")).unwrap();
+    assert_eq!(network(&pid.to_string()), network("self"));
+    assert_ne!(network(&pid.to_string()), network(&host.pid("netboot").to_string()));
+    assert!(host.link("bmi0").is_some() && !output("ip", &["link", "show", "bmi0"]).status.success());
     println!("{} threads, {}", proc_status(pid, "Threads"), proc_status(pid, "VmRSS"));
     let seen = std::fs::read_dir(format!("/proc/{pid}/root")).unwrap().flatten();
     let seen: Vec<String> = seen.map(|entry| entry.file_name().into_string().unwrap()).collect();

@@ -16,10 +16,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use attempts::{CALLS, TARGET_CALLS};
+use attempts::{CALLS, TARGET_CALLS, WITH_A_BROKER_MAY};
 use bmi_agent_api::desired::DesiredInstance;
 use bmi_agent_api::status::ServiceStatus;
 use bmi_tests::engine::Kind::{self, Docker, Podman};
+use support::ceph::Ceph;
 use support::{Host, connects, desired, instance, mac, output, until};
 
 /// 128 and SIGSYS; 128 and SIGKILL.
@@ -31,6 +32,8 @@ const ENOENT: i64 = 2;
 const EROFS: i64 = 30;
 const ENOSPC: i64 = 28;
 const EFBIG: i64 = 27;
+const ENETUNREACH: i64 = 101;
+const ECONNREFUSED: i64 = 111;
 
 /// An attempt that is answered, and by what it is stopped.
 type Row<'a> = (&'a str, String, &'a [i64], &'a str);
@@ -64,9 +67,26 @@ struct Owned {
 impl Owned {
     fn new(name: &str, kind: Kind) -> Self {
         let images = evil_images();
-        let mut host = Host::with_engine(name, kind, images.path());
-        let instances: Vec<_> =
-            (1..=2).map(|number| instance(number, &host.volume(&format!("{number}.raw")))).collect();
+        let host = Host::with_engine(name, kind, images.path());
+        let instances = (1..=2).map(|number| instance(number, &host.volume(&format!("{number}.raw")))).collect();
+        Self::start(host, instances, images)
+    }
+
+    /// The same with disks in Ceph: each target has a broker.
+    fn in_ceph(name: &str, kind: Kind, ceph: &Ceph) -> Self {
+        let images = evil_images();
+        let host = Host::with_engine(name, kind, images.path());
+        host.ceph_reach();
+        let adopted = |number: u8| {
+            let (mut instance, volume) = (instance(number, "".as_ref()), format!("{name}-{number}"));
+            ceph.volume(&volume);
+            ceph.adopt(&mut instance, &volume, &format!("bmi-{volume}"));
+            instance
+        };
+        Self::start(host, (1..=2).map(adopted).collect(), images)
+    }
+
+    fn start(mut host: Host, instances: Vec<DesiredInstance>, images: tempfile::TempDir) -> Self {
         host.control_plane.want(desired(1, instances.clone()));
         host.agent_start();
         for instance in &instances {
@@ -211,6 +231,39 @@ fn s3_hostile_code_in_a_container_does_not_get_out() {
         std::fs::write(&path, &list).unwrap();
     }
     assert_eq!(list, std::fs::read_to_string(&path).unwrap_or_default(), "UPDATE_GOLDEN=1 writes it");
+}
+
+#[test]
+fn s3_a_target_with_a_broker_reaches_that_broker_s_socket_and_no_other() {
+    let ceph = Ceph::start();
+    for (name, kind) in [("bd", Docker), ("bp", Podman)] {
+        let owned = Owned::in_ceph(name, kind, &ceph);
+        let (target, sockets) = (owned.target(), owned.host.state.path().join("agent/sockets"));
+        let neighbour = sockets.join(owned.instances[1].id.to_string()).join("nbd");
+        assert!(neighbour.exists(), "there is something to be reached");
+        let neighbour = neighbour.display().to_string();
+        let engine = owned.host.engine.as_ref().unwrap().socket().display().to_string();
+        let mut wrong = Vec::new();
+        let mut check = |attempt: &str, argument: &str, shows: &[i64]| {
+            let found = owned.attempt(&target, attempt, argument);
+            if !shows.contains(&found) {
+                wrong.push(format!("{kind:?} {attempt} {argument}: {found}, not {shows:?}"));
+            }
+        };
+        for attempt in CALLS.iter().filter(|attempt| !WITH_A_BROKER_MAY.contains(attempt)) {
+            check(attempt, "1", &[SIGSYS]);
+        }
+        check("unix-path", "/broker/nbd", &[0]);
+        check("unix-path", &neighbour, &[ENOENT]);
+        check("unix-path", &engine, &[ENOENT]);
+        check("read", "/broker/clients", &[EACCES]);
+        check("create", "/broker/x", &[EROFS, EACCES]);
+        check("list", "/broker", &[EACCES]);
+        // Its own network, in which nobody listens; its filter lets it ask.
+        check("unix-abstract", "", &[ECONNREFUSED]);
+        check("connect", "", &[ECONNREFUSED, ENETUNREACH]);
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
 }
 
 #[test]

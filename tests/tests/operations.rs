@@ -126,6 +126,19 @@ fn an_installation_has_everything_and_keeps_what_was_configured() {
         output(root.join("usr/local/sbin/bmi-agent"), &["--config", agent.to_str().unwrap(), "check"]);
     let told = String::from_utf8(checked.stdout).unwrap();
     assert!(told.contains("enp1s0") && !told.contains("unknown field"), "{told}");
+    // So are those of two networks, on hosts of their own: what is told is what this machine lacks.
+    let examples = bmi_tests::repository().join("infra/examples/two-networks");
+    let words = |name: &str, verb| ["--config".to_owned(), examples.join(name).display().to_string(), verb];
+    let run = |program: &str, words: [String; 3]| {
+        output(root.join("usr/local/sbin").join(program), &words.each_ref().map(String::as_str))
+    };
+    let checked = run("bmi-control-plane", words("control-plane.toml", "check-config".to_owned()));
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    for name in ["agent-red.toml", "agent-blue.toml"] {
+        let told = String::from_utf8(run("bmi-agent", words(name, "check".to_owned())).stdout).unwrap();
+        assert!(told.contains("enp2s0") && told.contains("join_token_file"), "{told}");
+        assert!(!told.contains("unknown field") && !told.contains("missing field"), "{told}");
+    }
     fs::write(&config, "mine").unwrap();
     assert!(install().contains("kept: /etc/bmi/control-plane.toml"));
     assert_eq!(fs::read_to_string(&config).unwrap(), "mine");

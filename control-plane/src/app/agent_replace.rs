@@ -14,6 +14,14 @@ use super::network_timeline::agent_event;
 use super::{App, if_match};
 use crate::error::AppError;
 
+/// Whoever comes after an agent.
+enum Next {
+    /// It has the network already.
+    Has(Box<Record>),
+    /// It takes it over.
+    Takes(AgentId),
+}
+
 /// The agent that takes over: the one that is named, or the only one that stands by.
 fn successor(
     access: &mut Access<'_, '_>,
@@ -21,10 +29,14 @@ fn successor(
     by: Option<AgentId>,
 ) -> Result<Record, AppError> {
     let mut waiting = db::of_network(access, network, Standing::Standby)?;
+    let others = waiting.len();
     waiting.retain(|agent| by.is_none_or(|by| agent.id == by));
+    if waiting.is_empty() && others > 0 {
+        return Err(wrong_state("the agent that is named does not stand by in this network; others do"));
+    }
     match (waiting.pop(), waiting.is_empty()) {
         (Some(agent), true) => Ok(agent),
-        (Some(_), false) => Err(wrong_state("several agents of the network stand by; name one with `by`")),
+        (Some(_), false) => Err(wrong_state("several agents of the network stand by; name the one that is to take over (`by`, `--by`)")),
         (None, _) => Err(wrong_state("no agent of the network stands by; let one join first")),
     }
 }
@@ -42,11 +54,15 @@ pub async fn agent_replace(
         .changing(caller, move |access| {
             access.permit_everywhere(Action::AgentWrite)?;
             let mut old = find(access, &agent)?;
-            if_match(version, old.version)?;
-            let actives = db::of_network(access, old.network, Standing::Active)?;
-            if actives.iter().any(|active| active.id != old.id) {
+            let active = db::of_network(access, old.network, Standing::Active)?.pop();
+            if let Some(active) = active.filter(|active| active.id != old.id) {
+                // Asked again, since the answer was lost: it was done.
+                if old.standing == Standing::Revoked && by.is_none_or(|by| by == active.id) {
+                    return Ok((old.network, Next::Has(Box::new(active))));
+                }
                 return Err(wrong_state("another agent has the network already"));
             }
+            if_match(version, old.version)?;
             let next = successor(access, old.network, by)?;
             if next.id == old.id {
                 return Err(wrong_state("this agent stands by itself; name the one that it is to replace"));
@@ -57,9 +73,13 @@ pub async fn agent_replace(
             db::update(access, &old)?;
             agent_event(access, old.network, old.id, "agent.replaced", [("by", next.id.to_string())])?;
             access.did_to("agent", old.id, old.network, format!("replaced by {}", next.id));
-            Ok((old.network, next.id))
+            Ok((old.network, Next::Takes(next.id)))
         })
         .await?;
+    let next = match next {
+        Next::Has(active) => return Ok(active.shown()),
+        Next::Takes(next) => next,
+    };
     app.wake.desired.ring();
     fence(app, network).await?;
     let taken = app.db.system_write(move |tx| {

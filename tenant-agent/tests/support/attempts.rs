@@ -67,6 +67,10 @@ pub const CALLS: &[&str] = &[
 #[allow(dead_code, reason = "containers are none")]
 pub const BROKER_MAY: &[&str] = &["ipv6", "connect"];
 
+/// What the target of a disk in Ceph does, or could: it connects to its broker's socket.
+#[allow(dead_code, reason = "only containers have such a one here")]
+pub const WITH_A_BROKER_MAY: &[&str] = &["unix", "unix-path", "unix-abstract", "connect"];
+
 /// What only a target could try: it has a disk, and no use for datagrams.
 pub const TARGET_CALLS: &[&str] =
     &["grow", "reserve", "zero-reserve", "insert", "read-once", "mode", "truncate", "udp"];

@@ -43,6 +43,7 @@ pub fn life(mut host: Host, look: fn(&Host, &str, &str)) {
         let routes = run("nsenter", &["-t", &pid.to_string(), "-n", "ip", "route"]);
         assert_eq!(routes.lines().count(), 1, "no way out of the network: {routes}");
     }
+    uids.sort_unstable();
     uids.dedup();
     assert_eq!(uids.len(), 3, "a user id each");
     assert_eq!(std::fs::metadata(&volumes[0]).unwrap().mode() & 0o777, 0o600);

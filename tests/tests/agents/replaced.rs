@@ -114,11 +114,11 @@ impl Pair {
         assert_eq!((heard.status, heard.standing.as_str()), (204, "active"), "{}", heard.body);
     }
 
-    /// What is asked for once it is complete is refused, and changes nothing.
+    /// Who asks once it is complete hears that it was done, and changes nothing.
     fn assert_over(&self, deployment: &Deployment) {
         let before = (self.agents(deployment), self.events(deployment));
-        let more = deployment.api.post(&self.path(), &json!({}));
-        assert_eq!((more.status, more.code().as_str()), (409, "wrong-state"));
+        let more = deployment.api.post(&self.path(), &json!({})).expect(200);
+        assert_eq!((&more["id"], &more["state"]), (&json!(self.next.id), &json!("active")));
         assert_eq!((self.agents(deployment), self.events(deployment)), before);
     }
 }
@@ -143,13 +143,9 @@ fn k1_a_replacement_that_is_killed_at_any_moment_is_completed_by_asking_again() 
             ["revoked", "active"] => assert_eq!(serving, [next], "after {delay} ms"),
             other => panic!("after {delay} ms: {other:?}"),
         }
-        let again = deployment.api.post(&pair.path(), &json!({}));
-        if states[1] == "standby" {
-            assert_eq!(again.expect(200)["id"], json!(next), "after {delay} ms");
-        } else {
-            // Only the answer was lost.
-            assert_eq!(again.code(), "wrong-state", "after {delay} ms");
-        }
+        // Also where only the answer was lost.
+        let again = deployment.api.post(&pair.path(), &json!({})).expect(200);
+        assert_eq!(again["id"], json!(next), "after {delay} ms");
         pair.assert_complete(&deployment);
         pair.assert_over(&deployment);
     }
@@ -183,8 +179,7 @@ fn k1_a_replacement_that_is_killed_after_the_revocation_is_completed_by_asking_a
     let taken = deployment.cli("lab").run(&[&replace[..], &["-o", "json"]].concat()).ok().json();
     assert_eq!((&taken["id"], &taken["state"]), (&json!(pair.next.id), &json!("active")));
     pair.assert_complete(&deployment);
-    let more = deployment.cli("lab").run(&replace);
-    assert!(more.status == 5 && more.err.contains("another agent has the network already"), "{more:?}");
+    deployment.cli("lab").run(&replace).ok();
     pair.assert_over(&deployment);
     let _ = next.desired("red", 0, 0).unwrap().expect(200);
 }

@@ -1,5 +1,6 @@
 //! A database that was restored from a backup, and agents that have gone on since.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -144,5 +145,22 @@ fn an_agent_of_another_host_is_caught_up_with_after_a_restore_and_its_node_goes_
         (now["target_state"] == "listening").then_some(())
     });
     deployment.api.instance("lab", "node-2", "golden", &json!({}));
-    assert_eq!(deployment.api.list("/v1/agents").len(), 1, "it did not have to join again");
+    let agents = deployment.api.list("/v1/agents");
+    assert_eq!(agents.len(), 1, "it did not have to join again");
+
+    // Once it is revoked, who joins next does not have the network: there may still be somebody with its nodes' disks open.
+    let revoke = format!("/v1/agents/{}/revoke", agents[0]["id"].as_str().unwrap());
+    deployment.api.post(&revoke, &json!({})).expect(200);
+    let token = deployment.api.join_token("provisioning");
+    let nobody = Member::nobody(deployment.agents_address(), &deployment.api.authority_certificates());
+    let next = nobody.enrol(&token, "provisioning", None, &AgentKey::default().request()).unwrap();
+    assert_eq!(next.status, 200);
+    let states = || {
+        let all = deployment.api.list("/v1/agents");
+        all.iter().map(|agent| agent["state"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(states(), BTreeSet::from(["revoked".to_owned(), "standby".to_owned()]));
+    let replace = format!("/v1/agents/{}/replace", agents[0]["id"].as_str().unwrap());
+    deployment.api.post(&replace, &json!({})).expect(200);
+    assert_eq!(states(), BTreeSet::from(["revoked".to_owned(), "active".to_owned()]));
 }

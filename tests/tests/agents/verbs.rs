@@ -212,7 +212,7 @@ fn an_agent_that_is_revoked_is_refused_at_its_next_request() {
 fn a_network_is_given_to_the_standby_that_is_named() {
     let deployment = deployment();
     let (lost, old, _) = deployment.member("red");
-    let (second, _, _) = deployment.member("red");
+    let (second, other, _) = deployment.member("red");
     let (third, next, _) = deployment.member("red");
     let (old, next) = (old["agent"].as_str().unwrap(), next["agent"].as_str().unwrap());
     refused(&deployment, &["agent", "replace", old], 5, "several agents of the network stand by");
@@ -224,7 +224,9 @@ fn a_network_is_given_to_the_standby_that_is_named() {
     serves(&third, "red");
     assert_eq!(second.status("red").unwrap().standing, "standby");
     assert_eq!(told(&deployment, &["agent", "show", old])["state"], "revoked");
-    refused(&deployment, &["agent", "replace", old], 5, "another agent has the network already");
+    let by_other = ["agent", "replace", old, "--by", other["agent"].as_str().unwrap()];
+    refused(&deployment, &by_other, 5, "another agent has the network already");
+    assert_eq!(told(&deployment, &["agent", "replace", old])["id"], json!(next), "asked again, it was done");
 
     // Where nobody could take over, nobody is revoked.
     let (alone, only, _) = deployment.member("blue");

@@ -73,37 +73,67 @@ async fn a_user_that_is_not_known_is_told() {
     assert!(told.contains("client.stranger") && told.contains("keyring"), "{told}");
 }
 
+/// The commands of the monitors that a start tries, but for those that every user with `allow r` may give.
+const COMMANDS: [&str; 5] = ["auth get-or-create", "auth get", "auth caps", "auth rm", "osd blocklist"];
+
+/// The right to give all of them but one.
+fn all_but(command: &str) -> String {
+    let others = COMMANDS.iter().filter(|other| **other != command);
+    let rights: Vec<String> = others.map(|other| format!("allow command \"{other}\"")).collect();
+    rights.join(", ")
+}
+
+/// What a start says to a user with some rights. It leaves no user behind that it may remove.
+async fn told_to(user: &str, caps: &[&str]) -> String {
+    let ceph = Ceph::shared();
+    let keyring = ceph.directory().join(format!("{user}.keyring"));
+    let entity = format!("client.{user}");
+    let fixed = ["auth", "get-or-create", entity.as_str()];
+    let said = ceph.ceph(&[&fixed, caps, &["-o", keyring.to_str().unwrap()]].concat());
+    assert_eq!(said.trim(), "");
+    let told = refused(|settings| {
+        user.clone_into(&mut settings.user);
+        settings.keyring = Some(keyring);
+    })
+    .await;
+    assert!(told.contains(&entity), "{user}: {told}");
+    let left = ceph.users(&format!("{user}-preflight-"));
+    assert_eq!(left.len(), usize::from(user == "no-auth-rm"), "{user}: {:?}", left.keys());
+    for name in left.keys() {
+        ceph.ceph(&["auth", "rm", &format!("client.{name}")]);
+    }
+    told
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_right_that_is_missing_is_told() {
     let ceph = Ceph::shared();
+    let pool = "osd 'profile rbd pool=bmi'";
+    let root = "allow rwx pool=bmi namespace=\"\"";
     let cases = [
-        ("nothing", vec!["mon", "allow r"], "auth get-or-create"),
-        ("no-osd", vec!["mon", "allow *"], "osd 'profile rbd pool=bmi'"),
-        (
-            "no-fence",
-            vec![
-                "mon",
-                "allow r, allow command \"auth get\", allow command \"auth get-or-create\", \
-                                  allow command \"auth caps\", allow command \"auth rm\"",
-                "osd",
-                "profile rbd pool=bmi",
-            ],
-            "osd blocklist",
-        ),
+        ("nothing", vec!["mon", "allow r"], "may not give the command `auth get-or-create`"),
+        ("no-df", vec!["mon", "allow service osd r"], "mon 'allow command \"df\"'"),
+        ("no-pool-ls", vec!["mon", "allow service mon r"], "mon 'allow command \"osd pool ls\"'"),
+        ("no-osd", vec!["mon", "allow *"], pool),
+        ("no-namespaces", vec!["mon", "allow *", "osd", root], pool),
     ];
     for (user, caps, missing) in cases {
-        let keyring = ceph.directory().join(format!("{user}.keyring"));
-        let entity = format!("client.{user}");
-        let fixed = ["auth", "get-or-create", entity.as_str()];
-        let told = ceph.ceph(&[&fixed, caps.as_slice(), &["-o", keyring.to_str().unwrap()]].concat());
-        assert_eq!(told.trim(), "");
-        let told = refused(|settings| {
-            user.clone_into(&mut settings.user);
-            settings.keyring = Some(keyring);
-        })
-        .await;
-        assert!(told.contains(missing) && told.contains(&entity), "{user}: {told}");
+        let told = told_to(user, &caps).await;
+        assert!(told.contains(missing), "{user}: {told}");
     }
+    for command in COMMANDS {
+        let user = format!("no-{}", command.replace(' ', "-"));
+        let mon = format!("allow r, {}", all_but(command));
+        let told = told_to(&user, &["mon", &mon, "osd", "profile rbd pool=bmi"]).await;
+        let missing =
+            format!("may not give the command `{command}`: it needs mon 'allow command \"{command}\"'");
+        assert!(told.contains(&missing), "{user}: {told}");
+    }
+    // The profile lets a client be put on the blocklist, and not be taken off it.
+    let mon = format!("profile rbd, {}", all_but("osd blocklist"));
+    let told = told_to("no-blocklist-rm", &["mon", &mon, "osd", "profile rbd pool=bmi"]).await;
+    let missing = "may not take a client off the blocklist: it needs mon 'allow command \"osd blocklist\"'";
+    assert!(told.contains(missing), "{told}");
     // Other tests open stores meanwhile: theirs is there for a moment, what is left behind stays.
     until("no namespace and no user of a start is left", Duration::from_secs(60), || {
         let there = ceph.rbd(&["namespace", "ls", "bmi"]) + &ceph.ceph(&["auth", "ls"]);
