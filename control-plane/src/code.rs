@@ -67,7 +67,7 @@ pub fn of_preflight(error: &PreflightError) -> Code {
         PreflightError::Connect { source, .. } if source.is_timeout() => Code::Unavailable,
         PreflightError::Connect { .. } | PreflightError::Staging { .. } => Code::StoreUnusable,
         PreflightError::Foreign { .. } => Code::StoreForeign,
-        PreflightError::Records(_) => Code::Unavailable,
+        PreflightError::Records(_) | PreflightError::Silent { .. } => Code::Unavailable,
         PreflightError::Failed { .. } => Code::Internal,
     }
 }

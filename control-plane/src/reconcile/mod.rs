@@ -141,11 +141,8 @@ pub async fn look(app: &App, keep: Duration, told: &mut Told) -> Result<Found, A
         tracing::warn!(kind = ?item.kind, place = %item.place, "nobody knows it; it is set aside");
         found.set_aside += 1;
     }
-    found.expired = app.store.aside_expire(keep).await?;
-    let reclaimed = app.store.reclaim().await?;
-    if reclaimed > 0 {
-        tracing::info!(reclaimed, "what was removed has given back its room");
-    }
+    // What cannot be removed keeps nothing from being told; it is an error of this look all the same, at its end.
+    let removed = removals(app, keep, &mut found).await;
 
     let before = expected(&before);
     let missing: Vec<(Option<InstanceId>, Place)> = expected(&after)
@@ -176,7 +173,18 @@ pub async fn look(app: &App, keep: Duration, told: &mut Told) -> Result<Found, A
     told.abandoned = abandoned;
     measure::measure(app, &after, &mut told.measured).await?;
     app.metrics.reconciled(&found, told.missing.len());
-    Ok(found)
+    removed.map(|()| found)
+}
+
+/// Removes what was set aside long ago, and gives back what was removed before.
+async fn removals(app: &App, keep: Duration, found: &mut Found) -> Result<(), AppError> {
+    let expired = app.store.aside_expire(keep).await;
+    let reclaimed = app.store.reclaim().await?;
+    if reclaimed > 0 {
+        tracing::info!(reclaimed, "what was removed has given back its room");
+    }
+    found.expired = expired?;
+    Ok(())
 }
 
 /// Something that the database knows: what, whose it is, and whether it must be there now.

@@ -25,6 +25,8 @@ pub(super) fn of_command(error: CommandError) -> StoreError {
             let action = format!("give the monitors the command `{command}` ({reason})");
             match source.kind() {
                 std::io::ErrorKind::PermissionDenied => StoreError::Denied { action, source },
+                // What the library answers when no monitor does (`rados_mon_op_timeout`).
+                std::io::ErrorKind::TimedOut => StoreError::Unreachable { action, source },
                 _ => StoreError::Io { action, source },
             }
         }

@@ -74,6 +74,14 @@ pub enum PreflightError {
     /// The database does not say who it is.
     #[error("asking the database who it is for Ceph")]
     Records(#[from] RecordError),
+    /// Ceph was there, and does not answer any more.
+    #[error("{action}: Ceph does not answer in time ({reason})")]
+    Silent {
+        /// What was tried.
+        action: String,
+        /// How that shows.
+        reason: String,
+    },
     /// Something else went wrong.
     #[error("{action}: {reason}")]
     Failed {
@@ -188,7 +196,11 @@ impl Tries<'_> {
         if error.is_refused() {
             return self.cap(error.to_string(), format!("osd 'profile rbd pool={}'", self.pool));
         }
-        PreflightError::Failed { action: error.to_string(), reason: error.source.to_string() }
+        let (action, reason) = (error.to_string(), error.source.to_string());
+        if error.is_timeout() {
+            return PreflightError::Silent { action, reason };
+        }
+        PreflightError::Failed { action, reason }
     }
 
     async fn command(&self, command: Value) -> Result<Value, PreflightError> {
@@ -196,6 +208,9 @@ impl Tries<'_> {
         self.cluster.command(command).await.map_err(|error| match error {
             refused if REFUSED.contains(&refused.errno()) => {
                 self.cap(format!("give the command `{prefix}`"), format!("mon 'allow command \"{prefix}\"'"))
+            }
+            CommandError::Refused { source, .. } if source.kind() == std::io::ErrorKind::TimedOut => {
+                PreflightError::Silent { action: format!("the command `{prefix}`"), reason: source.to_string() }
             }
             CommandError::Refused { reason, .. } => {
                 PreflightError::Failed { action: format!("the command `{prefix}`"), reason }

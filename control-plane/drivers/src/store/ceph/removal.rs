@@ -25,6 +25,29 @@ const GUARD_PAUSE: Duration = Duration::from_millis(200);
 /// Things taken out of the trash in one go: the rest is for the next.
 const RECLAIM_MAX: usize = 256;
 
+/// What came of many things, each of which was tried: how much was done, and the first that was not.
+#[derive(Default)]
+struct Sum {
+    done: u64,
+    first: Option<StoreError>,
+}
+
+impl Sum {
+    fn add(&mut self, one: Result<u64, StoreError>) {
+        match one {
+            Ok(done) => self.done += done,
+            Err(error) => {
+                tracing::warn!(error = bmi_types::chain(&error), "something could not be removed");
+                self.first.get_or_insert(error);
+            }
+        }
+    }
+
+    fn end(self) -> Result<u64, StoreError> {
+        self.first.map_or(Ok(self.done), Err)
+    }
+}
+
 /// Takes an image out of its name, with its snapshots; what is not there is gone already.
 pub(super) async fn remove_by_name(pool: &Pool, name: &str) -> Result<(), StoreError> {
     match remove(pool, name).await {
@@ -208,60 +231,82 @@ impl CephStore {
         Ok(())
     }
 
-    /// Removes what was set aside longer ago than `keep`.
+    /// Removes what was set aside longer ago than `keep`. One that cannot be removed keeps no other from going.
     pub(super) async fn aside_gone(&self, keep: Duration) -> Result<u64, StoreError> {
-        let mut removed = 0;
+        let mut sum = Sum::default();
         for (_, pool) in self.projects().await? {
-            for entry in pool.images().await.map_err(of_ceph)? {
-                let Some(Meaning::Aside(at)) = names::parse(&entry.name) else { continue };
-                if Timestamp::now().since(at) < keep {
-                    continue;
-                }
-                let volume = names::volume_in(&entry.name);
-                if let Some(volume) = volume {
-                    self.key_revoke(volume).await?;
-                    match self.header_check(&pool, volume).await {
-                        // The others go all the same.
-                        Err(StoreError::Foreign(what)) => {
-                            tracing::warn!(what, "it is not removed");
-                            continue;
-                        }
-                        checked => checked?,
+            match pool.images().await.map_err(of_ceph) {
+                Ok(entries) => {
+                    for entry in entries {
+                        sum.add(self.aside_remove(&pool, &entry.name, keep).await);
                     }
                 }
-                // With clones it stays until they are gone.
-                if has_clones(&pool, &entry.name).await? == Some(false) {
-                    remove_by_name(&pool, &entry.name).await?;
-                    if let Some(volume) = volume {
-                        self.0.records.key_remove(volume).await?;
-                    }
-                    removed += 1;
-                }
+                Err(error) => sum.add(Err(error)),
             }
             self.purge_later(pool);
         }
-        Ok(removed)
+        sum.end()
     }
 
-    /// Empties every trash, and removes retired images whose last clone is gone.
+    /// Removes an image if it was set aside long enough ago, and gives how many that were.
+    async fn aside_remove(&self, pool: &Pool, name: &str, keep: Duration) -> Result<u64, StoreError> {
+        let Some(Meaning::Aside(at)) = names::parse(name) else { return Ok(0) };
+        if Timestamp::now().since(at) < keep {
+            return Ok(0);
+        }
+        let volume = names::volume_in(name);
+        if let Some(volume) = volume {
+            self.key_revoke(volume).await?;
+            match self.header_check(pool, volume).await {
+                Err(StoreError::Foreign(what)) => {
+                    tracing::warn!(what, "it is not removed");
+                    return Ok(0);
+                }
+                checked => checked?,
+            }
+        }
+        // With clones it stays until they are gone.
+        if has_clones(pool, name).await? != Some(false) {
+            return Ok(0);
+        }
+        remove_by_name(pool, name).await?;
+        if let Some(volume) = volume {
+            self.0.records.key_remove(volume).await?;
+        }
+        Ok(1)
+    }
+
+    /// Empties every trash, and removes retired images whose last clone is gone. What cannot be done in one project keeps no
+    /// other from it.
     pub(super) async fn reclaim_all(&self) -> Result<u64, StoreError> {
-        let mut reclaimed = 0;
+        let mut sum = Sum::default();
         // Clones first, wherever they are: then their parents can go.
         for (_, pool) in self.projects().await? {
-            reclaimed += self.purge(&pool, RECLAIM_MAX).await?;
+            sum.add(self.purge(&pool, RECLAIM_MAX).await);
         }
         for (_, pool) in self.projects().await? {
-            reclaimed += self.former_tidy(&pool, None).await?;
-            for entry in pool.images().await.map_err(of_ceph)? {
-                let retired = matches!(names::parse(&entry.name), Some(Meaning::Retired(_)));
-                if retired && has_clones(&pool, &entry.name).await? == Some(false) {
-                    remove_by_name(&pool, &entry.name).await?;
-                    reclaimed += self.purge(&pool, RECLAIM_MAX).await?;
+            sum.add(self.former_tidy(&pool, None).await);
+            match pool.images().await.map_err(of_ceph) {
+                Ok(entries) => {
+                    for entry in entries {
+                        sum.add(self.retired_remove(&pool, &entry.name).await);
+                    }
                 }
+                Err(error) => sum.add(Err(error)),
             }
         }
         self.fences_let_go().await?;
-        Ok(reclaimed)
+        sum.end()
+    }
+
+    /// Removes a retired image if it has no clones any more, and gives how much was taken out of the trash.
+    async fn retired_remove(&self, pool: &Pool, name: &str) -> Result<u64, StoreError> {
+        let retired = matches!(names::parse(name), Some(Meaning::Retired(_)));
+        if !retired || has_clones(pool, name).await? != Some(false) {
+            return Ok(0);
+        }
+        remove_by_name(pool, name).await?;
+        self.purge(pool, RECLAIM_MAX).await
     }
 
     /// Makes an unfinished image, whatever was left of one before.
