@@ -232,36 +232,43 @@ fn s3_hostile_code_in_a_container_does_not_get_out() {
     assert_eq!(list, std::fs::read_to_string(&path).unwrap_or_default(), "UPDATE_GOLDEN=1 writes it");
 }
 
-#[test]
-fn s3_a_target_with_a_broker_reaches_that_broker_s_socket_and_no_other() {
+fn tries_with_a_broker(name: &str, kind: Kind) {
     let ceph = Ceph::start();
-    for (name, kind) in [("bd", Docker), ("bp", Podman)] {
-        let owned = Owned::in_ceph(name, kind, &ceph);
-        let (target, sockets) = (owned.target(), owned.host.state.path().join("agent/sockets"));
-        let neighbour = sockets.join(owned.instances[1].id.to_string()).join("nbd");
-        assert!(neighbour.exists(), "there is something to be reached");
-        let neighbour = neighbour.display().to_string();
-        let engine = owned.host.engine.as_ref().unwrap().socket().display().to_string();
-        let mut wrong = Vec::new();
-        let mut check = |attempt: &str, argument: &str, shows: &[i64]| {
-            let found = owned.attempt(&target, attempt, argument);
-            if !shows.contains(&found) {
-                wrong.push(format!("{kind:?} {attempt} {argument}: {found}, not {shows:?}"));
-            }
-        };
-        for attempt in CALLS.iter().filter(|attempt| !WITH_A_BROKER_MAY.contains(attempt)) {
-            check(attempt, "1", &[SIGSYS]);
+    let owned = Owned::in_ceph(name, kind, &ceph);
+    let (target, sockets) = (owned.target(), owned.host.state.path().join("agent/sockets"));
+    let neighbour = sockets.join(owned.instances[1].id.to_string()).join("nbd");
+    assert!(neighbour.exists(), "there is something to be reached");
+    let neighbour = neighbour.display().to_string();
+    let engine = owned.host.engine.as_ref().unwrap().socket().display().to_string();
+    let mut wrong = Vec::new();
+    let mut check = |attempt: &str, argument: &str, shows: &[i64]| {
+        let found = owned.attempt(&target, attempt, argument);
+        if !shows.contains(&found) {
+            wrong.push(format!("{kind:?} {attempt} {argument}: {found}, not {shows:?}"));
         }
-        check("unix-path", "/broker/nbd", &[0]);
-        check("unix-path", &neighbour, &[ENOENT]);
-        check("unix-path", &engine, &[ENOENT]);
-        check("read", "/broker/clients", &[EACCES]);
-        check("create", "/broker/x", &[EROFS, EACCES]);
-        check("list", "/broker", &[EACCES]);
-        // In its own network nobody listens. TCP it may ask for, and its namespace's rules send nothing (below).
-        check("unix-abstract", "x", &[ECONNREFUSED]);
-        assert!(wrong.is_empty(), "{wrong:#?}");
+    };
+    for attempt in CALLS.iter().filter(|attempt| !WITH_A_BROKER_MAY.contains(attempt)) {
+        check(attempt, "1", &[SIGSYS]);
     }
+    check("unix-path", "/broker/nbd", &[0]);
+    check("unix-path", &neighbour, &[ENOENT]);
+    check("unix-path", &engine, &[ENOENT]);
+    check("read", "/broker/clients", &[EACCES]);
+    check("create", "/broker/x", &[EROFS, EACCES]);
+    check("list", "/broker", &[EACCES]);
+    // In its own network nobody listens. TCP it may ask for, and its namespace's rules send nothing (below).
+    check("unix-abstract", "x", &[ECONNREFUSED]);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn s3_docker_a_target_with_a_broker_reaches_that_broker_s_socket_and_no_other() {
+    tries_with_a_broker("bd", Docker);
+}
+
+#[test]
+fn s3_podman_a_target_with_a_broker_reaches_that_broker_s_socket_and_no_other() {
+    tries_with_a_broker("bp", Podman);
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub async fn agent_replace(
             if let Some(active) = active.filter(|active| active.id != old.id) {
                 // Asked again, since the answer was lost: it was done.
                 if old.standing == Standing::Revoked && by.is_none_or(|by| by == active.id) {
+                    access.did_to("agent", old.id, old.network, format!("was replaced by {} before", active.id));
                     return Ok((old.network, Next::Has(Box::new(active))));
                 }
                 return Err(wrong_state("another agent has the network already"));
