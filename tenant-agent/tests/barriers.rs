@@ -148,12 +148,19 @@ fn s3_each_barrier_holds_something() {
 fn s3_landlock_holds_a_broker_to_its_files_and_ports() {
     let pad = Launchpad::new(310_505);
     let shared = shared(&pad);
-    for (attempt, argument) in
-        [("connect", ""), ("listen-elsewhere", ""), ("read", "/etc/passwd"), ("execute", "/bin/sh"), ("create", shared.as_str())]
-    {
+    for (attempt, argument) in [
+        ("connect", ""),
+        ("listen-elsewhere", ""),
+        ("read", "/etc/passwd"),
+        ("execute", "/bin/sh"),
+        ("create", shared.as_str()),
+    ] {
         let inside = pad.attempt("bmi-broker", attempt, argument, &without(&[Root, Seccomp]));
         let outside = pad.attempt("bmi-broker", attempt, argument, &without(&[Root, Seccomp, Landlock]));
-        assert!(inside == EACCES && outside != EACCES, "{attempt} {argument}: {inside:?}, without it {outside:?}");
+        assert!(
+            inside == EACCES && outside != EACCES,
+            "{attempt} {argument}: {inside:?}, without it {outside:?}"
+        );
     }
     let _ = std::fs::remove_file(&shared);
 }

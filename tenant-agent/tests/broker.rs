@@ -302,7 +302,8 @@ fn what_runs_as_a_broker_s_user_reaches_ceph_s_ports_and_nothing_else_of_its_hos
     // Whoever is a broker's user, without its filter and without Landlock; and beside it another user.
     let broker = uid_of(&host, &format!("broker-{}", one.id));
     let mon_host = &one.ceph.as_ref().unwrap().mon_host;
-    let monitor = mon_host.trim_start_matches('[').trim_start_matches("v2:").split([',', '/', ']']).next().unwrap();
+    let monitor =
+        mon_host.trim_start_matches('[').trim_start_matches("v2:").split([',', '/', ']']).next().unwrap();
     let monitor: SocketAddr = monitor.parse().unwrap();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let other = other.local_addr().unwrap();
@@ -310,7 +311,11 @@ fn what_runs_as_a_broker_s_user_reaches_ceph_s_ports_and_nothing_else_of_its_hos
         assert!(connects_as(broker, monitor), "{when}: the monitor {monitor}");
         assert!(!connects_as(broker, other), "{when}: another port");
         assert_eq!(sends_as(broker, other).as_deref(), Some("1"), "{when}: EPERM for a datagram");
-        assert_eq!(sends_as(broker, monitor).as_deref(), Some("1"), "{when}: EPERM for one to a monitor's port");
+        assert_eq!(
+            sends_as(broker, monitor).as_deref(),
+            Some("1"),
+            "{when}: EPERM for one to a monitor's port"
+        );
         assert!(connects_as(65_534, other) && sends_as(65_534, other).is_none(), "{when}: who is no broker");
     };
     refused("at the start");

@@ -143,13 +143,13 @@ fn a_stranger_with_our_label_is_removed_and_another_is_not() {
 fn a_name_that_is_taken_and_an_image_that_has_gone_meanwhile_keep_nothing_from_starting() {
     for kind in [Docker, Podman] {
         let mut host = host("meanwhile", kind);
-        let [first, second] =
-            [1, 2].map(|number| instance(number, &host.volume(&format!("{number}.raw"))));
+        let [first, second] = [1, 2].map(|number| instance(number, &host.volume(&format!("{number}.raw"))));
         host.control_plane.want(desired(1, vec![first.clone()]));
         host.agent_start();
         host.await_target(first.id, &ServiceStatus::Listening);
         let engine = || host.engine.as_ref().unwrap();
-        let image = engine().inspect(&host.container(&first.id.to_string()))["Image"].as_str().unwrap().to_owned();
+        let image =
+            engine().inspect(&host.container(&first.id.to_string()))["Image"].as_str().unwrap().to_owned();
 
         // Somebody has a container of the name that the second will have.
         let taken = host.container(&second.id.to_string());

@@ -67,7 +67,8 @@ impl Owned {
     fn new(name: &str, kind: Kind) -> Self {
         let images = evil_images();
         let host = Host::with_engine(name, kind, images.path());
-        let instances = (1..=2).map(|number| instance(number, &host.volume(&format!("{number}.raw")))).collect();
+        let instances =
+            (1..=2).map(|number| instance(number, &host.volume(&format!("{number}.raw")))).collect();
         Self::start(host, instances, images)
     }
 

@@ -36,7 +36,9 @@ fn successor(
     }
     match (waiting.pop(), waiting.is_empty()) {
         (Some(agent), true) => Ok(agent),
-        (Some(_), false) => Err(wrong_state("several agents of the network stand by; name the one that is to take over (`by`, `--by`)")),
+        (Some(_), false) => Err(wrong_state(
+            "several agents of the network stand by; name the one that is to take over (`by`, `--by`)",
+        )),
         (None, _) => Err(wrong_state("no agent of the network stands by; let one join first")),
     }
 }
@@ -58,7 +60,12 @@ pub async fn agent_replace(
             if let Some(active) = active.filter(|active| active.id != old.id) {
                 // Asked again, since the answer was lost: it was done.
                 if old.standing == Standing::Revoked && by.is_none_or(|by| by == active.id) {
-                    access.did_to("agent", old.id, old.network, format!("was replaced by {} before", active.id));
+                    access.did_to(
+                        "agent",
+                        old.id,
+                        old.network,
+                        format!("was replaced by {} before", active.id),
+                    );
                     return Ok((old.network, Next::Has(Box::new(active))));
                 }
                 return Err(wrong_state("another agent has the network already"));

@@ -181,7 +181,8 @@ async fn read(
     }
     // Who was revoked since the state was read must not learn the keys that its fencing has made.
     let (speaker, name) = (speaker.clone(), name.to_owned());
-    let serves = app.db.system_read(move |tx| Ok::<_, AppError>(speaker.enter(tx, &name, Timestamp::now())?.serves()));
+    let serves =
+        app.db.system_read(move |tx| Ok::<_, AppError>(speaker.enter(tx, &name, Timestamp::now())?.serves()));
     Ok(serves.await?.then_some(state))
 }
 

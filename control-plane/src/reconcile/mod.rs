@@ -179,11 +179,12 @@ pub async fn look(app: &App, keep: Duration, told: &mut Told) -> Result<Found, A
 /// Removes what was set aside long ago, and gives back what was removed before.
 async fn removals(app: &App, keep: Duration, found: &mut Found) -> Result<(), AppError> {
     let expired = app.store.aside_expire(keep).await;
-    let reclaimed = app.store.reclaim().await?;
+    let reclaimed = app.store.reclaim().await;
+    found.expired = expired?;
+    let reclaimed = reclaimed?;
     if reclaimed > 0 {
         tracing::info!(reclaimed, "what was removed has given back its room");
     }
-    found.expired = expired?;
     Ok(())
 }
 

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::config::BootGate;
-use bmi_agent_api::event::{About, AgentEvent, BridgeEvent, BrokerEvent, EventSource, HostEvent, TargetEvent};
+use bmi_agent_api::event::{
+    About, AgentEvent, BridgeEvent, BrokerEvent, EventSource, HostEvent, TargetEvent,
+};
 use bmi_agent_api::status::{Dropped, PortStatus, StatusReport};
 use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};

@@ -41,9 +41,9 @@ pub fn brokers_table(uid_base: u32, brokers: &BrokerPorts) -> Ruleset {
     for (uid, ports) in brokers {
         let chain = broker_chain(*uid);
         table.chain(&chain);
-        let ports = merged(ports).into_iter().map(|(first, last)| {
-            if first == last { json!(first) } else { json!({"range": [first, last]}) }
-        });
+        let ports = merged(ports)
+            .into_iter()
+            .map(|(first, last)| if first == last { json!(first) } else { json!({"range": [first, last]}) });
         table.rule(&chain, &[is(field("tcp", "dport"), one_of(ports.collect())), accept()]);
         table.rule(&chain, &drop_counted());
     }

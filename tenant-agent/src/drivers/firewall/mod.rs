@@ -111,7 +111,8 @@ pub fn macs_at_ports(table: &str, set: &str) -> Option<BTreeSet<(MacAddr, Place)
 #[must_use]
 pub fn tables() -> Option<BTreeSet<String>> {
     let list = ["list", "tables"];
-    let listing = nftables::helper::get_current_ruleset_raw(nftables::helper::DEFAULT_NFT, list.iter()).ok()?;
+    let listing =
+        nftables::helper::get_current_ruleset_raw(nftables::helper::DEFAULT_NFT, list.iter()).ok()?;
     let listing: Value = serde_json::from_str(&listing).ok()?;
     let objects = listing.get("nftables")?.as_array()?.iter();
     let names = objects.filter_map(|object| Some(object.pointer("/table/name")?.as_str()?.to_owned()));

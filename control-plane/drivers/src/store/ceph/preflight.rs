@@ -210,7 +210,10 @@ impl Tries<'_> {
                 self.cap(format!("give the command `{prefix}`"), format!("mon 'allow command \"{prefix}\"'"))
             }
             CommandError::Refused { source, .. } if source.kind() == std::io::ErrorKind::TimedOut => {
-                PreflightError::Silent { action: format!("the command `{prefix}`"), reason: source.to_string() }
+                PreflightError::Silent {
+                    action: format!("the command `{prefix}`"),
+                    reason: source.to_string(),
+                }
             }
             CommandError::Refused { reason, .. } => {
                 PreflightError::Failed { action: format!("the command `{prefix}`"), reason }
