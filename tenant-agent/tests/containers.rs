@@ -202,6 +202,29 @@ fn an_engine_that_is_away_is_told_of_and_what_runs_is_served() {
 }
 
 #[test]
+fn an_engine_that_hangs_is_told_of_and_holds_up_nothing_else() {
+    for kind in [Docker, Podman] {
+        let mut host = host("hung", kind);
+        let first = instance(1, &host.volume("1.raw"));
+        host.control_plane.want(desired(1, vec![first.clone()]));
+        host.agent_start_logged();
+        host.await_target(first.id, &ServiceStatus::Listening);
+        let node = host.node(1, mac(1));
+        support::address_take(&node, "10.20.0.71");
+        host.engine.as_ref().unwrap().hang(true);
+        host.await_fault(About::Host, "is it hung?");
+        assert!(connects(&node, "10.20.0.9", 3260), "the first is served meanwhile");
+        // The rules are looked after too.
+        support::run("ip", &["netns", "exec", &host.namespace, "nft", "flush", "ruleset"]);
+        host.await_restored("bmi_bmi0");
+        host.engine.as_ref().unwrap().hang(false);
+        host.await_mended(About::Host);
+        host.control_plane.want(desired(2, Vec::new()));
+        host.await_generation(2, 0);
+    }
+}
+
+#[test]
 fn an_image_that_is_another_is_not_run() {
     let mut host = host("image", Docker);
     let wanted = instance(1, &host.volume("1.raw"));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::host::{self, until};
@@ -147,6 +148,13 @@ impl Engine {
             host::end(&mut process);
         }
         let _ = std::fs::remove_file(self.socket());
+    }
+
+    /// Has it take what it is asked and answer nothing, or go on.
+    pub fn hang(&self, hangs: bool) {
+        let signal = if hangs { Signal::STOP } else { Signal::CONT };
+        let process = self.process.as_ref().and_then(|process| Pid::from_raw(process.id().cast_signed()));
+        kill_process(process.unwrap(), signal).unwrap();
     }
 
     /// Ends every container and the engine at once, as when the host's power fails.

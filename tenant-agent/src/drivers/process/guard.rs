@@ -61,12 +61,16 @@ impl ProcessDriver {
 
     /// The user of each broker, and its ports. A record stands until its process is gone.
     fn brokers(&self, leaving: Option<ProcessId>) -> BrokerPorts {
-        let there = self.directories().into_iter().filter(|id| Some(*id) != leaving);
+        let there = self.broker_ids().filter(|id| Some(*id) != leaving);
         let records = there.filter_map(|id| match Record::load(&self.directory(id))?.spec {
             ProcessSpec::Broker(spec) => Some((self.uid(spec.slot), broker::ports(&spec, &self.config))),
             ProcessSpec::Netboot(_) | ProcessSpec::Target(_) => None,
         });
         records.collect()
+    }
+
+    fn broker_ids(&self) -> impl Iterator<Item = ProcessId> {
+        self.directories().into_iter().filter(|id| matches!(id, ProcessId::Broker(_)))
     }
 
     /// Looks whether the tables are there, and puts back what is not; by whoever has the rules.
@@ -75,7 +79,7 @@ impl ProcessDriver {
         if let Some(network) = network {
             self.network_guard(network).await;
         }
-        if !self.brokers(None).is_empty() {
+        if self.broker_ids().next().is_some() {
             self.brokers_guard().await;
         }
     }
