@@ -1,8 +1,8 @@
 //! Containers with volumes in Ceph: request to portal, step by step, and what a target takes with its broker and its holder.
 //!
 //! The `process` driver is the peer, in turns; each driver has the same brokers, which are sandboxed processes of the agent's host
-//! whatever the targets are. Each has a one-machine Ceph of its own: a control plane sets aside what it does not know in its pool, and
-//! that would be the others' images. Those that are not asked just then have nothing to do.
+//! whatever the targets are. Each has a one-machine Ceph of its own, since a pool belongs to one database. Those that are not asked just
+//! then have nothing to do.
 
 use bmi_tests::{Ceph, Deployment};
 
