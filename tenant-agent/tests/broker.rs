@@ -110,6 +110,19 @@ fn connect_as(uid: u32, socket: &str) -> Option<String> {
     (!said.is_empty()).then(|| said.to_owned())
 }
 
+/// A host that serves one instance, whose disk is in Ceph.
+fn serving(name: &str, ceph: &Ceph) -> (Host, DesiredInstance) {
+    let mut host = Host::new(name);
+    host.ceph_reach();
+    let mut one = instance(1, "".as_ref());
+    ceph.volume("volume");
+    ceph.adopt(&mut one, "volume", "bmi-volume-1");
+    host.control_plane.want(desired(1, vec![one.clone()]));
+    host.agent_start_logged();
+    host.await_target(one.id, &ServiceStatus::Listening);
+    (host, one)
+}
+
 #[test]
 fn an_instance_in_ceph_has_a_broker_that_only_its_target_reaches() {
     let ceph = Ceph::start();
@@ -206,14 +219,7 @@ fn an_instance_in_ceph_has_a_broker_that_only_its_target_reaches() {
 #[test]
 fn a_node_writes_on_when_its_broker_is_killed_or_fenced() {
     let ceph = Ceph::start();
-    let mut host = Host::new("brokerkill");
-    host.ceph_reach();
-    let mut one = instance(1, "".as_ref());
-    ceph.volume("volume");
-    ceph.adopt(&mut one, "volume", "bmi-volume-1");
-    host.control_plane.want(desired(1, vec![one.clone()]));
-    host.agent_start_logged();
-    host.await_target(one.id, &ServiceStatus::Listening);
+    let (mut host, mut one) = serving("brokerkill", &ceph);
     let node = node_of(&mut host, 1);
     let (broker, target) = (format!("broker-{}", one.id), one.id.to_string());
     let serving = host.pid(&target);
@@ -290,14 +296,7 @@ fn sends_as(uid: u32, address: SocketAddr) -> Option<String> {
 #[test]
 fn what_runs_as_a_broker_s_user_reaches_ceph_s_ports_and_nothing_else_of_its_host_s_network() {
     let ceph = Ceph::start();
-    let mut host = Host::new("brokerout");
-    host.ceph_reach();
-    let mut one = instance(1, "".as_ref());
-    ceph.volume("volume");
-    ceph.adopt(&mut one, "volume", "bmi-volume-1");
-    host.control_plane.want(desired(1, vec![one.clone()]));
-    host.agent_start_logged();
-    host.await_target(one.id, &ServiceStatus::Listening);
+    let (host, one) = serving("brokerout", &ceph);
 
     // Whoever is a broker's user, without its filter and without Landlock; and beside it another user.
     let broker = uid_of(&host, &format!("broker-{}", one.id));

@@ -10,7 +10,8 @@ use serde_json::json;
 /// A certificate lasts for longer than any test.
 const LONG: u64 = 86_400;
 
-fn deployment() -> Deployment {
+/// A deployment with two networks that agents join.
+pub fn deployment() -> Deployment {
     let mut deployment = Deployment::start(STORE_SMALL);
     deployment.agents_configure("127.0.0.1", LONG);
     deployment.api.network("red", "10.78.0.0/24");
@@ -18,7 +19,8 @@ fn deployment() -> Deployment {
     deployment
 }
 
-fn nobody(deployment: &Deployment) -> Member {
+/// Who has not joined.
+pub fn nobody(deployment: &Deployment) -> Member {
     Member::nobody(deployment.agents_address(), &deployment.api.authority_certificates())
 }
 

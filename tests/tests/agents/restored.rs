@@ -7,6 +7,8 @@ use std::time::Duration;
 use bmi_tests::{AgentKey, Deployment, Management, Member, Postgres, STORE_SMALL, run, until};
 use serde_json::{Value, json};
 
+use crate::joining::nobody;
+
 /// Longer than any test.
 const LONG: u64 = 86_400;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -152,8 +154,8 @@ fn an_agent_of_another_host_is_caught_up_with_after_a_restore_and_its_node_goes_
     let revoke = format!("/v1/agents/{}/revoke", agents[0]["id"].as_str().unwrap());
     deployment.api.post(&revoke, &json!({})).expect(200);
     let token = deployment.api.join_token("provisioning");
-    let nobody = Member::nobody(deployment.agents_address(), &deployment.api.authority_certificates());
-    let next = nobody.enrol(&token, "provisioning", None, &AgentKey::default().request()).unwrap();
+    let next =
+        nobody(&deployment).enrol(&token, "provisioning", None, &AgentKey::default().request()).unwrap();
     assert_eq!(next.status, 200);
     let states = || {
         let all = deployment.api.list("/v1/agents");

@@ -3,25 +3,13 @@
 
 use std::time::Duration;
 
-use bmi_tests::{AgentKey, Deployment, Member, STORE_SMALL, until};
+use bmi_tests::{AgentKey, Deployment, Member, until};
 use serde_json::{Value, json};
 
-/// A certificate lasts for longer than any test.
-const LONG: u64 = 86_400;
+use crate::joining::{deployment, nobody};
+
 /// An id that nothing has.
 const NOBODY: &str = "00000000-0000-7000-8000-000000000000";
-
-fn deployment() -> Deployment {
-    let mut deployment = Deployment::start(STORE_SMALL);
-    deployment.agents_configure("127.0.0.1", LONG);
-    deployment.api.network("red", "10.78.0.0/24");
-    deployment.api.network("blue", "10.79.0.0/24");
-    deployment
-}
-
-fn nobody(deployment: &Deployment) -> Member {
-    Member::nobody(deployment.agents_address(), &deployment.api.authority_certificates())
-}
 
 /// What a command prints for people, which must succeed.
 fn table(deployment: &Deployment, arguments: &[&str]) -> String {
