@@ -57,9 +57,11 @@ fn b2_nodes_without_an_instance_wait_and_boot_when_they_get_one() {
     let timeline = "/v1/projects/lab/instances/assigned/timeline";
     let stages = || -> Vec<Value> { api.get(timeline).expect(200)["stages"].as_array().unwrap().clone() };
     assigned.wait("the waiting node boots by itself", BOOT, |_| {
-        let stages = stages();
-        let at = |name: &str| stages.iter().position(|stage| stage["stage"] == name);
-        at("script").zip(at("login")).is_some_and(|(script, login)| script < login)
+        stages().iter().any(|stage| stage["stage"] == "login")
+            && stages().iter().any(|stage| stage["stage"] == "script")
     });
+    let stages = stages();
+    let at = |name: &str| stages.iter().position(|stage| stage["stage"] == name);
+    assert!(at("script") < at("login"), "{stages:#?}");
     assert_eq!(api.get("/v1/projects/lab/instances/assigned").expect(200)["state"], "running");
 }

@@ -34,6 +34,33 @@ pub struct Requests {
     pub latency: [u64; LATENCY_BOUNDS.len() + 1],
 }
 
+/// A line of a process: an event, and when it happened. Whoever reads lines may see them late, and those of two processes in
+/// another order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line<E> {
+    /// When the process printed it, by its own word. A process of an earlier release does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// What happened.
+    #[serde(flatten)]
+    pub said: E,
+}
+
+impl<E: Serialize> Line<E> {
+    /// An event of now, as it is printed: the newline is part of it.
+    ///
+    /// # Errors
+    /// When the event cannot be written as JSON, or the line would be longer than [`LINE_MAX`].
+    pub fn of_now(said: E) -> Result<String, serde_json::Error> {
+        let mut line = serde_json::to_string(&Self { at: Some(Timestamp::now()), said })?;
+        line.push('\n');
+        if line.len() > LINE_MAX {
+            return Err(serde::ser::Error::custom("the line is too long"));
+        }
+        Ok(line)
+    }
+}
+
 /// What a session asked of its disk. A request takes from when all of it has arrived until its answer is ready to be
 /// sent; a READ of more than 256 KiB is several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -270,7 +297,7 @@ impl About {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentEvent {
-    /// When the agent read it.
+    /// When it happened: as its process says, but not before the one before it nor after the agent read it.
     pub at: Timestamp,
     /// Who said it, and what.
     pub from: EventSource,

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::rc::Rc;
 
 use bmi_agent_api::config::BrokerConfig;
+use bmi_agent_api::event::{BrokerEvent, Line};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -121,7 +122,8 @@ fn listen(config: &BrokerConfig, inherited: bool) -> Result<UnixListener, StartE
 }
 
 fn say_listening() -> io::Result<()> {
+    let line = Line::of_now(BrokerEvent::Listening)?;
     let mut out = io::stdout().lock();
-    out.write_all(b"{\"event\":\"listening\"}\n")?;
+    out.write_all(line.as_bytes())?;
     out.flush()
 }

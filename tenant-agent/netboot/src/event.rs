@@ -1,11 +1,11 @@
-//! Events: one JSON line each on standard output, as [`NetbootEvent`] defines them.
+//! Events: one JSON line each on standard output, as [`Line`] and [`NetbootEvent`] define them.
 //!
 //! Deliberately absent: a queue. A line is written at once; when the reader has gone, it is lost and boot goes on.
 
 use std::io::Write;
 use std::sync::Arc;
 
-use bmi_agent_api::event::{LINE_MAX, NetbootEvent};
+use bmi_agent_api::event::{Line, NetbootEvent};
 
 /// Where events go. Tests collect them.
 #[derive(Clone)]
@@ -16,13 +16,9 @@ impl Events {
     #[must_use]
     pub fn to_stdout() -> Self {
         Self(Arc::new(|event| {
-            let Ok(mut line) = serde_json::to_vec(&event) else { return };
-            line.push(b'\n');
-            if line.len() > LINE_MAX {
-                return;
-            }
+            let Ok(line) = Line::of_now(event) else { return };
             let mut out = std::io::stdout().lock();
-            if let Err(error) = out.write_all(&line).and_then(|()| out.flush()) {
+            if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
                 tracing::debug!(%error, "an event was lost");
             }
         }))

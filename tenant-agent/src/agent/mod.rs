@@ -20,7 +20,7 @@ use bmi_types::{BootNumber, InstanceId, Timestamp, chain};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Driver};
-use crate::events;
+use crate::events::{self, Times};
 use crate::execute::execute;
 use crate::faults::Faults;
 use crate::helper::client::{Helper, HelperError, News};
@@ -131,6 +131,7 @@ pub struct Agent {
     down: bool,
     events: mpsc::Sender<AgentEvent>,
     events_dropped: u64,
+    times: Times,
     status: watch::Sender<Option<StatusReport>>,
 }
 
@@ -164,6 +165,7 @@ impl Agent {
             down: false,
             events,
             events_dropped: 0,
+            times: Times::default(),
             status,
         }
     }
@@ -278,10 +280,10 @@ impl Agent {
                     let from = EventSource::Agent { said: HostEvent::RulesRestored { table } };
                     self.pass_on(AgentEvent { at: Timestamp::now(), from });
                 }
-                News::Line(id, run, line) => match events::read(id, &line, Timestamp::now()) {
+                News::Line(id, run, line) => match self.times.read(id, &line, Timestamp::now()) {
                     Err(error) => tracing::debug!(process = %id, %error, "a line is no event"),
                     Ok(event) => {
-                        if events::is_listening(&event) {
+                        if events::is_listening(&event.from) {
                             self.ledger.kept.listening.insert(id, run);
                             heard = Heard::Change;
                             self.restart_tell(id);
@@ -400,6 +402,7 @@ impl Agent {
             self.ledger.kept.settle(&desired, &present);
             self.ledger_save()?;
             let wanted = Wanted::from_desired(&desired, &self.ledger.kept, self.config.loaders_seen());
+            self.times.retain(&present);
             self.failures.retain(|id, _| wanted.processes.contains_key(id) || present.contains(id));
             let actions = plan(&wanted, &self.observed);
             let mut done = actions.is_empty();

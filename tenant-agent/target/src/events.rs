@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use bmi_agent_api::event::TargetEvent;
+use bmi_agent_api::event::{Line, TargetEvent};
 
 /// Lines that may wait for a slow reader.
 const QUEUE: usize = 256;
@@ -43,14 +43,13 @@ impl Events {
 
     /// Queues one event.
     pub fn send(&self, event: &TargetEvent) {
-        let mut line = match serde_json::to_string(event) {
+        let line = match Line::of_now(event) {
             Ok(line) => line,
             Err(error) => {
-                tracing::error!(%error, "an event cannot be written as JSON");
+                tracing::error!(%error, "an event cannot be written as a line");
                 return;
             }
         };
-        line.push('\n');
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.lines.try_send(line)
             && self.dropped.fetch_add(1, Ordering::Relaxed) == 0
         {

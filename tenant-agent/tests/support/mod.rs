@@ -63,8 +63,9 @@ pub struct Host {
     pub control_plane: ControlPlane,
     agent: Option<Child>,
     nodes: Vec<String>,
-    /// What is in the configuration besides.
-    more: String,
+    /// What is in the configuration besides: keys that belong to no section, and sections.
+    keys: String,
+    sections: String,
     /// The engine that runs its containers.
     pub engine: Option<Engine>,
 }
@@ -101,7 +102,8 @@ impl Host {
             control_plane,
             agent: None,
             nodes: Vec::new(),
-            more: String::new(),
+            keys: String::new(),
+            sections: String::new(),
             engine: None,
         };
         fs::write(host.config(), host.config_text()).unwrap();
@@ -112,15 +114,18 @@ impl Host {
     pub fn with_engine(name: &str, kind: Kind, images: &Path) -> Self {
         let mut host = Self::without_engine(name);
         let engine = Engine::start(kind, &host.namespace);
-        host.more = engine.agent_settings(images);
+        host.configure(&engine.agent_settings(images));
         host.engine = Some(engine);
-        fs::write(host.config(), host.config_text()).unwrap();
         host
     }
 
-    /// Adds to the configuration of an agent without an engine.
+    /// Adds to the configuration: keys that belong to no section first, then sections.
     pub fn configure(&mut self, more: &str) {
-        self.more.push_str(more);
+        let sections = more.lines().position(|line| line.starts_with('[')).unwrap_or(usize::MAX);
+        for (at, line) in more.lines().enumerate() {
+            let text = if at < sections { &mut self.keys } else { &mut self.sections };
+            text.extend([line, "\n"]);
+        }
         fs::write(self.config(), self.config_text()).unwrap();
     }
 
@@ -174,12 +179,13 @@ impl Host {
     /// With more keys, that belong to no section.
     fn config_text_with(&self, keys: &str) -> String {
         let state = self.state.path().display();
-        let (driver, section) = self.more.split_once('\n').unwrap_or_default();
         format!(
             "network = \"lab\"\ncontrol_plane = \"unix:{}\"\nstate_dir = \"{state}/agent\"\n\
              volume_dir = \"{state}/volumes\"\nbridge = \"bmi0\"\nloaders = \"/usr/lib/ipxe\"\nuid_base = {UID_BASE}\n\
-             {keys}{driver}\n{section}",
+             {keys}{}{}",
             self.sockets.path().join("agent.sock").display(),
+            self.keys,
+            self.sections,
         )
     }
 

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use bmi_agent_api::config::{BOOT_GATE_FILE, BootGate};
 use bmi_agent_api::event::{EventSource, NetbootEvent, TargetEvent};
 use bmi_sandbox::Barrier;
-use bmi_types::{BootKey, BootNumber, BootUser, InstanceId, Timestamp, boot_secret, chain};
+use bmi_types::{BootKey, BootNumber, BootUser, InstanceId, boot_secret, chain};
 use futures::future::join_all;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::spawn_local;
@@ -260,10 +260,10 @@ impl Shared {
     /// A script was sent: from now on its boot may log in, and none before it.
     async fn script_heed(&self, said: &Said) {
         let Said::Line { id: ProcessId::Netboot, line, .. } = said else { return };
-        let Ok(event) = events::read(ProcessId::Netboot, line, Timestamp::now()) else { return };
+        let Ok((from, _)) = events::read(ProcessId::Netboot, line) else { return };
         let EventSource::Netboot {
             said: NetbootEvent::Script { instance: Some(instance), boot: Some(boot), .. },
-        } = event.from
+        } = from
         else {
             return;
         };

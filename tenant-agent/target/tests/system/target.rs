@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bmi_agent_api::event::TargetEvent;
+use bmi_agent_api::event::{Line, TargetEvent};
 
 pub const NAME: &str = "iqn.2026-01.example:disk";
 
@@ -37,8 +37,9 @@ impl Target {
         thread::spawn(move || {
             for line in BufReader::new(out).lines() {
                 // Strict: a line the agent could not read fails here.
-                let event = serde_json::from_str(&line.unwrap()).unwrap();
-                if send.send(event).is_err() {
+                let line: Line<TargetEvent> = serde_json::from_str(&line.unwrap()).unwrap();
+                assert!(line.at.is_some(), "it says when");
+                if send.send(line.said).is_err() {
                     return;
                 }
             }
