@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use bmi_agent_api::event::{EventSource, NetbootEvent, TargetEvent};
 use bmi_agent_api::status::ServiceStatus;
+use bmi_types::Timestamp;
 
 use super::{Host, UID_BASE, connects, desired, dhcp, instance, mac, output, proc_status, run, until};
 
@@ -201,9 +202,7 @@ pub fn boot(mut host: Host) {
     // The timeline has each stage, and no token.
     let seen = until("the events arrive", || {
         let events = host.control_plane.events();
-        let login = events.iter().any(|event| {
-            matches!(&event.from, EventSource::Target { said: TargetEvent::Login { boot: Some(_), .. }, .. })
-        });
+        let login = events.iter().any(|event| is_login(&event.from));
         // Two programs print, and nobody says in which order that arrives.
         let script = events.iter().any(|event| {
             matches!(
@@ -228,6 +227,29 @@ pub fn boot(mut host: Host) {
     assert!(any(|said| matches!(said, NetbootEvent::Refused { .. })));
     let token = url.rsplit_once('/').unwrap().1;
     assert!(!serde_json::to_string(&seen).unwrap().contains(token));
+
+    // Whatever is read first: the script was there before the login, and a login without an agent was before the agent.
+    let at = |is: fn(&EventSource) -> bool| {
+        seen.iter().filter(|event| is(&event.from)).map(|event| event.at).min()
+    };
+    let script = |from: &EventSource| {
+        matches!(from, EventSource::Netboot { said: NetbootEvent::Script { instance: Some(_), .. } })
+    };
+    assert!(at(script).unwrap() < at(is_login).unwrap(), "{seen:#?}");
+    host.agent_kill();
+    assert!(login(&user, &password), "without an agent");
+    let started = Timestamp::now();
+    host.agent_start();
+    let logins = until("the login is told", || {
+        let events = host.control_plane.events().into_iter().filter(|event| is_login(&event.from));
+        let at: Vec<Timestamp> = events.map(|event| event.at).collect();
+        (at.len() > 1).then_some(at)
+    });
+    assert!(logins[1] < started, "{logins:?} and {started}");
+}
+
+const fn is_login(from: &EventSource) -> bool {
+    matches!(from, EventSource::Target { said: TargetEvent::Login { boot: Some(_), .. }, .. })
 }
 
 /// What is wrong with one instance does not disturb another.
