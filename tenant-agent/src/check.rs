@@ -141,6 +141,7 @@ fn try_kernel(mut config: Config) -> Result<(), String> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("network namespaces: {error}"))?;
     let bridge: InterfaceName = "bmicheck".parse().map_err(|error| format!("{error}"))?;
     config.bridge = bridge.clone();
+    config.segment = None;
     let mut segments = Vec::new();
     if let Some(vlan) = &mut config.vlan {
         vlan.device = bridge.clone();

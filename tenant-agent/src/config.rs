@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bmi_sandbox::Barrier;
-use bmi_types::Name;
+use bmi_types::{Name, Segment, VLAN_MAX, VXLAN_MAX};
 use serde::Deserialize;
 
 use crate::plan::names::InterfaceName;
@@ -61,6 +61,8 @@ pub struct Config {
     /// network, and in quarantine otherwise: in no bridge, and down.
     #[serde(default)]
     pub node_ports: BTreeSet<InterfaceName>,
+    /// The only segment that may be made on this host, whatever the control plane, or this agent's unprivileged half, asks for.
+    pub segment: Option<Segment>,
     /// How a VXLAN segment is made.
     pub vxlan: Option<VxlanSection>,
     /// How a VLAN segment is made.
@@ -259,6 +261,18 @@ impl Config {
             ));
         }
         faults.extend(self.vxlan.iter().flat_map(VxlanSection::faults));
+        faults.extend(self.segment.and_then(|segment| match segment {
+            _ if !segment.is_in_range() => Some(format!(
+                "segment.id must be 1 to {VLAN_MAX} for a VLAN, and 1 to {VXLAN_MAX} for a VXLAN"
+            )),
+            Segment::Vlan(_) if self.vlan.is_none() => {
+                Some("a segment of kind vlan needs a [vlan] section".to_owned())
+            }
+            Segment::Vxlan(_) if self.vxlan.is_none() => {
+                Some("a segment of kind vxlan needs a [vxlan] section".to_owned())
+            }
+            _ => None,
+        }));
         if let Some(uplink) = self.uplink.iter().find(|uplink| self.node_ports.contains(*uplink)) {
             faults.push(format!("{uplink} is the uplink or a node's port, not both"));
         }
@@ -413,6 +427,18 @@ mod tests {
     fn an_unknown_key_is_refused_with_its_line() {
         let error = load(&format!("{GOOD}uplnik = \"eth1\"\n")).unwrap_err().to_string();
         assert!(error.contains("uplnik") && error.contains("line 7"), "{error}");
+    }
+
+    #[test]
+    fn the_segment_that_is_allowed_is_one_that_can_be_made() {
+        let of = |id: u32, section: &str| {
+            load(&format!("{GOOD}segment = {{ kind = \"vlan\", id = {id} }}\n{section}"))
+        };
+        assert_eq!(of(33, "[vlan]\ndevice = \"eth0\"\n").unwrap().segment, Some(Segment::Vlan(33)));
+        for (id, section, part) in [(33, "", "[vlan]"), (4095, "[vlan]\ndevice = \"eth0\"\n", "1 to 4094")] {
+            let error = of(id, section).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

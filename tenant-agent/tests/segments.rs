@@ -15,7 +15,8 @@ use bmi_agent_api::event::{About, BridgeEvent, EventSource};
 use bmi_agent_api::status::ServiceStatus;
 use bmi_types::{MacAddr, Segment};
 use support::{
-    Host, address_take, connects, desired, dhcp, dhcp_try, fetch, instance, login, mac, output, run, until,
+    Host, address_take, connects, desired, dhcp, dhcp_try, fetch, instance, login, mac, output, reaches, run,
+    until,
 };
 
 const VNI: u32 = 77;
@@ -135,7 +136,7 @@ fn s5_over_a_vxlan_a_node_boots_and_a_peer_that_pretends_to_be_it_gets_nothing()
     });
     let before = heard(&spoofer);
     for _ in 0..5 {
-        assert!(connects(&node, "10.20.0.9", 3260));
+        assert!(reaches(&node, "10.20.0.9", 3260));
     }
     assert_eq!(heard(&spoofer), before, "another peer hears the node's frames");
 
@@ -159,7 +160,7 @@ fn s5_over_a_vxlan_a_node_boots_and_a_peer_that_pretends_to_be_it_gets_nothing()
     run("ip", &["-n", &spoofer, "link", "set", "eth0", "address", &target]);
     let _ = dhcp_try(&host, &spoofer, IMPATIENT);
     run("ip", &["-n", &node, "link", "set", "eth0", "arp", "on"]);
-    assert!(connects(&node, "10.20.0.9", 3260), "the node is not disturbed");
+    assert!(reaches(&node, "10.20.0.9", 3260), "the node is not disturbed");
 
     // A host that is no peer says that it is the node.
     let stranger = peer(&mut host, 4, mac(1));
@@ -181,7 +182,7 @@ fn s5_over_a_vxlan_a_node_boots_and_a_peer_that_pretends_to_be_it_gets_nothing()
     assert!(dhcp_try(&host, &spoofer, IMPATIENT).is_err() && !connects(&spoofer, "10.20.0.9", 3260));
     assert!(dhcp_try(&host, &stranger, IMPATIENT).is_err() && !connects(&stranger, "10.20.0.9", 3260));
     run("ip", &["-n", &node, "link", "set", "eth0", "arp", "on"]);
-    assert!(connects(&node, "10.20.0.9", 3260), "the node is served as before");
+    assert!(reaches(&node, "10.20.0.9", 3260), "the node is served as before");
 }
 
 /// The bridge's end of a target's veth pair.
@@ -203,7 +204,7 @@ fn s5_with_a_multicast_group_a_mac_has_one_peer_as_well() {
     host.await_target(wanted.id, &ServiceStatus::Listening);
     let (address, _) = dhcp(&host, &node, IPXE);
     address_take(&node, &address);
-    assert!(connects(&node, "10.20.0.9", 3260));
+    assert!(reaches(&node, "10.20.0.9", 3260));
     run("ip", &["-n", &node, "link", "set", "eth0", "arp", "off"]);
     run("ip", &["-n", &spoofer, "link", "set", "eth0", "address", &mac(1).to_string()]);
     address_take(&spoofer, &address);
@@ -284,7 +285,7 @@ fn a_vlan_is_made_on_its_card_or_it_is_said_that_this_kernel_has_none() {
         run("ip", &["-n", &far, "link", "set", "eth0", "address", &mac(1).to_string(), "up"]);
         let (address, _) = dhcp(&host, &far, IPXE);
         address_take(&far, &address);
-        assert!(connects(&far, "10.20.0.9", 3260));
+        assert!(reaches(&far, "10.20.0.9", 3260));
         return;
     }
     let told = host.await_netboot(|status| matches!(status, ServiceStatus::Failed { .. }));
@@ -307,6 +308,36 @@ fn a_segment_that_nothing_says_how_to_make_is_told_and_nothing_is_made() {
     assert!(reason.contains("no [vxlan] section"), "{reason}");
     assert_eq!(host.link("bmi0"), None);
     assert!(!host.directory(&wanted.id.to_string()).exists());
+}
+
+/// Which segment a network has comes by the agent's unprivileged half; root makes the one that its file allows.
+#[test]
+fn s5_a_segment_that_the_hosts_own_file_does_not_allow_is_not_made() {
+    let more = format!(
+        "segment = {{ kind = \"vxlan\", id = {VNI} }}\n[vxlan]\nlocal = \"192.0.2.1\"\npeers = [\"192.0.2.2\"]\n"
+    );
+    let (mut host, wanted) = host("allowed", Segment::Vxlan(VNI + 1), &more);
+    host.agent_start();
+    for (generation, other) in [(1, Segment::Vxlan(VNI + 1)), (2, Segment::Vlan(33)), (3, Segment::None)] {
+        want(&host, generation, other, vec![wanted.clone()]);
+        let reason =
+            format!("segment is {other}, and `segment` in the agent's configuration allows VXLAN {VNI}");
+        host.await_netboot(
+            |it| matches!(it, ServiceStatus::Failed { reason: told } if told.contains(&reason)),
+        );
+        assert_eq!((host.link("bmi0"), segment_device(&host)), (None, None), "{other}");
+        assert!(!host.directory(&wanted.id.to_string()).exists(), "nothing is started");
+    }
+    underlay(&host);
+    want(&host, 4, Segment::Vxlan(VNI), vec![wanted.clone()]);
+    host.await_target(wanted.id, &ServiceStatus::Listening);
+    assert!(segment_device(&host).is_some());
+    // What was made stays, and is not changed into another one.
+    want(&host, 5, Segment::Vxlan(VNI + 1), vec![wanted]);
+    let other = format!("segment is VXLAN {}", VNI + 1);
+    host.await_netboot(|it| matches!(it, ServiceStatus::Failed { reason } if reason.contains(&other)));
+    let id = &host.link(&segment_device(&host).unwrap()).unwrap()["linkinfo"]["info_data"]["id"];
+    assert_eq!(id.as_u64(), Some(u64::from(VNI)));
 }
 
 #[test]
@@ -349,7 +380,7 @@ fn a_bridge_that_was_there_before_is_used_and_stays() {
     let node = host.node(1, mac(1));
     let (address, _) = dhcp(&host, &node, IPXE);
     address_take(&node, &address);
-    assert!(connects(&node, "10.20.0.9", 3260));
+    assert!(reaches(&node, "10.20.0.9", 3260));
     host.agent_end();
     host.agent_stop();
     assert!(host.link("bmi0").is_some(), "it is the operator's");

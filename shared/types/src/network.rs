@@ -43,6 +43,28 @@ pub enum Segment {
     Vxlan(u32),
 }
 
+impl Segment {
+    /// Whether its number is one that there is.
+    #[must_use]
+    pub const fn is_in_range(self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Vlan(id) => id >= 1 && id <= VLAN_MAX,
+            Self::Vxlan(id) => id >= 1 && id <= VXLAN_MAX,
+        }
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => write!(out, "none"),
+            Self::Vlan(id) => write!(out, "VLAN {id}"),
+            Self::Vxlan(id) => write!(out, "VXLAN {id}"),
+        }
+    }
+}
+
 /// The highest number of a VLAN (IEEE 802.1Q: 4095 is reserved).
 pub const VLAN_MAX: u16 = 4094;
 /// The highest VXLAN network identifier: 24 bits.

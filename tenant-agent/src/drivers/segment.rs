@@ -49,6 +49,16 @@ pub enum SegmentError {
     /// Nothing in the configuration says how.
     #[error("the network's segment is a {0}, and the agent's configuration has no [{0}] section")]
     NotConfigured(&'static str),
+    /// The configuration says another one.
+    #[error(
+        "the network's segment is {asked}, and `segment` in the agent's configuration allows {allowed} alone"
+    )]
+    NotAllowed {
+        /// Which is asked for.
+        asked: Segment,
+        /// Which may be.
+        allowed: Segment,
+    },
     /// The kernel lacks it.
     #[error("this kernel has no 802.1Q VLANs (module 8021q): the segment cannot be made on this host")]
     NoVlan(#[source] LinkError),
@@ -60,8 +70,11 @@ pub enum SegmentError {
 /// The device of a segment; nothing where there is none to make.
 ///
 /// # Errors
-/// When the configuration does not say how.
+/// When the configuration does not say how, or allows another one.
 pub fn device(config: &Config, segment: Segment) -> Result<Option<Device>, SegmentError> {
+    if let Some(allowed) = config.segment.filter(|allowed| *allowed != segment) {
+        return Err(SegmentError::NotAllowed { asked: segment, allowed });
+    }
     let kind = match segment {
         Segment::None => return Ok(None),
         Segment::Vxlan(vni) => {

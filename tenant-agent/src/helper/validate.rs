@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::{Component, Path, PathBuf};
 
-use bmi_types::{MacAddr, NetworkPlan, Segment, VLAN_MAX, VXLAN_MAX};
+use bmi_types::{MacAddr, NetworkPlan, VLAN_MAX, VXLAN_MAX};
 
 use crate::plan::spec::{BrokerSpec, NETBOOT_SLOT, NetworkSpec, ProcessSpec, SLOTS, TargetSpec};
 
@@ -65,12 +65,7 @@ pub enum Refusal {
 pub fn network(spec: &NetworkSpec) -> Result<(), Refusal> {
     plan(&spec.plan)?;
     relays(&spec.plan, &spec.relays)?;
-    let is_number = match spec.segment {
-        Segment::None => true,
-        Segment::Vlan(id) => (1..=VLAN_MAX).contains(&id),
-        Segment::Vxlan(id) => (1..=VXLAN_MAX).contains(&id),
-    };
-    if !is_number {
+    if !spec.segment.is_in_range() {
         return Err(Refusal::Segment);
     }
     let mut seen = BTreeSet::new();
