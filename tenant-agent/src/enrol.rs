@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bmi_agent_api::enrol::{
     AGENT_REFUSED, AGENT_REPLACED, Authorities, EnrolRequest, Identity, JOIN_TOKEN_REFUSED, JoinToken,
-    Pending, Problem, RenewRequest,
+    Pending, Problem, RenewRequest, StandingRequest,
 };
 use bmi_types::{AgentId, Name, Secret, Timestamp};
 use rcgen::{CertificateParams, KeyPair};
@@ -244,6 +244,19 @@ pub async fn join(
         }
         StatusCode::ACCEPTED => Ok(Joined::Later(read::<Pending>(answer).await?.agent)),
         _ => Err(refusal(answer).await),
+    }
+}
+
+/// Asks, by the key alone, whether another agent has this one's network: for one whose certificate has expired. Gives nothing
+/// when it is not known.
+pub async fn is_replaced(server: &str, kept: &Kept) -> Option<bool> {
+    let asked = StandingRequest { agent: kept.agent, request: request_of(&kept.key).ok()? };
+    let client = client_trusting(client_builder(TIMEOUT), &kept.authorities).ok()?.build().ok()?;
+    let answer = client.post(format!("{server}/agent/v1/standing")).json(&asked).send().await.ok()?;
+    match answer.status() {
+        StatusCode::NO_CONTENT => Some(false),
+        StatusCode::FORBIDDEN => Some(read::<Problem>(answer).await.ok()?.code == AGENT_REPLACED),
+        _ => None,
     }
 }
 

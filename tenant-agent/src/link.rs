@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::enrol::{
-    EnrolError, Joined, client_builder, client_of, join, key_make, renew, time_hint, time_there,
+    EnrolError, Joined, client_builder, client_of, is_replaced, join, key_make, renew, time_hint, time_there,
 };
 use crate::identity::{IdentityError, Joining, Kept};
 use crate::patience::Patience;
@@ -69,6 +69,7 @@ pub struct Link {
     /// By how many microseconds this host's clock is ahead of the control plane's, where that is worth telling.
     clock_ahead: AtomicI64,
     standing: watch::Sender<String>,
+    replaced: watch::Receiver<bool>,
 }
 
 /// Whoever keeps the link: joins, and renews.
@@ -81,6 +82,7 @@ pub struct Keeper {
     token: Option<JoinToken>,
     client: watch::Sender<Option<Client>>,
     network_id: watch::Sender<Option<NetworkId>>,
+    replaced: watch::Sender<bool>,
 }
 
 impl Link {
@@ -97,6 +99,7 @@ impl Link {
     ) -> Result<(Self, Option<Keeper>), LinkError> {
         let (clients, client) = watch::channel(None);
         let (network_ids, network_id) = watch::channel(None);
+        let (replacements, replaced) = watch::channel(false);
         let link = |base: String| Self {
             base,
             client,
@@ -105,6 +108,7 @@ impl Link {
             clock_told: AtomicBool::new(false),
             clock_ahead: AtomicI64::new(0),
             standing: watch::channel(String::new()).0,
+            replaced,
         };
         if let Some(socket) = config.socket() {
             clients.send_replace(Some(client_builder(timeout).unix_socket(socket).build()?));
@@ -130,12 +134,18 @@ impl Link {
             token,
             client: clients,
             network_id: network_ids,
+            replaced: replacements,
         };
         let keeper = match kept {
             Some(kept) => keeper.put_in_force(kept)?,
             None => keeper,
         };
         Ok((link(server), Some(keeper)))
+    }
+
+    /// Whether this agent's certificate has expired and the control plane has said that another agent has the network.
+    pub fn is_replaced(&self) -> bool {
+        *self.replaced.borrow()
     }
 
     /// A URL of the control plane.
@@ -236,6 +246,7 @@ impl Keeper {
     fn put_in_force(mut self, kept: Kept) -> Result<Self, LinkError> {
         let client = client_of(&kept, client_builder(self.timeout))?;
         self.network_id.send_replace(Some(kept.network_id));
+        self.replaced.send_replace(false);
         self.client.send_replace(Some(client));
         self.kept = Some(kept);
         Ok(self)
@@ -297,6 +308,10 @@ impl Keeper {
                             expired = %kept.expires_at,
                             "this agent's certificate has expired; make a join token and `bmi-agent enrol`"
                         );
+                        // Nothing else can tell it, and another host may serve the same addresses.
+                        if let Some(replaced) = is_replaced(&keeper.server, &kept).await {
+                            keeper.replaced.send_replace(replaced);
+                        }
                     }
                     patience.after(&error, "renewing this agent's certificate").await;
                 }

@@ -154,7 +154,7 @@ impl ControlPlane {
                     }
                 }
                 Err(error) => {
-                    if matches!(error, SyncError::Replaced(_)) {
+                    if matches!(error, SyncError::Replaced(_)) || self.link.is_replaced() {
                         known = Known::default();
                         to.send_replace(Some(Told::Replaced));
                     }

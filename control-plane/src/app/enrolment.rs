@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use bmi_agent_api::enrol::{Authorities, EnrolRequest, Identity, Pending, RenewRequest};
+use bmi_agent_api::enrol::{Authorities, EnrolRequest, Identity, Pending, RenewRequest, StandingRequest};
 use bmi_api::{Code, Fault};
 use bmi_auth::audit::{self, Object, Outcome};
 use bmi_auth::authority::{Issued, KeyRequest};
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::authority::{Enrolling, no_agents, open, settled, told};
 use super::network_timeline::agent_event;
 use super::speaker::Peer;
-use super::{App, network, network_timeline};
+use super::{App, network, network_timeline, speaker};
 use crate::error::AppError;
 
 /// How long whoever lost the answer is told the same again.
@@ -310,6 +310,22 @@ pub async fn agent_enrol(app: &App, asked: EnrolRequest) -> Result<Joined, AppEr
         app.db.system_write(move |tx| refusal_note(tx, &token, reason)).await?;
     }
     joined
+}
+
+/// Tells whoever has an agent's key that another one has its network, if that is so. Its certificate may have expired: it does
+/// not count here, and nothing is given.
+///
+/// # Errors
+/// When it was replaced, was revoked, or the key is not its own.
+pub async fn agent_standing(app: &App, asked: StandingRequest) -> Result<(), AppError> {
+    let key = key_of(&asked.request)?;
+    app.db
+        .system_read(move |tx| {
+            let agent = enrolled_agent::find(tx, asked.agent)?.filter(|agent| agent.has_key(&key.key_sha256));
+            let agent = agent.ok_or_else(|| speaker::refused("there is no such agent with this key"))?;
+            speaker::not_revoked(tx, &agent)
+        })
+        .await
 }
 
 /// Tells on the network of a token that is known that it was refused: somebody has it who should not, or too late.

@@ -49,8 +49,22 @@ impl Entered {
     }
 }
 
-fn refused(detail: &str) -> AppError {
+pub(super) fn refused(detail: &str) -> AppError {
     AppError::refused(Code::AgentRefused, detail)
+}
+
+/// Refuses an agent that was revoked; and says so when another one has its network.
+pub(super) fn not_revoked(tx: &mut Tx<'_>, agent: &Record) -> Result<(), AppError> {
+    if agent.standing != Standing::Revoked {
+        return Ok(());
+    }
+    let next = bmi_db::enrolled_agent::of_network(tx, agent.network, Standing::Active)?;
+    Err(match next.is_empty() {
+        true => refused("this agent was revoked"),
+        false => {
+            AppError::refused(Code::AgentReplaced, "this agent was revoked, and another one has its network")
+        }
+    })
 }
 
 impl Peer {
@@ -65,16 +79,7 @@ impl Peer {
         let found = bmi_db::enrolled_agent::find(tx, self.id.agent)?;
         let agent = found.filter(|agent| agent.network == self.id.network);
         let agent = agent.ok_or_else(|| refused("there is no such agent"))?;
-        if agent.standing == Standing::Revoked {
-            let next = bmi_db::enrolled_agent::of_network(tx, agent.network, Standing::Active)?;
-            return Err(match next.is_empty() {
-                true => refused("this agent was revoked"),
-                false => AppError::refused(
-                    Code::AgentReplaced,
-                    "this agent was revoked, and another one has its network",
-                ),
-            });
-        }
+        not_revoked(tx, &agent)?;
         let previous = agent.previous_key_sha256.as_ref() == Some(&self.key_sha256)
             && agent.previous_until.is_none_or(|until| now < until);
         if agent.key_sha256 == self.key_sha256 || previous {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
-use bmi_agent_api::enrol::{AUTHORITIES_HEADER, EnrolRequest, RenewRequest, STANDING_HEADER};
+use bmi_agent_api::enrol::{
+    AUTHORITIES_HEADER, EnrolRequest, RenewRequest, STANDING_HEADER, StandingRequest,
+};
 use bmi_agent_api::event::{AgentEvent, BATCH_MAX};
 use bmi_agent_api::status::StatusSent;
 use bmi_api::Code;
@@ -14,7 +16,7 @@ use futures::future::{Ready, ready};
 use serde::Deserialize;
 
 use super::answer::ApiError;
-use crate::app::enrolment::{Joined, agent_authorities, agent_enrol, agent_renew};
+use crate::app::enrolment::{Joined, agent_authorities, agent_enrol, agent_renew, agent_standing};
 use crate::app::{App, Peer, Speaker, agent_events, agent_status, desired_state};
 
 /// The largest body: a status of 5 000 instances, or a whole batch of the longest events.
@@ -66,7 +68,12 @@ pub(super) fn enrolment_routes(config: &mut web::ServiceConfig) {
         || web::JsonConfig::default().limit(ENROL_BODY_MAX).error_handler(|error, _| unreadable(&error));
     let enrol = web::resource("/agent/v1/enrol").app_data(small()).route(web::post().to(enrol));
     let renew = web::resource("/agent/v1/renew").app_data(small()).route(web::post().to(renew));
-    config.service(enrol).service(renew).route("/agent/v1/authorities", web::get().to(authorities));
+    let standing = web::resource("/agent/v1/standing").app_data(small()).route(web::post().to(standing));
+    config
+        .service(enrol)
+        .service(renew)
+        .service(standing)
+        .route("/agent/v1/authorities", web::get().to(authorities));
 }
 
 /// What is wrong with a body, as a problem. What it holds is not repeated: it may be a secret.
@@ -177,6 +184,16 @@ async fn enrol(
             Err(error.into())
         }
     }
+}
+
+async fn standing(
+    app: web::Data<App>,
+    request: HttpRequest,
+    asked: web::Json<StandingRequest>,
+) -> Result<HttpResponse, ApiError> {
+    admit(&app, &request)?;
+    agent_standing(&app, asked.into_inner()).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 async fn renew(

@@ -1,6 +1,7 @@
 //! How an agent becomes known and stays it: `POST /agent/v1/enrol` with a join token, `POST /agent/v1/renew` with its
 //! certificate. `GET /agent/v1/authorities` needs neither: what it answers is public, and the agent believes none of it
-//! but the authority whose hash its token has.
+//! but the authority whose hash its token has. `POST /agent/v1/standing` is for an agent whose certificate has expired: by its
+//! key alone it hears whether another one has its network, and nothing else.
 //!
 //! A request is answered by 200 with an [`Identity`], by 202 with a [`Pending`], or by a [`Problem`].
 
@@ -65,6 +66,16 @@ pub struct EnrolRequest {
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
     /// The request for a certificate, with a new key.
+    pub request: String,
+}
+
+/// Asks whether this agent still has a network, by its key alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StandingRequest {
+    /// The agent.
+    pub agent: AgentId,
+    /// A request for a certificate (PKCS #10 in PEM) with the key that it has: it proves that, and no certificate is made.
     pub request: String,
 }
 

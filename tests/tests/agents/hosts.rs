@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use bmi_tests::{Deployment, Management, STORE_SMALL, until};
+use bmi_tests::{Deployment, Management, STORE_SMALL, output, until};
 use serde_json::{Value, json};
 
 const NETWORK: &str = "provisioning";
@@ -200,6 +200,37 @@ fn s6_a_revoked_agent_says_so_and_what_it_runs_goes_on() {
         bmi_tests::processes().iter().any(|it| uids.contains(&it.uid) && it.command.contains(name))
     };
     assert!(runs("netboot"), "the boot services go on");
+}
+
+/// It was off, or away, for longer than its certificate lasts: its key alone says who it is.
+#[test]
+fn s6_an_agent_whose_certificate_has_expired_hears_that_it_was_replaced() {
+    const LIFE_S: u64 = 12;
+    let (_management, mut deployment) = deployment(LIFE_S);
+    deployment.agent_start_on(NETWORK);
+    let old = agent(&deployment)["id"].as_str().unwrap().to_owned();
+    deployment.agent_end();
+    // With the token it would join again.
+    fs::remove_file(deployment.data.join("join.token")).unwrap();
+    std::thread::sleep(Duration::from_secs(LIFE_S + 1));
+    let namespace = deployment.namespace.clone();
+    let has_bridge = || output("ip", &["-n", &namespace, "link", "show", "bmi0"]).status.success();
+    assert!(has_bridge(), "what it runs goes on");
+    deployment.agent_begin(&[]);
+    logged(&deployment, "certificate has expired");
+    let (_, next, _) = deployment.member(NETWORK);
+    assert!(has_bridge(), "nobody has the network instead");
+
+    let taken = deployment.api.post(&format!("/v1/agents/{old}/replace"), &json!({})).expect(200);
+    assert_eq!(taken["id"], next["agent"]);
+    until("it has taken everything down", PATIENCE, || (!has_bridge()).then_some(()));
+    logged(&deployment, "another agent has the network");
+    let uids = deployment.uid_base..deployment.uid_base + 100;
+    until("nothing of it runs", PATIENCE, || {
+        (!bmi_tests::processes().iter().any(|it| uids.contains(&it.uid) && it.command.contains("netboot")))
+            .then_some(())
+    });
+    deployment.assert_alive();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-use bmi_tests::{AgentKey, Deployment, Member, STORE_SMALL, until};
+use bmi_tests::{AgentKey, Deployment, Member, STORE_SMALL, Told, until};
 use serde_json::{Value, json};
 
 /// A certificate lasts for longer than any test.
@@ -182,4 +182,44 @@ fn k1_a_replacement_that_is_killed_after_the_revocation_is_completed_by_asking_a
     deployment.cli("lab").run(&replace).ok();
     pair.assert_over(&deployment);
     let _ = next.desired("red", 0, 0).unwrap().expect(200);
+}
+
+/// Whoever was away for longer than its certificate lasts has nothing but its key.
+#[test]
+fn s6_by_its_key_alone_an_agent_hears_whether_it_was_replaced_and_nothing_else() {
+    let mut deployment = Deployment::start_on(STORE_SMALL, None);
+    deployment.agents_configure("127.0.0.1", LONG);
+    let pair = Pair::join(&deployment, "red", "10.78.0.0/24");
+    let nobody = Member::nobody(deployment.agents_address(), &deployment.api.authority_certificates());
+    let ask = |id: &str, key: &AgentKey| {
+        nobody.post("/agent/v1/standing", &json!({"agent": id, "request": key.request()})).unwrap()
+    };
+    let refused = |said: &Told| {
+        assert_eq!(said.code(403), "agent-refused");
+        said.body["detail"].clone()
+    };
+    for agent in [&pair.old, &pair.next] {
+        let said = ask(&agent.id, &agent.key);
+        assert_eq!((said.status, &said.body), (204, &Value::Null));
+    }
+    // Not for another's key, and an agent that there is not is no other.
+    let unknown = refused(&ask("0190163d-8694-739b-aea5-000000000001", &pair.old.key));
+    for (id, key) in [(&pair.old.id, &pair.next.key), (&pair.next.id, &AgentKey::default())] {
+        assert_eq!(refused(&ask(id, key)), unknown);
+    }
+    let bad = nobody.post("/agent/v1/standing", &json!({"agent": pair.old.id, "request": "x"})).unwrap();
+    assert_eq!(bad.code(422), "invalid");
+    // It is no way in.
+    assert_eq!(nobody.status("red").unwrap().code(403), "agent-refused");
+
+    deployment.api.post(&format!("/v1/agents/{}/revoke", pair.old.id), &json!({})).expect(200);
+    assert_ne!(
+        refused(&ask(&pair.old.id, &pair.old.key)),
+        unknown,
+        "it was revoked, and nobody has the network"
+    );
+    deployment.api.post(&pair.path(), &json!({})).expect(200);
+    assert_eq!(ask(&pair.old.id, &pair.old.key).code(403), "agent-replaced");
+    assert_eq!(refused(&ask(&pair.old.id, &pair.next.key)), unknown);
+    assert_eq!(ask(&pair.next.id, &pair.next.key).status, 204);
 }
