@@ -64,9 +64,14 @@ impl Place {
 }
 
 /// Which lines of a log that is read again were passed on already.
+///
+/// Only at its beginning: what comes afterwards is new, also where its time is before the last one's. Engines give lines of
+/// the two outputs their times before they put them into one order, and a host's clock may be set back.
 #[derive(Debug)]
 struct Reading {
     last: Option<Place>,
+    /// Whether lines may be some that were passed on.
+    resuming: bool,
     /// Lines of the last time that are still to be left out.
     again: u64,
 }
@@ -77,7 +82,7 @@ impl Reading {
             Some(place) => place.lines,
             None => 0,
         };
-        Self { last, again }
+        Self { last, resuming: last.is_some(), again }
     }
 
     /// From which second on to ask: engines do not agree whether that one is part of it.
@@ -89,20 +94,18 @@ impl Reading {
     /// Whether a line of this time is a new one.
     fn is_new(&mut self, time: Time) -> bool {
         match self.last.as_mut() {
-            Some(place) if time < place.time => false,
-            Some(place) if time == place.time && self.again > 0 => {
+            Some(place) if self.resuming && time < place.time => return false,
+            Some(place) if self.resuming && time == place.time && self.again > 0 => {
                 self.again -= 1;
-                false
+                return false;
             }
-            Some(place) if time == place.time => {
-                place.lines += 1;
-                true
-            }
-            _ => {
-                self.last = Some(Place { time, lines: 1 });
-                true
-            }
+            Some(place) if time == place.time => place.lines += 1,
+            // The place is the newest: whoever reads again leaves out what was before.
+            Some(place) if time < place.time => {}
+            _ => self.last = Some(Place { time, lines: 1 }),
         }
+        self.resuming = false;
+        true
     }
 }
 
@@ -167,6 +170,20 @@ mod tests {
             let expected: Vec<bool> = (0..log.len()).map(|at| at >= read).collect();
             assert_eq!(new, expected, "after {read}");
         }
+    }
+
+    #[test]
+    fn a_line_of_the_other_output_or_after_the_clock_was_set_back_is_a_new_one() {
+        let time =
+            |second: u32| DateTime::parse_from_rfc3339(&format!("2026-11-29T12:00:{second:02}Z")).unwrap();
+        let mut reading = Reading::after(None);
+        assert!([5, 4, 5, 1, 2].into_iter().all(|at| reading.is_new(time(at))));
+        assert_eq!(reading.last, Some(Place { time: time(5), lines: 2 }));
+        // Read again: the same lines are left out, and then nothing is any more.
+        let mut reading = Reading::after(reading.last);
+        let new: Vec<bool> =
+            [5, 4, 5, 1, 2, 6, 3, 5].into_iter().map(|at| reading.is_new(time(at))).collect();
+        assert_eq!(new, [false, false, false, false, false, true, true, true]);
     }
 
     #[test]
