@@ -62,6 +62,8 @@ struct Story {
     /// Since when the node has been trying to log in, and whether that was told.
     trying: Option<Timestamp>,
     never_told: bool,
+    /// The newest boot that has logged in. Its script may come afterwards: another process tells of that.
+    logged_in: Option<String>,
     /// Boots since one came to run, with their numbers, and whether a loop was told.
     boots: Vec<(Timestamp, Option<String>)>,
     loop_told: bool,
@@ -85,8 +87,10 @@ impl Story {
             // An operating system asks for its address too; only who boots is told a file.
             "dhcp" if detail.contains_key("file") => drop(self.trying.get_or_insert(*at)),
             "script" => {
-                self.trying.get_or_insert(*at);
                 let boot = detail.get("boot").cloned();
+                if boot.is_none() || boot != self.logged_in {
+                    self.trying.get_or_insert(*at);
+                }
                 // Firmware repeats requests whose answer it lost.
                 if self.boots.last().is_some_and(|(_, last)| boot.is_some() && *last == boot) {
                     return;
@@ -98,6 +102,7 @@ impl Story {
             "login" => {
                 self.trying = None;
                 self.never_told = false;
+                self.logged_in = detail.get("boot").cloned();
             }
             "write.first" => drop(self.wrote.get_or_insert(*at)),
             "boot.never" => self.never_told = true,
@@ -238,6 +243,14 @@ mod tests {
         assert_eq!(judged(&lines, 911), NOTHING);
         lines.extend(["2000 dhcp file=undionly.kpxe", "2001 script boot=3"]);
         assert_eq!(judged(&lines, 2300), (vec![never], Some(never)), "the next time is another");
+    }
+
+    #[test]
+    fn b5_a_script_that_is_told_after_its_login_is_no_boot_that_waits() {
+        let mut lines = vec!["9 dhcp file=undionly.kpxe", "10 login boot=4", "10 script boot=4"];
+        assert_eq!(judged(&lines, 5000), NOTHING);
+        lines.push("6000 script boot=5");
+        assert_eq!(judged(&lines, 6300), (vec![BootCondition::Never], Some(BootCondition::Never)));
     }
 
     #[test]
