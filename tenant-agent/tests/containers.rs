@@ -16,7 +16,7 @@ use bmi_agent_api::status::ServiceStatus;
 use bmi_tests::engine::Kind::{self, Docker, Podman};
 use bmi_tests::engine::images;
 use serde_json::json;
-use support::{Host, conformance, connects, desired, instance, mac, proc_status, until};
+use support::{Host, conformance, desired, instance, mac, proc_status, reaches, until};
 
 fn host(name: &str, kind: Kind) -> Host {
     Host::with_engine(name, kind, &images())
@@ -189,7 +189,7 @@ fn an_engine_that_is_away_is_told_of_and_what_runs_is_served() {
         });
         println!("{reason}");
         assert!(reason.contains("does not answer"), "{reason}");
-        assert!(connects(&node, "10.20.0.9", 3260), "the first is served meanwhile");
+        assert!(reaches(&node, "10.20.0.9", 3260), "the first is served meanwhile");
         host.await_fault(About::Host, "does not answer");
 
         host.engine.as_mut().unwrap().again();
@@ -213,7 +213,7 @@ fn an_engine_that_hangs_is_told_of_and_holds_up_nothing_else() {
         support::address_take(&node, "10.20.0.71");
         host.engine.as_ref().unwrap().hang(true);
         host.await_fault(About::Host, "is it hung?");
-        assert!(connects(&node, "10.20.0.9", 3260), "the first is served meanwhile");
+        assert!(reaches(&node, "10.20.0.9", 3260), "the first is served meanwhile");
         // The rules are looked after too.
         support::run("ip", &["netns", "exec", &host.namespace, "nft", "flush", "ruleset"]);
         host.await_restored("bmi_bmi0");

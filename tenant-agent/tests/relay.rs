@@ -15,7 +15,8 @@ use bmi_agent_api::event::{AgentEvent, EventSource, NetbootEvent};
 use bmi_agent_api::status::ServiceStatus;
 use bmi_types::MacAddr;
 use support::{
-    Host, address_take, connects, desired, dhcp, dhcp_try, fetch, instance, login, mac, output, run, until,
+    Host, address_take, connects, desired, dhcp, dhcp_try, fetch, instance, login, mac, output, run, script,
+    until,
 };
 
 const RELAY: &str = "10.20.0.4";
@@ -97,8 +98,7 @@ fn a_node_behind_a_relay_boots_by_dhcp_script_and_login() {
         };
         host.control_plane.events().iter().any(loader).then_some(())
     });
-    let script = fetch(&node, &url);
-    assert!(script.contains("set password "), "{script}");
+    let script = script(&node, &url);
     assert!(login(&node, &script));
 
     // A neighbour under its own MAC, which is no router's: what the operator is told is weaker is the address alone.

@@ -14,8 +14,8 @@ use bmi_agent_api::event::{EventSource, TargetEvent};
 use bmi_agent_api::status::ServiceStatus;
 use bmi_types::{BootNumber, BootUser, CephKey, boot_secret};
 use support::{
-    Host, address_take, conformance, connects, desired, dhcp, fetch, instance, login, mac, output,
-    proc_status, processes, run, until,
+    Host, address_take, conformance, desired, dhcp, fetch, instance, login, mac, output, proc_status,
+    processes, reaches, run, until,
 };
 
 fn host(name: &str) -> Host {
@@ -195,7 +195,7 @@ fn tgt_an_instance_with_a_volume_in_ceph_is_refused_with_the_reason_and_others_a
     assert!(!host.directory(&remote.id.to_string()).exists(), "nothing of it");
     let node = host.node(1, mac(1));
     address_take(&node, "10.20.0.71");
-    assert!(connects(&node, "10.20.0.9", 3260), "the other is served");
+    assert!(reaches(&node, "10.20.0.9", 3260), "the other is served");
 
     // `stop` leaves nothing.
     let pid = host.pid(&good.id.to_string());
@@ -207,6 +207,35 @@ fn tgt_an_instance_with_a_volume_in_ceph_is_refused_with_the_reason_and_others_a
     assert!(!host.directory(&good.id.to_string()).exists(), "no directory");
     assert!(!host.links().iter().any(|name| name == "bmi0" || name.starts_with("bt")), "{:?}", host.links());
     assert!(!run("ip", &["netns", "exec", &host.namespace, "nft", "list", "ruleset"]).contains("bmi"));
+}
+
+#[test]
+fn tgt_a_tgtd_that_stands_still_holds_up_nothing_else() {
+    let mut host = host("ts");
+    let [still, other] = [1, 2].map(|number| instance(number, &host.volume(&format!("{number}.raw"))));
+    host.control_plane.want(desired(1, vec![still.clone()]));
+    host.agent_start();
+    host.await_target(still.id, &ServiceStatus::Listening);
+    let pid = host.pid(&still.id.to_string());
+    let process = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGSTOP).unwrap();
+
+    host.control_plane.want(desired(2, vec![still.clone(), other.clone()]));
+    host.await_target(other.id, &ServiceStatus::Listening);
+    let node = host.node(2, mac(2));
+    let (address, url) = dhcp(&host, &node, &["-x", "0x4d:69505845"]);
+    address_take(&node, &address);
+    let script = fetch(&node, &url);
+    until("the other node's account is made", || login(&node, &script).then_some(()));
+
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGCONT).unwrap();
+    let node = host.node(1, mac(1));
+    let (address, url) = dhcp(&host, &node, &["-x", "0x4d:69505845"]);
+    address_take(&node, &address);
+    let script = fetch(&node, &url);
+    until("it serves again", || login(&node, &script).then_some(()));
+    assert_eq!(host.pid(&still.id.to_string()), pid, "it was not started again");
+    host.await_target(still.id, &ServiceStatus::Listening);
 }
 
 #[test]

@@ -2,8 +2,13 @@
 //! what was not answered when its connection breaks.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use crate::client::Client;
+use crate::host::until;
+
+/// How long boot services may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The disk.
 #[derive(Debug)]
@@ -17,7 +22,10 @@ impl Disk {
     /// The disk of a machine that boots: it asks DHCP, and does what the script says that it gets.
     #[must_use]
     pub fn of(client: &Client) -> Self {
-        let script = client.script(&client.dhcp().1);
+        // The boot services read what they are given a moment later.
+        let script = until("a script with its disk", PATIENCE, || {
+            Some(client.script(&client.dhcp().1)).filter(|script| script.contains("set password "))
+        });
         let value = |key: &str| {
             let line = script.lines().find_map(|line| line.trim().strip_prefix(key));
             line.unwrap_or_else(|| panic!("no '{key}' in {script}")).trim().to_owned()

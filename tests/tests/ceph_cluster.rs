@@ -110,7 +110,7 @@ fn a_paused_osd_and_a_paused_monitor_go_on_where_they_were() {
         let limited = ["3", "rbd", "--conf", conf.to_str().unwrap(), "info", "bmi/paused"];
         output("timeout", &limited).status.success()
     };
-    assert!(info());
+    ceph.rbd(&["info", "bmi/paused"]);
     ceph.osd_pause(0);
     assert!(!info(), "an OSD that does not run answers nobody");
     ceph.osd_resume(0);

@@ -89,7 +89,8 @@ fn a_watcher_of_an_instance_sees_its_stages_and_its_end() {
     assert_eq!(operation_end(api, &operation)["state"], "succeeded");
     // Whoever is slower than the instance need not be told every state: this one waits for it.
     let mut told = vec![first];
-    while told.iter().all(|(.., data)| data["state"] != "ready") {
+    let has = |told: &[Event], key: &str, value: &str| told.iter().any(|(.., data)| data[key] == value);
+    while !has(&told, "state", "ready") || !has(&told, "stage", "target") {
         told.push(watcher.next().unwrap());
     }
     let ending = api.delete("/v1/projects/lab/instances/node-1").expect(202);

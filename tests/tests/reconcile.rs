@@ -11,7 +11,7 @@ use bmi_tests::{Deployment, STORE_SMALL, tree, until};
 use serde_json::{Value, json};
 
 /// The reconciler looks every second here.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();

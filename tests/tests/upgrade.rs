@@ -67,6 +67,8 @@ fn a_flat_deployment_is_upgraded_under_a_node_that_writes() {
         Some(programs) => Deployment::start_of(std::path::Path::new(&programs), STORE_SMALL),
         None => Deployment::start(STORE_SMALL),
     };
+    // Flat: processes, whatever else runs with containers.
+    deployment.driver_use("process");
     deployment.control_plane_restart_at_its_address();
     deployment.api.project("lab");
     deployment.agent_start();

@@ -72,6 +72,11 @@ impl ControlPlane {
         self.0.1.notify_all();
     }
 
+    /// Forgets what was reported.
+    pub fn forget(&self) {
+        self.0.0.lock().unwrap().status = None;
+    }
+
     pub fn status(&self) -> Option<StatusReport> {
         self.0.0.lock().unwrap().status.clone()
     }

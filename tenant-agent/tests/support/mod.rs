@@ -28,7 +28,7 @@ use serde_json::Value;
 pub const UID_BASE: u32 = 310_000;
 
 /// How long anything may take: a loaded machine, not the agent, sets this.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a program that must succeed, and gives what it printed.
 pub fn run(program: &str, arguments: &[&str]) -> String {
@@ -212,10 +212,10 @@ impl Host {
     }
 
     fn agent_start_to(&mut self, log: Stdio) {
-        let child = Command::new("ip")
-            .args(["netns", "exec", &self.namespace, env!("CARGO_BIN_EXE_bmi-agent"), "--config"])
+        // A test that is killed leaves no agent: it would remove what the next test runs with the same users.
+        let child = bmi_tests::command(Path::new("/usr/bin/env"))
+            .args(["ip", "netns", "exec", &self.namespace, env!("CARGO_BIN_EXE_bmi-agent"), "--config"])
             .arg(self.config())
-            .stdin(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
@@ -223,10 +223,19 @@ impl Host {
     }
 
     /// Kills the agent as a crash would. `ip netns exec` has become the agent, so the child is the agent.
+    ///
+    /// Its other half is gone by itself soon, and what it said last is forgotten: whoever waits afterwards hears the next one.
     pub fn agent_kill(&mut self) {
         let mut agent = self.agent.take().unwrap();
         agent.kill().unwrap();
         agent.wait().unwrap();
+        let config = self.config();
+        let is_ours =
+            |command: &str| command.contains("bmi-agent") && command.contains(config.to_str().unwrap());
+        until("the agent's other half ends", || {
+            (!bmi_tests::processes().iter().any(|it| is_ours(&it.command))).then_some(())
+        });
+        self.control_plane.forget();
     }
 
     /// Has brokers reach Ceph where this test does: on the machine's own loopback. No file of the host is a disk then.
@@ -258,9 +267,14 @@ impl Host {
 
     /// The process id of a process.
     pub fn pid(&self, process: &str) -> i32 {
-        let record = fs::read(self.directory(process).join("record.json")).unwrap();
-        let record: Value = serde_json::from_slice(&record).unwrap();
-        i32::try_from(record["run"]["pid"].as_i64().unwrap()).unwrap()
+        self.pid_try(process).unwrap()
+    }
+
+    /// The same, when it runs.
+    pub fn pid_try(&self, process: &str) -> Option<i32> {
+        let record = fs::read(self.directory(process).join("record.json")).ok()?;
+        let record: Value = serde_json::from_slice(&record).ok()?;
+        i32::try_from(record["run"]["pid"].as_i64()?).ok()
     }
 
     /// Makes a volume of 1 MiB.
@@ -434,6 +448,13 @@ pub fn fetch(node: &str, url: &str) -> String {
     String::from_utf8(output("ip", &curl).stdout).unwrap()
 }
 
+/// The same for a script with a secret, which the boot services know of a moment after its target listens.
+pub fn script(node: &str, url: &str) -> String {
+    until("a script with a secret", || {
+        Some(fetch(node, url)).filter(|script| script.contains("set password "))
+    })
+}
+
 /// Logs in from a machine as a boot script says, and out again. Gives whether that was possible.
 pub fn login(node: &str, script: &str) -> bool {
     let value = |key: &str| script.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
@@ -456,6 +477,11 @@ pub fn pings(node: &str, address: &str) -> bool {
 pub fn connects(from: &str, to: &str, port: u16) -> bool {
     let script = format!("exec 3<>/dev/tcp/{to}/{port}");
     output("ip", &["netns", "exec", from, "timeout", "1.5", "bash", "-c", &script]).status.success()
+}
+
+/// The same, where it should: a connection that was begun while addresses or rules changed may be lost.
+pub fn reaches(from: &str, to: &str, port: u16) -> bool {
+    (0..5).any(|_| connects(from, to, port))
 }
 
 /// A field of `/proc/PID/status`.

@@ -74,7 +74,7 @@ fn a_connection_does_not_outlive_its_certificate() {
 
 #[test]
 fn the_listener_renews_its_own_certificate() {
-    let deployment = deployment(3);
+    let deployment = deployment(9);
     let authorities = deployment.api.authority_certificates();
     let served = || {
         let somebody = Member::nobody(deployment.agents_address(), &authorities);
@@ -82,6 +82,6 @@ fn the_listener_renews_its_own_certificate() {
     };
     served();
     // Longer than the first one lasts.
-    std::thread::sleep(Duration::from_millis(4500));
+    std::thread::sleep(Duration::from_secs(12));
     served();
 }

@@ -40,8 +40,13 @@ fn sum(file: &Path) -> String {
 
 /// Everything of an image that an import might change.
 fn all_of(ceph: &Ceph, place: &str) -> String {
+    let shown: serde_json::Value =
+        serde_json::from_str(&ceph.rbd(&["info", "--format", "json", place])).unwrap();
+    let id = shown["id"].as_str().unwrap();
+    // Other tests have images beside it.
     let objects = ceph.rados(&["--pool", "bmi", "--namespace", "import", "ls"]);
-    let mut objects: Vec<&str> = objects.lines().collect();
+    let mut objects: Vec<&str> = objects.lines().filter(|object| object.contains(id)).collect();
+    assert!(!objects.is_empty(), "{id}");
     objects.sort_unstable();
     // The access time is of reading.
     let info = ceph.rbd(&["info", place]);

@@ -56,7 +56,7 @@ impl World {
             password: Secret::new(password.to_owned()),
             ca_file: None,
             channel: "vlan/native".to_owned(),
-            request_timeout: Duration::from_millis(500),
+            request_timeout: Duration::from_secs(2),
             operation_timeout,
             nodes: BTreeMap::from([("node-1".parse().unwrap(), FIRST.to_owned())]),
             networks: BTreeMap::from([("red".parse().unwrap(), "bmi-red".to_owned())]),
@@ -93,7 +93,7 @@ async fn whatever_fails_once_comes_about_and_is_told() {
     let faults = [
         (HilFault::Error, "500"),
         (HilFault::LostAnswer, "did not answer"),
-        (HilFault::Slow(Duration::from_millis(800)), "did not answer"),
+        (HilFault::Slow(Duration::from_secs(3)), "did not answer"),
         (HilFault::ActionFails, "ended as ERROR"),
         (HilFault::ActionLies, "still shows"),
     ];
