@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -39,10 +40,24 @@ pub struct OidcProvider {
     child: Option<Child>,
 }
 
+/// Ports that no connection is given by the kernel, by default (`net.ipv4.ip_local_port_range` begins at 32768): one of them
+/// is still free when whoever it is for listens.
+const PORTS: u32 = 20_000;
+const PORTS_COUNT: u32 = 10_000;
+
 /// A port of loopback that nobody has.
 #[must_use]
 pub fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        assert!(given < PORTS_COUNT, "no port is free");
+        // Other programs of tests begin elsewhere.
+        let port = PORTS + (std::process::id().wrapping_mul(97) + given) % PORTS_COUNT;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", u16::try_from(port).unwrap())) {
+            return listener.local_addr().unwrap();
+        }
+    }
 }
 
 impl OidcProvider {

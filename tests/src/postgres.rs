@@ -7,7 +7,6 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +18,7 @@ use std::time::Duration;
 use rustix::process::geteuid;
 
 use crate::host::{output, run, until};
+use crate::idp::free_port;
 
 /// How long the server may take to start, or to stop.
 const START: Duration = Duration::from_secs(60);
@@ -82,7 +82,7 @@ impl Postgres {
             .output();
         let made = made.unwrap_or_else(|error| panic!("cannot run {}: {error}", initdb.display()));
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port().port();
         let mut server =
             Self { directory, port, user, durability, keeper: None, databases: AtomicU32::new(0) };
         server.resume();
