@@ -95,6 +95,10 @@ pub async fn agent_replace(
         let mut next =
             db::find(tx, next)?.filter(|next| next.standing != Standing::Revoked).ok_or_else(gone)?;
         if next.standing == Standing::Standby {
+            // Somebody named another one at the same time.
+            if let Some(other) = db::of_network(tx, network, Standing::Active)?.pop() {
+                return Err(wrong_state(format!("agent {} has taken the network over meanwhile", other.id)));
+            }
             next.standing = Standing::Active;
             next.version += 1;
             db::update(tx, &next)?;

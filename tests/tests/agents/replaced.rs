@@ -223,3 +223,30 @@ fn s6_by_its_key_alone_an_agent_hears_whether_it_was_replaced_and_nothing_else()
     assert_eq!(refused(&ask(&pair.old.id, &pair.next.key)), unknown);
     assert_eq!(ask(&pair.next.id, &pair.next.key).status, 204);
 }
+
+/// Two people name two agents at the same time: one of them has it, and the other person hears that.
+#[test]
+fn of_two_replacements_at_once_by_different_agents_one_counts() {
+    let mut deployment = Deployment::start_on(STORE_SMALL, None);
+    deployment.agents_configure("127.0.0.1", LONG);
+    for round in 0..8 {
+        let network = format!("red-{round}");
+        let pair = Pair::join(&deployment, &network, &format!("10.78.{round}.0/24"));
+        let third = Joined::new(&deployment, &network);
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let asking = [&pair.next, &third].map(|by| {
+                let (api, path) = (&deployment.api, pair.path());
+                scope.spawn(move || api.post(&path, &json!({"by": by.id})))
+            });
+            asking.into_iter().map(|asking| asking.join().unwrap()).collect()
+        });
+        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 409], "{answers:?}");
+        let refused = answers.iter().find(|answer| answer.status == 409).unwrap();
+        assert_eq!(refused.code(), "wrong-state", "{refused:?}");
+        let taken = answers.iter().find(|answer| answer.status == 200).unwrap().json();
+        assert_eq!(pair.serving(&deployment), [taken["id"].as_str().unwrap()]);
+        assert_eq!(pair.old.state(&deployment), "revoked");
+    }
+}
