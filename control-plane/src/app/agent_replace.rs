@@ -4,6 +4,7 @@
 
 use bmi_api::Agent;
 use bmi_auth::{Action, Caller};
+use bmi_db::SystemTx;
 use bmi_db::enrolled_agent::{self as db, Record, Standing};
 use bmi_drivers::store::Place;
 use bmi_types::{AgentId, NetworkId};
@@ -89,28 +90,44 @@ pub async fn agent_replace(
         Next::Takes(next) => next,
     };
     app.wake.desired.ring();
-    fence(app, network).await?;
+    let fenced = fence(app, network).await;
     let taken = app.db.system_write(move |tx| {
-        let gone = || wrong_state("the agent that was to take over was revoked meanwhile");
-        let mut next =
-            db::find(tx, next)?.filter(|next| next.standing != Standing::Revoked).ok_or_else(gone)?;
-        if next.standing == Standing::Standby {
-            // Somebody named another one at the same time.
-            if let Some(other) = db::of_network(tx, network, Standing::Active)?.pop() {
-                return Err(wrong_state(format!("agent {} has taken the network over meanwhile", other.id)));
-            }
-            next.standing = Standing::Active;
-            next.version += 1;
-            db::update(tx, &next)?;
-            agent_event(tx, network, next.id, "agent.active", [])?;
-            // Nothing that the old one made counts.
-            bmi_db::instance::targets_absent_except(tx, network, &[])?;
-        }
-        // Also where another request was faster: its agent was fenced by this one, and is to hear the next keys.
+        // Whoever has the network by now is to hear the next keys: also one to whom another request gave it, and whom this one
+        // fenced before it is refused.
         bmi_db::network::bump_generation(tx, network)?;
-        Ok::<_, AppError>(next.shown())
+        Ok::<_, AppError>(match fenced {
+            Ok(()) => take_over(tx, network, next)?,
+            Err(error) => Err(error),
+        })
     });
-    taken.await.inspect(|_| app.wake.desired.ring())
+    let taken = taken.await?;
+    app.wake.desired.ring();
+    taken
+}
+
+/// Gives a network to an agent that stands by; or says why it is not.
+fn take_over(
+    tx: &mut SystemTx<'_>,
+    network: NetworkId,
+    next: AgentId,
+) -> Result<Result<Agent, AppError>, AppError> {
+    let Some(mut next) = db::find(tx, next)?.filter(|next| next.standing != Standing::Revoked) else {
+        return Ok(Err(wrong_state("the agent that was to take over was revoked meanwhile")));
+    };
+    if next.standing == Standing::Standby {
+        // Somebody named another one at the same time.
+        if let Some(other) = db::of_network(tx, network, Standing::Active)?.pop() {
+            let detail = format!("agent {} has taken the network over meanwhile", other.id);
+            return Ok(Err(wrong_state(detail)));
+        }
+        next.standing = Standing::Active;
+        next.version += 1;
+        db::update(tx, &next)?;
+        agent_event(tx, network, next.id, "agent.active", [])?;
+        // Nothing that the old one made counts.
+        bmi_db::instance::targets_absent_except(tx, network, &[])?;
+    }
+    Ok(Ok(next.shown()))
 }
 
 /// Fences whoever has the volumes of a network's instances.
