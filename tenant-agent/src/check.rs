@@ -133,7 +133,12 @@ pub fn weaknesses(config: &Config) -> Vec<String> {
          spent by a login: for trusted tenants only"
             .to_owned()
     });
-    left_out.chain(stock).chain(Level::here().missing().map(ToOwned::to_owned)).collect()
+    let any = config.segment.is_none() && (config.vlan.is_some() || config.vxlan.is_some());
+    let any = any.then(|| {
+        "segment is not set: root makes whichever VLAN or VXLAN the agent's unprivileged half asks for"
+            .to_owned()
+    });
+    left_out.chain(stock).chain(any).chain(Level::here().missing().map(ToOwned::to_owned)).collect()
 }
 
 /// Makes a bridge, every kind of table, and the kinds of segments that are configured, in a namespace of its own.

@@ -336,8 +336,16 @@ fn s5_a_segment_that_the_hosts_own_file_does_not_allow_is_not_made() {
     want(&host, 5, Segment::Vxlan(VNI + 1), vec![wanted]);
     let other = format!("segment is VXLAN {}", VNI + 1);
     host.await_netboot(|it| matches!(it, ServiceStatus::Failed { reason } if reason.contains(&other)));
-    let id = &host.link(&segment_device(&host).unwrap()).unwrap()["linkinfo"]["info_data"]["id"];
+    let device = segment_device(&host).unwrap();
+    let id = &host.link(&device).unwrap()["linkinfo"]["info_data"]["id"];
     assert_eq!(id.as_u64(), Some(u64::from(VNI)));
+
+    // What was made before the file said so goes when the agent starts with it, whoever asks for nothing else.
+    host.agent_end();
+    let text = std::fs::read_to_string(host.config()).unwrap();
+    std::fs::write(host.config(), text.replace(&format!("id = {VNI}"), "id = 5")).unwrap();
+    host.agent_start();
+    until("it is gone", || host.link(&device).is_none().then_some(()));
 }
 
 #[test]

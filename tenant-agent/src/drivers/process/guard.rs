@@ -19,11 +19,12 @@ use super::broker::{self, network_argument};
 use super::record::Record;
 use super::{ProcessDriver, ProcessError};
 use crate::drivers::firewall::{self, BrokerPorts};
+use crate::drivers::links::{LinkError, SEGMENT_ALIAS};
 use crate::drivers::namespace::within;
 use crate::drivers::segment::device;
 use crate::drivers::wires::WireError;
 use crate::helper::verbs::Said;
-use crate::plan::names::{ProcessId, bridge_table};
+use crate::plan::names::{ProcessId, bridge_table, segment};
 use crate::plan::spec::{NetworkSpec, ProcessSpec};
 
 impl ProcessDriver {
@@ -75,6 +76,14 @@ impl ProcessDriver {
 
     /// Looks whether the tables are there, and puts back what is not; by whoever has the rules.
     pub(super) async fn guard(&self) {
+        if !self.segment_looked.get() {
+            match self.segment_guard().await {
+                Ok(()) => self.segment_looked.set(true),
+                Err(error) => {
+                    tracing::error!(error = chain(&error), "a segment that is not allowed is still there");
+                }
+            }
+        }
         let network = self.network.borrow().clone();
         if let Some(network) = network {
             self.network_guard(network).await;
@@ -82,6 +91,24 @@ impl ProcessDriver {
         if self.broker_ids().next().is_some() {
             self.brokers_guard().await;
         }
+    }
+
+    /// Takes a segment away that was made before the host's own file named another one. From then on none is made but that.
+    async fn segment_guard(&self) -> Result<(), LinkError> {
+        let Some(allowed) = self.config.segment else { return Ok(()) };
+        let name = segment(&self.config.bridge);
+        let all = self.links.all().await?;
+        let alias = all.get(name.as_str()).and_then(|link| link.alias.as_deref());
+        let is_ours = alias.is_some_and(|alias| alias.starts_with(SEGMENT_ALIAS));
+        let is_allowed = device(&self.config, allowed)
+            .ok()
+            .flatten()
+            .is_some_and(|device| device.is_among(&all).is_some());
+        if is_ours && !is_allowed {
+            tracing::warn!(link = %name, "the segment is not the one that the configuration allows: it is removed");
+            self.links.segment_remove(&name).await?;
+        }
+        Ok(())
     }
 
     async fn network_guard(&self, network: NetworkSpec) {

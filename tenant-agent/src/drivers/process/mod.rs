@@ -126,6 +126,8 @@ pub struct ProcessDriver {
     /// Where nodes' MACs were when it was looked last.
     places: RefCell<BTreeSet<(MacAddr, Place)>>,
     drops: RefCell<Drops>,
+    /// Whether it was looked at what an agent with another configuration left.
+    segment_looked: Cell<bool>,
     /// Whether rules of brokers are in force, as far as is known.
     brokers_fenced: Cell<bool>,
     wires: Wires,
@@ -169,6 +171,7 @@ impl ProcessDriver {
             conflicts: RefCell::default(),
             places: RefCell::default(),
             drops: RefCell::default(),
+            segment_looked: Cell::default(),
             brokers_fenced: Cell::default(),
             wires: Wires::default(),
             rules: tokio::sync::Mutex::default(),
