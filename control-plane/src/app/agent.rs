@@ -208,7 +208,7 @@ pub async fn events(
             // After all of them: what came in one batch belongs together.
             for instance in booting {
                 if bmi_db::instance::by_id(tx, instance)?.is_some_and(|it| it.instance.network == network) {
-                    boot_watch::look(tx, instance, Timestamp::now(), &limits)?;
+                    boot_watch::look_at_arrival(tx, instance, Timestamp::now(), &limits)?;
                 }
             }
             Ok::<_, AppError>(())

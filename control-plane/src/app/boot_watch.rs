@@ -105,7 +105,8 @@ impl Story {
                 self.logged_in = detail.get("boot").cloned();
             }
             "write.first" => drop(self.wrote.get_or_insert(*at)),
-            "boot.never" => self.never_told = true,
+            // Of a boot that had logged in, told while that was not known yet, it says nothing of the next one.
+            "boot.never" => self.never_told = self.trying.is_some(),
             "boot.loop" => self.loop_told = true,
             _ => {}
         }
@@ -152,13 +153,22 @@ fn news(
     Ok((!nothing).then_some((instance, verdict)))
 }
 
-/// Looks at one instance, and writes what is new.
-pub(super) fn look(
+/// Looks at one instance when something of it has arrived, and writes what is new. Not yet that it never boots: a script and its
+/// login may be old and come in two batches. [`watch`] looks a moment later.
+pub(super) fn look_at_arrival(
     tx: &mut SystemTx<'_>,
     id: InstanceId,
     now: Timestamp,
     limits: &BootLimits,
 ) -> Result<(), AppError> {
+    match news(tx, id, now, limits)? {
+        Some((_, verdict)) if !verdict.new.contains(&BootCondition::Never) => look(tx, id, now, limits),
+        _ => Ok(()),
+    }
+}
+
+/// Looks at one instance, and writes what is new.
+fn look(tx: &mut SystemTx<'_>, id: InstanceId, now: Timestamp, limits: &BootLimits) -> Result<(), AppError> {
     let Some((instance, verdict)) = news(tx, id, now, limits)? else { return Ok(()) };
     for condition in verdict.new {
         let mut detail = BTreeMap::new();
@@ -249,7 +259,10 @@ mod tests {
     fn b5_a_script_that_is_told_after_its_login_is_no_boot_that_waits() {
         let mut lines = vec!["9 dhcp file=undionly.kpxe", "10 login boot=4", "10 script boot=4"];
         assert_eq!(judged(&lines, 5000), NOTHING);
-        lines.push("6000 script boot=5");
+        lines = vec!["1 script boot=1", "2 login boot=1", "600 boot.never", "1000 script boot=2"];
+        let told = (vec![BootCondition::Never], Some(BootCondition::Never));
+        assert_eq!(judged(&lines, 1300), told, "what was told of a boot that had logged in is of that one");
+        lines = vec!["10 login boot=4", "10 script boot=4", "6000 script boot=5"];
         assert_eq!(judged(&lines, 6300), (vec![BootCondition::Never], Some(BootCondition::Never)));
     }
 
