@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bmi_types::chain;
 use bollard::container::LogOutput;
-use chrono::{DateTime, FixedOffset};
+use chrono::{DateTime, FixedOffset, Utc};
 use futures::StreamExt;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
@@ -77,7 +77,9 @@ struct Reading {
 }
 
 impl Reading {
-    const fn after(last: Option<Place>) -> Self {
+    /// A place that is not yet, since the host's clock was set back, is none: lines are passed on twice rather than not at all.
+    fn after(last: Option<Place>, now: DateTime<Utc>) -> Self {
+        let last = last.filter(|place| place.time <= now);
         let again = match last {
             Some(place) => place.lines,
             None => 0,
@@ -115,7 +117,7 @@ pub async fn follow(engine: Rc<Engine>, name: String, run: Run, directory: PathB
     let mut told = false;
     loop {
         let lived = run.lives();
-        let mut reading = Reading::after(last);
+        let mut reading = Reading::after(last, Utc::now());
         match engine.printed(&name, reading.since()).await {
             Ok(printed) => {
                 let mut printed = std::pin::pin!(printed);
@@ -155,17 +157,21 @@ pub async fn follow(engine: Rc<Engine>, name: String, run: Run, directory: PathB
 mod tests {
     use super::*;
 
+    fn now() -> DateTime<Utc> {
+        DateTime::parse_from_rfc3339("2026-11-29T12:01:00Z").unwrap().to_utc()
+    }
+
     #[test]
     fn no_line_is_passed_on_twice_and_none_is_left_out() {
         let time =
             |second: u32| DateTime::parse_from_rfc3339(&format!("2026-11-29T12:00:{second:02}Z")).unwrap();
         let log = [time(1), time(1), time(2), time(2), time(2), time(3)];
         for read in 0..=log.len() {
-            let mut first = Reading::after(None);
+            let mut first = Reading::after(None, now());
             assert!(log[..read].iter().all(|at| first.is_new(*at)));
             let directory = tempfile::tempdir().unwrap();
             first.last.iter().for_each(|place| place.save(directory.path()));
-            let mut second = Reading::after(Place::load(directory.path()));
+            let mut second = Reading::after(Place::load(directory.path()), now());
             let new: Vec<bool> = log.iter().map(|at| second.is_new(*at)).collect();
             let expected: Vec<bool> = (0..log.len()).map(|at| at >= read).collect();
             assert_eq!(new, expected, "after {read}");
@@ -176,14 +182,16 @@ mod tests {
     fn a_line_of_the_other_output_or_after_the_clock_was_set_back_is_a_new_one() {
         let time =
             |second: u32| DateTime::parse_from_rfc3339(&format!("2026-11-29T12:00:{second:02}Z")).unwrap();
-        let mut reading = Reading::after(None);
+        let mut reading = Reading::after(None, now());
         assert!([5, 4, 5, 1, 2].into_iter().all(|at| reading.is_new(time(at))));
         assert_eq!(reading.last, Some(Place { time: time(5), lines: 2 }));
         // Read again: the same lines are left out, and then nothing is any more.
-        let mut reading = Reading::after(reading.last);
+        let mut reading = Reading::after(reading.last, now());
         let new: Vec<bool> =
             [5, 4, 5, 1, 2, 6, 3, 5].into_iter().map(|at| reading.is_new(time(at))).collect();
         assert_eq!(new, [false, false, false, false, false, true, true, true]);
+        let hour = Duration::from_secs(3600);
+        assert!(Reading::after(reading.last, now() - hour).is_new(time(1)), "the clock was set back");
     }
 
     #[test]
