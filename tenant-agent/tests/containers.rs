@@ -90,8 +90,8 @@ fn podman_what_is_wrong_with_one_instance_is_reported_and_the_other_serves() {
 }
 
 #[test]
-fn docker_twenty_four_instances_start_side_by_side_and_go_again() {
-    conformance::many(host("dm", Docker));
+fn twenty_four_containers_start_side_by_side_and_go_again() {
+    conformance::many(host("many", Kind::asked_for().unwrap_or(Docker)));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use bmi_agent_api::status::ServiceStatus;
 use bmi_types::{BootNumber, BootUser, CephKey, boot_secret};
 use support::{
     Host, address_take, conformance, desired, dhcp, fetch, instance, login, mac, output, proc_status,
-    processes, reaches, run, until,
+    processes, reaches, run, script, until,
 };
 
 fn host(name: &str) -> Host {
@@ -225,15 +225,15 @@ fn tgt_a_tgtd_that_stands_still_holds_up_nothing_else() {
     let node = host.node(2, mac(2));
     let (address, url) = dhcp(&host, &node, &["-x", "0x4d:69505845"]);
     address_take(&node, &address);
-    let script = fetch(&node, &url);
-    until("the other node's account is made", || login(&node, &script).then_some(()));
+    let told = script(&node, &url);
+    until("the other node's account is made", || login(&node, &told).then_some(()));
 
     nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGCONT).unwrap();
     let node = host.node(1, mac(1));
     let (address, url) = dhcp(&host, &node, &["-x", "0x4d:69505845"]);
     address_take(&node, &address);
-    let script = fetch(&node, &url);
-    until("it serves again", || login(&node, &script).then_some(()));
+    let told = script(&node, &url);
+    until("it serves again", || login(&node, &told).then_some(()));
     assert_eq!(host.pid(&still.id.to_string()), pid, "it was not started again");
     host.await_target(still.id, &ServiceStatus::Listening);
 }

@@ -43,6 +43,19 @@ pub fn output(program: &str, arguments: &[&str]) -> Output {
     Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
+/// Ends the agents of a test that was killed, before this program starts its first: they would remove what this one runs with the
+/// same users. Nothing else has these users on a machine of tests.
+fn strangers_end() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let users = UID_BASE..UID_BASE + 1000;
+        for stranger in bmi_tests::processes().into_iter().filter(|it| users.contains(&it.uid)) {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(stranger.pid).unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    });
+}
+
 /// Waits until something holds.
 pub fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
     let give_up = Instant::now() + PATIENCE;
@@ -86,6 +99,7 @@ impl Host {
             let path = Path::new(env!("CARGO_BIN_EXE_bmi-agent")).with_file_name(program);
             assert!(path.exists(), "build it first: cargo build -p bmi-target -p bmi-netboot");
         }
+        strangers_end();
         let namespace = format!("bmi-{name}-{}", std::process::id());
         run("ip", &["netns", "add", &namespace]);
         let state = tempfile::tempdir().unwrap();
@@ -212,10 +226,10 @@ impl Host {
     }
 
     fn agent_start_to(&mut self, log: Stdio) {
-        // A test that is killed leaves no agent: it would remove what the next test runs with the same users.
-        let child = bmi_tests::command(Path::new("/usr/bin/env"))
-            .args(["ip", "netns", "exec", &self.namespace, env!("CARGO_BIN_EXE_bmi-agent"), "--config"])
+        let child = Command::new("ip")
+            .args(["netns", "exec", &self.namespace, env!("CARGO_BIN_EXE_bmi-agent"), "--config"])
             .arg(self.config())
+            .stdin(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();

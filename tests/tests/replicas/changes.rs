@@ -29,22 +29,27 @@ struct Account {
     second: Api,
 }
 
-fn account(pair: &Pair) -> Account {
-    let api = &pair.first.api;
+fn role(pair: &Pair) {
     let role = json!({"name": "looker", "permissions": ["project:read", "image:read"]});
-    api.post("/v1/roles", &role).expect(201);
-    let new = json!({"name": "ci", "role": "looker", "scopes": ["*"], "expires_days": 1});
+    pair.first.api.post("/v1/roles", &role).expect(201);
+}
+
+fn account(pair: &Pair, round: usize) -> Account {
+    let api = &pair.first.api;
+    let name = format!("ci-{round}");
+    let new = json!({"name": name, "role": "looker", "scopes": ["*"], "expires_days": 1});
     let made = api.post("/v1/projects/lab/service-accounts", &new).expect(201);
     let bearer = format!("Bearer {}", made["token"].as_str().unwrap());
     let [first, second] = pair.apis().map(|api| api.authorized(Some(&bearer)));
     let token = made["account"]["tokens"][0]["id"].as_str().unwrap().to_owned();
-    Account { path: "/v1/projects/lab/service-accounts/ci".to_owned(), token, first, second }
+    Account { path: format!("/v1/projects/lab/service-accounts/{name}"), token, first, second }
 }
 
 #[test]
 fn a_change_of_a_role_counts_at_the_other_within_a_second() {
     let pair = Pair::start();
-    let account = account(&pair);
+    role(&pair);
+    let account = account(&pair, 0);
     let narrow = json!({"permissions": ["project:read"]});
     let wide = json!({"permissions": ["project:read", "image:read"]});
     let images = || account.second.get(IMAGES);
@@ -57,32 +62,51 @@ fn a_change_of_a_role_counts_at_the_other_within_a_second() {
         pair.first.api.json("PATCH", "/v1/roles/looker", &wide).expect(200);
         took.push(counts("the role is wider", images, 200));
     }
-    // Of six, one at least had the machine to itself.
+    assert_promise(&took);
+}
+
+/// Each is done three times: once at least nothing else was done meanwhile.
+const ROUNDS: usize = 3;
+
+fn assert_promise(took: &[Duration]) {
     assert!(took.iter().any(|took| *took < PROMISE), "{took:?}");
 }
 
 #[test]
-fn a_binding_that_is_removed_counts_at_the_other_counts() {
+fn a_binding_that_is_removed_counts_at_the_other_within_a_second() {
     let pair = Pair::start();
-    let account = account(&pair);
     let images = |api: &Api| api.get(IMAGES);
-    counts("the new binding is known", || images(&account.second), 200);
-    let members = pair.first.api.list("/v1/projects/lab/members");
-    assert_eq!(members.len(), 1, "{members:?}");
-    let member = format!("/v1/projects/lab/members/{}", members[0]["id"].as_str().unwrap());
-    // The other way round this time.
-    pair.second.api.delete(&member).expect(204);
-    assert_eq!(images(&account.second).status, 403, "at once where it was made");
-    counts("the binding is gone", || images(&account.first), 403);
+    role(&pair);
+    let took: Vec<Duration> = (0..ROUNDS)
+        .map(|round| {
+            let account = account(&pair, round);
+            counts("the new binding is known", || images(&account.second), 200);
+            let members = pair.first.api.list("/v1/projects/lab/members");
+            assert_eq!(members.len(), 1, "{members:?}");
+            let member = format!("/v1/projects/lab/members/{}", members[0]["id"].as_str().unwrap());
+            // The other way round this time.
+            pair.second.api.delete(&member).expect(204);
+            assert_eq!(images(&account.second).status, 403, "at once where it was made");
+            counts("the binding is gone", || images(&account.first), 403)
+        })
+        .collect();
+    assert_promise(&took);
 }
 
 #[test]
-fn a_revoked_token_is_refused_at_the_other_counts() {
+fn a_revoked_token_is_refused_at_the_other_within_a_second() {
     let pair = Pair::start();
-    let account = account(&pair);
-    account.first.get("/v1/whoami").expect(200);
-    account.second.get("/v1/whoami").expect(200);
-    pair.first.api.delete(&format!("{}/tokens/{}", account.path, account.token)).expect(204);
-    counts("the token is refused", || account.second.get("/v1/whoami"), 401);
-    assert_eq!(account.second.get("/v1/whoami").code(), "unauthenticated");
+    role(&pair);
+    let took: Vec<Duration> = (0..ROUNDS)
+        .map(|round| {
+            let account = account(&pair, round);
+            account.first.get("/v1/whoami").expect(200);
+            account.second.get("/v1/whoami").expect(200);
+            pair.first.api.delete(&format!("{}/tokens/{}", account.path, account.token)).expect(204);
+            let took = counts("the token is refused", || account.second.get("/v1/whoami"), 401);
+            assert_eq!(account.second.get("/v1/whoami").code(), "unauthenticated");
+            took
+        })
+        .collect();
+    assert_promise(&took);
 }
