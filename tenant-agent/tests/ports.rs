@@ -70,7 +70,10 @@ fn a_port_is_in_quarantine_until_it_is_wanted_and_afterwards() {
     host.await_target(wanted.id, &ServiceStatus::Listening);
     assert_eq!(really(&host, "card1"), (Some("bmi0".to_owned()), true));
     assert_eq!(really(&host, "card2"), QUARANTINE);
-    let (address, _) = dhcp(&host, &node, IPXE);
+    // The boot services, which run already, know of the node a moment after its target listens; until then it is a stranger.
+    let (address, _) = until("it is given its own address", || {
+        Some(dhcp(&host, &node, IPXE)).filter(|(address, _)| address == "10.20.0.71")
+    });
     address_take(&node, &address);
     // The bridge's rules know a port within a second after it joined.
     until("its target answers", || connects(&node, "10.20.0.9", 3260).then_some(()));
