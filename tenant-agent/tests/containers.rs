@@ -96,7 +96,7 @@ fn twenty_four_containers_start_side_by_side_and_go_again() {
 
 #[test]
 fn a_stranger_with_our_label_is_removed_and_another_is_not() {
-    for kind in [Docker, Podman] {
+    for kind in Kind::each() {
         let mut host = host("stranger", kind);
         let wanted = instance(1, &host.volume("1.raw"));
         host.control_plane.want(desired(1, vec![wanted.clone()]));
@@ -141,7 +141,7 @@ fn a_stranger_with_our_label_is_removed_and_another_is_not() {
 
 #[test]
 fn a_name_that_is_taken_and_an_image_that_has_gone_meanwhile_keep_nothing_from_starting() {
-    for kind in [Docker, Podman] {
+    for kind in Kind::each() {
         let mut host = host("meanwhile", kind);
         let [first, second] = [1, 2].map(|number| instance(number, &host.volume(&format!("{number}.raw"))));
         host.control_plane.want(desired(1, vec![first.clone()]));
@@ -169,7 +169,7 @@ fn a_name_that_is_taken_and_an_image_that_has_gone_meanwhile_keep_nothing_from_s
 
 #[test]
 fn an_engine_that_is_away_is_told_of_and_what_runs_is_served() {
-    for kind in [Docker, Podman] {
+    for kind in Kind::each() {
         let mut host = host("away", kind);
         let first = instance(1, &host.volume("1.raw"));
         host.control_plane.want(desired(1, vec![first.clone()]));
@@ -203,7 +203,7 @@ fn an_engine_that_is_away_is_told_of_and_what_runs_is_served() {
 
 #[test]
 fn an_engine_that_hangs_is_told_of_and_holds_up_nothing_else() {
-    for kind in [Docker, Podman] {
+    for kind in Kind::each() {
         let mut host = host("hung", kind);
         let first = instance(1, &host.volume("1.raw"));
         host.control_plane.want(desired(1, vec![first.clone()]));
@@ -248,7 +248,7 @@ fn an_image_that_is_another_is_not_run() {
 
 #[test]
 fn check_tells_what_the_host_lacks_for_containers() {
-    for kind in [Docker, Podman] {
+    for kind in Kind::each() {
         let mut host = host("check", kind);
         let check = |host: &Host| {
             let config = host.config();

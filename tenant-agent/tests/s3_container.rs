@@ -327,7 +327,7 @@ fn s3_a_containers_network_leads_to_its_node_and_nowhere_else() {
 
 #[test]
 fn s3_a_container_that_prints_without_end_fills_nothing_and_stops_nobody() {
-    for kind in [Docker, Podman] {
+    for kind in Kind::each() {
         let owned = Owned::new("sf", kind);
         let target = owned.target();
         // It has printed 16 MiB by now, or waits to.

@@ -25,6 +25,8 @@ pub enum Kind {
 
 /// Says `docker` or `podman` when every agent is to run its targets in containers, and not as processes.
 const ENGINE: &str = "BMI_TEST_ENGINE";
+/// Is there when what is for both engines is to be done with that one.
+const ONE_ENGINE: &str = "BMI_TEST_ONE_ENGINE";
 
 impl Kind {
     /// The engine that the environment asks for.
@@ -34,6 +36,15 @@ impl Kind {
             "docker" => Some(Self::Docker),
             "podman" => Some(Self::Podman),
             other => panic!("{ENGINE} is docker or podman, not {other}"),
+        }
+    }
+
+    /// The engines with which a test is done that is for both: in a sample, the one that the environment asks for.
+    #[must_use]
+    pub fn each() -> Vec<Self> {
+        match (std::env::var_os(ONE_ENGINE), Self::asked_for()) {
+            (Some(_), Some(one)) => vec![one],
+            _ => vec![Self::Docker, Self::Podman],
         }
     }
 }
