@@ -8,6 +8,8 @@ use std::time::Duration;
 use bmi_tests::{AgentKey, Deployment, Member, STORE_SMALL, Told, until};
 use serde_json::{Value, json};
 
+use crate::joining::nobody;
+
 /// A certificate lasts for longer than any test.
 const LONG: u64 = 86_400;
 /// How long a request may take on a loaded machine.
@@ -190,7 +192,7 @@ fn s6_by_its_key_alone_an_agent_hears_whether_it_was_replaced_and_nothing_else()
     let mut deployment = Deployment::start_on(STORE_SMALL, None);
     deployment.agents_configure("127.0.0.1", LONG);
     let pair = Pair::join(&deployment, "red", "10.78.0.0/24");
-    let nobody = Member::nobody(deployment.agents_address(), &deployment.api.authority_certificates());
+    let nobody = nobody(&deployment);
     let ask = |id: &str, key: &AgentKey| {
         nobody.post("/agent/v1/standing", &json!({"agent": id, "request": key.request()})).unwrap()
     };
