@@ -136,6 +136,8 @@ impl Engine {
             .args(["--pdeathsig", "TERM", "--", "nsenter"])
             .arg(format!("--net=/run/netns/{}", self.namespace))
             .args(self.words())
+            // conmon makes a file `oom` where it runs when a container was ended for want of memory.
+            .current_dir(self.directory.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -27,6 +27,23 @@ const USES: &[(&[&str], &[&str], &str)] = &[
 ];
 /// Names that say nothing of what a file holds.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "helpers", "manager", "misc"];
+/// What the root holds, apart from what begins with a dot.
+const TOP: &[&str] = &[
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "clippy.toml",
+    "control-plane",
+    "docs",
+    "infra",
+    "migrations",
+    "policies",
+    "rustfmt.toml",
+    "shared",
+    "tenant-agent",
+    "tests",
+];
 /// Words that mark something unfinished, taken apart so that this file does not contain them.
 const UNFINISHED: &[&str] =
     &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
@@ -89,6 +106,7 @@ pub fn check(tree: &Tree) -> Vec<Fault> {
     for source in tree.all() {
         faults.extend(empty_name(source));
         faults.extend(unfinished(source));
+        faults.extend(stray(source));
     }
     faults
 }
@@ -150,6 +168,16 @@ fn empty_name(source: &Source) -> Option<Fault> {
     Some(Fault::of(&source.path, format!("`{said}` says nothing; name the noun or the verb it holds")))
 }
 
+/// What a program left behind and somebody took for a file of the repository.
+fn stray(source: &Source) -> Option<Fault> {
+    let top = source.path.split('/').next()?;
+    if !top.starts_with('.') && !TOP.contains(&top) {
+        let what = format!("`{top}` is no part of the root: {}", TOP.join(", "));
+        return Some(Fault::of(&source.path, what));
+    }
+    source.text.is_empty().then(|| Fault::of(&source.path, "the file is empty; remove it"))
+}
+
 fn unfinished(source: &Source) -> Vec<Fault> {
     let is_word = |text: &str, word: &str| {
         text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|part| part == word)
@@ -192,6 +220,15 @@ mod tests {
         assert!(uses(&source("control-plane/src/http/node.rs", http)).is_empty());
         assert_eq!(uses(&source("control-plane/src/app/node.rs", "use diesel::prelude::*;")).len(), 1);
         assert!(uses(&source("control-plane/src/app/node.rs", "use bmi_db::diesel_x::y;")).is_empty());
+    }
+
+    #[test]
+    fn what_was_left_behind_is_found() {
+        assert!(stray(&source("oom", "")).is_some());
+        assert!(stray(&source("notes.txt", "text")).is_some());
+        assert!(stray(&source("tenant-agent/oom", "")).is_some());
+        assert_eq!(stray(&source("docs/api.md", "text")), None);
+        assert_eq!(stray(&source(".ci/run", "text")), None);
     }
 
     #[test]
