@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 use crate::config::{Config, Driver};
-use crate::drivers::links::Links;
+use crate::drivers::links::{LinkError, Links};
 use crate::drivers::segment::device;
 use crate::drivers::{container, firewall};
 use crate::plan::names::InterfaceName;
@@ -67,6 +67,7 @@ pub fn faults(config: &Config) -> Vec<String> {
             faults.push(format!("{key}: this host has no network card {card}"));
         }
     }
+    faults.extend(cards_used(config));
     if let Some(volumes) = &config.volume_dir
         && !volumes.is_dir()
     {
@@ -99,6 +100,7 @@ pub fn faults(config: &Config) -> Vec<String> {
             ),
         }
     }
+    faults.extend(forwarding());
     for name in BRIDGE_SETTINGS {
         let path = Path::new("/proc/sys/net/bridge").join(name);
         if fs::read_to_string(&path).is_ok_and(|value| value.trim() != "0") {
@@ -116,6 +118,44 @@ pub fn faults(config: &Config) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Cards that are to be ports of the bridge, and that the host uses for itself.
+fn cards_used(config: &Config) -> Vec<String> {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return vec![format!("looking at network cards: {error}")],
+    };
+    let looked = runtime.block_on(async {
+        let links = Links::open()?;
+        let ours = links.all().await?.get(config.bridge.as_str()).map(|bridge| bridge.index);
+        let cards = config.uplink.iter().map(|it| ("uplink", it));
+        let mut faults = Vec::new();
+        for (key, card) in cards.chain(config.node_ports.iter().map(|it| ("node_ports", it))) {
+            if let Some(used) = links.use_of(card, ours).await? {
+                faults.push(format!("{key}: {card} is {used}: as a port of the bridge it would be cut off"));
+            }
+        }
+        Ok::<_, LinkError>(faults)
+    });
+    looked.unwrap_or_else(|error| vec![format!("looking at network cards: {}", chain(&error))])
+}
+
+/// Settings by which the host would carry packets between its networks.
+fn forwarding() -> Vec<String> {
+    let on = |path: &Path| fs::read_to_string(path).is_ok_and(|value| value.trim() != "0");
+    let all = [
+        ("net.ipv4.ip_forward", "ipv4/ip_forward"),
+        ("net.ipv6.conf.all.forwarding", "ipv6/conf/all/forwarding"),
+    ];
+    let all = all.into_iter().filter(|(_, path)| on(&Path::new("/proc/sys/net").join(path)));
+    all.map(|(name, _)| {
+        format!(
+            "{name} is on: this host would carry packets between its networks. Docker turns IPv4's on unless it is started \
+             with --ip-forward=false"
+        )
+    })
+    .collect()
 }
 
 fn identity_is_there(config: &Config) -> bool {

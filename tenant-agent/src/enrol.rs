@@ -13,7 +13,7 @@ use bmi_agent_api::enrol::{
     Pending, Problem, RenewRequest, StandingRequest,
 };
 use bmi_types::{AgentId, Name, Secret, Timestamp};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -128,12 +128,24 @@ fn request_of(key: &Secret) -> Result<String, EnrolError> {
     Ok(CertificateParams::default().serialize_request(&key)?.pem()?)
 }
 
+/// The hash of a key's public half, by which the control plane knows it.
+///
+/// # Errors
+/// When it is no key.
+pub fn own_key_sha256(key: &Secret) -> Result<String, EnrolError> {
+    let key = KeyPair::from_pem(key.expose())?;
+    Ok(hexadecimal(&Sha256::digest(key.subject_public_key_info())))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The hash of the public key of a certificate in PEM.
 fn key_sha256(pem: &str) -> Option<String> {
     let (_, block) = parse_x509_pem(pem.as_bytes()).ok()?;
     let certificate = block.parse_x509().ok()?;
-    let digest = Sha256::digest(certificate.tbs_certificate.subject_pki.raw);
-    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hexadecimal(&Sha256::digest(certificate.tbs_certificate.subject_pki.raw)))
 }
 
 async fn read<T: DeserializeOwned>(mut answer: Response) -> Result<T, EnrolError> {

@@ -15,7 +15,8 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::enrol::{
-    EnrolError, Joined, client_builder, client_of, is_replaced, join, key_make, renew, time_hint, time_there,
+    EnrolError, Joined, client_builder, client_of, is_replaced, join, key_make, own_key_sha256, renew,
+    time_hint, time_there,
 };
 use crate::identity::{IdentityError, Joining, Kept};
 use crate::patience::Patience;
@@ -368,9 +369,10 @@ pub async fn join_patiently(
             }
             Ok(Joined::Later(agent)) => {
                 if !told {
+                    let key = own_key_sha256(&joining.key)?;
                     tracing::warn!(
                         agent.id = %agent,
-                        "this key is not the agent's own, and waits for approval: `bmi agent approve {agent}`"
+                        "this key is not the agent's own, and waits for approval: `bmi agent approve {agent} --key {key}`"
                     );
                     told = true;
                 }

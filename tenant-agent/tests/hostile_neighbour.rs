@@ -9,13 +9,13 @@
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use bmi_agent_api::status::ServiceStatus;
 use bmi_types::MacAddr;
 use serde_json::Value;
-use support::{Host, desired, instance, mac, reaches, run, until};
+use support::{Host, connects, desired, fetch, instance, mac, reaches, run, until};
 
 /// Sends Ethernet frames, one hexadecimal line each. With an argument, waits for the answer to that DHCP transaction
 /// and prints the address in it.
@@ -45,6 +45,23 @@ for number in range(int(sys.argv[1])):
     while True:
         try: raw.send(frame); break
         except OSError: time.sleep(0.001)
+";
+
+/// Opens connections to the boot services and asks for a loader on each without reading it, and says how many it has.
+const HOLD: &str = "\
+import socket, sys
+sys.stdin.readline()
+held = []
+for _ in range(40):
+    one = socket.socket()
+    one.settimeout(0.2)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    try: one.connect(('10.20.0.2', 80))
+    except OSError: continue
+    one.send(b'GET /loaders/undionly.kpxe HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n')
+    held.append(one)
+print(len(held), flush=True)
+sys.stdin.readline()
 ";
 
 /// DHCP messages (RFC 2132 section 9.6): the one is answered, the other changes nothing.
@@ -200,4 +217,33 @@ fn a_request_in_a_nodes_name_is_that_nodes() {
     assert_eq!(offered(&node, mac(1), mac(2), 2), None, "another's NIC from the node's");
     assert_eq!(offered(&node, mac(1), mac(1), 3).as_deref(), Some("10.20.0.71"));
     assert!(offered(&neighbour, mac(2), mac(2), 4).is_some(), "a stranger in its own name");
+}
+
+#[test]
+fn who_keeps_connections_open_has_a_few_of_them_and_others_are_served() {
+    let mut host = Host::new("held");
+    let wanted = instance(1, &host.volume("1.raw"));
+    host.control_plane.want(desired(1, vec![wanted.clone()]));
+    host.agent_start();
+    host.await_target(wanted.id, &ServiceStatus::Listening);
+    let (node, stranger) = (host.node(1, mac(1)), host.node(2, mac(2)));
+    address_set(&node, "10.20.0.71");
+    let address = offered(&stranger, mac(2), mac(2), 1).unwrap();
+    address_set(&stranger, &address);
+    assert!(reaches(&stranger, "10.20.0.2", 80));
+    let words = ["netns", "exec", &stranger, "python3", "-c", HOLD];
+    let mut holder = Command::new("ip");
+    let holder = holder.args(words).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holder = holder.spawn().unwrap();
+    let mut orders = holder.stdin.take().unwrap();
+    writeln!(orders, "go").unwrap();
+    let mut said = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let held: u32 = said.trim().parse().unwrap();
+    assert!((1..=16).contains(&held), "{held} connections");
+    assert!(!connects(&stranger, "10.20.0.2", 80), "it has all it may");
+    assert!(fetch(&node, "http://10.20.0.2/boot/00").starts_with("#!ipxe"), "others are served");
+    drop(orders);
+    holder.wait().unwrap();
+    until("it may again", || connects(&stranger, "10.20.0.2", 80).then_some(()));
 }

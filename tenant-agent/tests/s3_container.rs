@@ -12,30 +12,50 @@ mod attempts;
 #[expect(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use attempts::{CALLS, TARGET_CALLS, WITH_A_BROKER_MAY};
 use bmi_agent_api::desired::DesiredInstance;
 use bmi_agent_api::status::ServiceStatus;
 use bmi_tests::engine::Kind::{self, Docker, Podman};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use support::ceph::Ceph;
 use support::{Host, connects, desired, instance, mac, output, until};
 
-/// 128 and SIGSYS; 128 and SIGKILL.
+/// How an attempt ends: 0, an error's number, or 128 and the number of a signal.
+const DONE: i64 = 0;
 const SIGSYS: i64 = 159;
 const SIGKILL: i64 = 137;
 
-const EACCES: i64 = 13;
 const ENOENT: i64 = 2;
-const EROFS: i64 = 30;
-const ENOSPC: i64 = 28;
+const EAGAIN: i64 = 11;
+const EACCES: i64 = 13;
+const EMFILE: i64 = 24;
 const EFBIG: i64 = 27;
+const ENOSPC: i64 = 28;
+const EROFS: i64 = 30;
+const ENOSYS: i64 = 38;
 const ECONNREFUSED: i64 = 111;
 
-/// An attempt that is answered, and by what it is stopped.
-type Row<'a> = (&'a str, String, &'a [i64], &'a str);
+/// Engines differ in which comes first: what is mounted read-only, or who owns the file.
+const NOT_WRITTEN: &[i64] = &[EROFS, EACCES];
+/// The same of what some kernels do not have. Where the container has it, its absence does not count.
+const NOT_WRITTEN_IF_THERE: &[i64] = &[EROFS, EACCES, ENOENT];
+
+/// The boot services, as a process and in what is told.
+const NETBOOT: &str = "netboot";
+
+/// All devices that a container has, or may have: none that is more than itself.
+const DEVICES: [&str; 9] =
+    ["console", "full", "null", "ptmx", "pts/ptmx", "random", "tty", "urandom", "zero"];
+
+/// An attempt, at what, how it may end, and why.
+type Row = (&'static str, String, &'static [i64], &'static str);
 
 /// Images with the hostile program in the place of both.
 fn evil_images() -> tempfile::TempDir {
@@ -101,125 +121,237 @@ impl Owned {
 
     /// One attempt inside the container of a process.
     fn attempt(&self, process: &str, attempt: &str, argument: &str) -> i64 {
-        let program = if process == "netboot" { "/bmi-netboot" } else { "/bmi-target" };
-        let command = [program, attempt, argument, "--lun", "0=file:/volumes/0"];
+        let command = [program(process), attempt, argument, "--lun", "0=file:/volumes/0"];
         self.host.engine.as_ref().unwrap().inside(&self.host.container(process), &command).0
+    }
+
+    /// Whether a process sees something at a place.
+    fn sees(&self, process: &str, place: &str) -> bool {
+        place.starts_with('/') && Path::new(&format!("/proc/{}/root{place}", self.host.pid(process))).exists()
+    }
+
+    /// The engine's socket, and the control plane's.
+    fn sockets(&self) -> [String; 2] {
+        let config = std::fs::read_to_string(self.host.config()).unwrap();
+        let theirs = config.lines().find_map(|line| line.strip_prefix("control_plane = \"unix:")).unwrap();
+        let engine = self.host.engine.as_ref().unwrap().socket();
+        [engine.display().to_string(), theirs.trim_end_matches('"').to_owned()]
     }
 }
 
-fn rows<'a>(owned: &Owned, kind: Kind) -> Vec<Row<'a>> {
-    let row = |attempt, argument: &str, shows, by| -> Row<'a> { (attempt, argument.to_owned(), shows, by) };
-    let host = |path: String| path;
-    let state = owned.host.state.path().display().to_string();
-    let pid = |process: &str| owned.host.pid(process);
-    let neighbour = owned.instances[1].id.to_string();
+fn program(process: &str) -> &'static str {
+    if process == NETBOOT { "/bmi-netboot" } else { "/bmi-target" }
+}
+
+fn row(attempt: &'static str, argument: &str, shows: &'static [i64], by: &'static str) -> Row {
+    (attempt, argument.to_owned(), shows, by)
+}
+
+/// What an honest program does: that what is held is not held by a mistake.
+fn honest(process: &str) -> Vec<Row> {
+    let may = |attempt| row(attempt, "", &[DONE], "it may");
+    if process == NETBOOT {
+        let own = ["/config/netboot.json", "/loaders/undionly.kpxe"];
+        let own = own.map(|path| row("read", path, &[DONE], "it may"));
+        return ["nothing", "udp", "listen", "thread"].map(may).into_iter().chain(own).collect();
+    }
+    let all = ["nothing", "write", "zero", "punch", "read-ahead", "let-go", "listen", "thread"].map(may);
+    all.into_iter().chain([row("read", "/config/boot.json", &[DONE], "it may")]).collect()
+}
+
+/// System calls that no honest program makes.
+fn calls(process: &str) -> Vec<Row> {
+    let own: &[&str] = if process == NETBOOT { &[] } else { TARGET_CALLS };
+    CALLS.iter().chain(own).map(|attempt| row(attempt, "1", &[SIGSYS], "filter")).collect()
+}
+
+/// Files of the container's own.
+fn files(process: &str) -> Vec<Row> {
     let mut rows = vec![
         row("read", "/etc/shadow", &[ENOENT], "its root: the image has one file"),
         row("execute", "/bin/sh", &[ENOENT], "its root"),
-        row("execute", "/config/boot.json", &[EACCES], "mode of the file"),
-        row("create", "/x", &[EROFS, EACCES], "read-only root"),
-        row("create", "/volumes/x", &[EROFS, EACCES], "read-only root"),
-        row("create", "/config/x", &[EROFS, EACCES], "read-only mount"),
-        row("create", "/dev/x", &[EROFS, EACCES], "not its directory"),
-        row("open-write", "/bmi-target", &[EROFS, EACCES, ENOENT], "read-only root"),
-        row("open-write", "/config/boot.json", &[EROFS, EACCES], "read-only mount"),
+        row("create", "/x", NOT_WRITTEN, "read-only root"),
+        row("create", "/volumes/x", NOT_WRITTEN, "read-only root"),
+        row("create", "/config/x", NOT_WRITTEN, "read-only mount"),
+        row("create", "/dev/x", NOT_WRITTEN, "not its directory"),
+        row("open-write", program(process), NOT_WRITTEN, "read-only root"),
         row("read", "/config/record.json", &[EACCES], "root's file"),
-        row("read", "/dev/mem", &[ENOENT], "no device but null, zero, full, random, tty"),
-        row("read", "/dev/kmsg", &[ENOENT], "no device"),
-        row("read", "/dev/sda", &[ENOENT], "no device"),
-        row("read", "/dev/kvm", &[ENOENT], "no device"),
-        row("read", "/dev/net/tun", &[ENOENT], "no device"),
-        row("open-write", "/proc/sys/kernel/core_pattern", &[EROFS, EACCES], "read-only /proc/sys"),
-        row("open-write", "/proc/sys/net/ipv4/ip_forward", &[EROFS, EACCES], "read-only /proc/sys"),
-        row(
-            "open-write",
-            "/proc/sysrq-trigger",
-            &[EROFS, EACCES, ENOENT],
-            "read-only, where the kernel has it",
-        ),
-        row("open-write", "/sys/kernel/uevent_helper", &[EROFS, EACCES, ENOENT], "read-only /sys"),
-        row(
-            "open-write",
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            &[EROFS, EACCES, ENOENT],
-            "read-only cgroup",
-        ),
-        row("threads", "", &[11], "limit of processes"),
-        row("files", "", &[24], "limit of open files"),
-        row("beyond", "", &[EFBIG], "limit of a file's size: its largest volume"),
-        row("zero-grow", "", &[EFBIG], "limit of a file's size"),
-        row("memory-written", "", &[SIGKILL], "limit of memory"),
-        row("fork-clone3", "", &[38], "filter: answered, so that the C library goes back to clone"),
     ];
-    for (path, by) in [
-        (host(format!("{state}/volumes/2.raw")), "its neighbour's disk is not shown to it"),
-        (
-            host(format!("{state}/agent/run/{neighbour}/boot.json")),
-            "its neighbour's secrets are not shown to it",
-        ),
-        (host(format!("{state}/agent/sockets/{neighbour}/nbd")), "its neighbour's socket is not shown to it"),
-        (host(format!("{state}/agent/agent/ledger.json")), "the agent's ledger is not shown to it"),
-        (
-            owned.host.engine.as_ref().unwrap().socket().display().to_string(),
-            "the engine's socket is not shown to it",
-        ),
-    ] {
-        rows.push(("read", path, &[ENOENT], by));
+    let config = if process == NETBOOT { "/config/netboot.json" } else { "/config/boot.json" };
+    rows.push(row("execute", config, &[EACCES], "mode of the file"));
+    rows.push(row("open-write", config, NOT_WRITTEN, "read-only mount"));
+    if process == NETBOOT {
+        rows.push(row("create", "/loaders/x", NOT_WRITTEN, "read-only mount"));
+        rows.push(row("open-write", "/loaders/undionly.kpxe", NOT_WRITTEN, "read-only mount"));
+        rows.push(row("read", "/volumes/0", &[ENOENT], "it has no disk"));
+    } else {
+        rows.push(row("read", "/loaders/undionly.kpxe", &[ENOENT], "not shown to a target"));
     }
-    for process in [&*neighbour, "netboot"] {
-        let path = format!("/proc/{}/maps", pid(process));
-        rows.push(("read", path, &[ENOENT], "its own process ids: others are not seen"));
+    rows
+}
+
+/// The host's devices and its kernel's settings.
+fn kernel() -> Vec<Row> {
+    let absent = "absent in the container, whether the host has it or not";
+    let made = "filter: nor is it made by its number";
+    let mut rows = Vec::new();
+    for (path, number) in [
+        ("/dev/mem", Some("c1:1")),
+        ("/dev/kmsg", None),
+        ("/dev/sda", Some("b8:0")),
+        ("/dev/kvm", Some("c10:232")),
+        ("/dev/net/tun", None),
+    ] {
+        rows.push(row("read", path, &[ENOENT], absent));
+        rows.extend(number.map(|number| row("device", number, &[SIGSYS], made)));
+    }
+    for path in ["/proc/sys/kernel/core_pattern", "/proc/sys/net/ipv4/ip_forward"] {
+        rows.push(row("open-write", path, NOT_WRITTEN, "read-only /proc/sys"));
+    }
+    for (path, by) in [
+        ("/proc/sysrq-trigger", "read-only, where the kernel has it"),
+        ("/sys/kernel/uevent_helper", "read-only /sys, where the kernel has it"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "read-only cgroup of version 1"),
+        ("/sys/fs/cgroup/memory.max", "read-only cgroup of version 2"),
+    ] {
+        rows.push(row("open-write", path, NOT_WRITTEN_IF_THERE, by));
+    }
+    rows
+}
+
+/// What would use up what others need.
+fn bombs(kind: Kind, process: &str) -> Vec<Row> {
+    let mut rows = vec![
+        row("threads", "", &[EAGAIN], "limit of processes"),
+        row("files", "", &[EMFILE], "limit of open files"),
+        row("memory-written", "", &[SIGKILL], "limit of memory"),
+        row("fork-clone3", "", &[ENOSYS], "filter: answered, so that the C library goes back to clone"),
+    ];
+    if process != NETBOOT {
+        rows.push(row("beyond", "", &[EFBIG], "limit of a file's size: its largest volume"));
+        rows.push(row("zero-grow", "", &[EFBIG], "limit of a file's size"));
     }
     // Podman gives it a little memory that looks like a directory; it counts as the container's.
-    let shared = match kind {
-        Docker => row("fill", "/dev/shm/x", &[ENOSPC], "size of /dev/shm"),
-        Podman => row("fill", "/tmp/x", &[SIGKILL, ENOSPC, EFBIG], "limits of memory and of a file's size"),
-    };
-    rows.push(shared);
+    rows.push(match (kind, process) {
+        (Docker, NETBOOT) => row("fill", "/dev/shm/x", &[EFBIG], "limit of a file's size: it has none"),
+        (Podman, NETBOOT) => row("fill", "/tmp/x", &[EFBIG], "limit of a file's size: it has none"),
+        (Docker, _) => row("fill", "/dev/shm/x", &[ENOSPC], "size of /dev/shm"),
+        (Podman, _) => {
+            row("fill", "/tmp/x", &[SIGKILL, ENOSPC, EFBIG], "limits of memory and of a file's size")
+        }
+    });
     rows
+}
+
+/// What is there on the host, and is others'.
+fn others(owned: &Owned, process: &str) -> Vec<Row> {
+    let state = owned.host.state.path().display().to_string();
+    let neighbour = owned.instances[1].id.to_string();
+    let mut files = vec![
+        (format!("{state}/volumes/2.raw"), "its neighbour's disk is not shown to it"),
+        (format!("{state}/agent/run/{neighbour}/boot.json"), "its neighbour's secrets are not shown to it"),
+        (format!("{state}/agent/agent/ledger.json"), "the agent's ledger is not shown to it"),
+    ];
+    if process != NETBOOT {
+        let keys = format!("{state}/agent/run/netboot/netboot.json");
+        files.push((keys, "the boot services' keys are not shown to it"));
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    for (path, by) in files {
+        assert!(Path::new(&path).exists(), "{path}: there is something to be read");
+        rows.push(("read", path, &[ENOENT], by));
+    }
+    for path in owned.sockets() {
+        assert!(Path::new(&path).exists(), "{path}: there is something to be reached");
+        rows.push(row("read", &path, &[ENOENT], "the socket is not shown to it"));
+        rows.push(row("unix-path", &path, &[SIGSYS], "filter: no socket but IPv4"));
+    }
+    let own = if process == NETBOOT { owned.target() } else { NETBOOT.to_owned() };
+    for other in [own, neighbour] {
+        let path = format!("/proc/{}/maps", owned.host.pid(&other));
+        rows.push(("read", path, &[ENOENT], "its own process ids: others are not seen"));
+    }
+    rows
+}
+
+/// The devices that a process has, by their names below `/dev`.
+fn devices(owned: &Owned, process: &str) -> BTreeSet<String> {
+    let root = PathBuf::from(format!("/proc/{}/root/dev", owned.host.pid(process)));
+    let (mut found, mut open) = (BTreeSet::new(), vec![root.clone()]);
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                open.push(entry.path());
+            } else if kind.is_char_device() || kind.is_block_device() {
+                found.insert(entry.path().strip_prefix(&root).unwrap().display().to_string());
+            }
+        }
+    }
+    found
 }
 
 /// What differs from run to run is named.
 fn told(owned: &Owned, argument: &str) -> String {
     let state = owned.host.state.path().display().to_string();
     let mut text = argument.replace(&state, "STATE");
-    for (number, instance) in owned.instances.iter().enumerate() {
-        text = text.replace(&instance.id.to_string(), &format!("INSTANCE-{}", number + 1));
-        text =
-            text.replace(&format!("/proc/{}/", owned.host.pid(&instance.id.to_string())), "/proc/NEIGHBOUR/");
+    for (number, instance) in (1..).zip(&owned.instances) {
+        let id = instance.id.to_string();
+        text = text.replace(&format!("/proc/{}/", owned.host.pid(&id)), &format!("/proc/INSTANCE-{number}/"));
+        text = text.replace(&id, &format!("INSTANCE-{number}"));
     }
-    text = text.replace(&format!("/proc/{}/", owned.host.pid("netboot")), "/proc/NETBOOT/");
-    text.replace(&owned.host.engine.as_ref().unwrap().socket().display().to_string(), "ENGINE")
+    text = text.replace(&format!("/proc/{}/", owned.host.pid(NETBOOT)), "/proc/NETBOOT/");
+    let [engine, control_plane] = owned.sockets();
+    text.replace(&engine, "ENGINE").replace(&control_plane, "CONTROL-PLANE")
+}
+
+/// How an attempt ended, as the kernel calls it.
+fn ended(code: i64) -> String {
+    let code = i32::try_from(code).unwrap();
+    match Signal::try_from(code - 128) {
+        _ if code == 0 => "done".to_owned(),
+        Ok(signal) => signal.to_string(),
+        Err(_) => format!("{:?}", Errno::from_raw(code)),
+    }
 }
 
 fn tries(name: &str, kind: Kind) -> String {
     let owned = Owned::new(name, kind);
     let (target, mut wrong, mut list) = (owned.target(), Vec::new(), String::new());
-    let before = [owned.host.pid(&target), owned.host.pid("netboot")];
-    let mut check = |process: &str, attempt: &str, argument: &str, shows: &[i64], by: &str| {
-        let found = owned.attempt(process, attempt, argument);
-        if !shows.contains(&found) {
-            wrong.push(format!("{process} {attempt} {argument}: {found}, not {shows:?}"));
+    let before = [owned.host.pid(&target), owned.host.pid(NETBOOT)];
+    for process in [&*target, NETBOOT] {
+        let name = if process == NETBOOT { NETBOOT } else { "target" };
+        let rows = [
+            honest(process),
+            calls(process),
+            files(process),
+            kernel(),
+            bombs(kind, process),
+            others(&owned, process),
+        ];
+        for (attempt, argument, shows, by) in rows.concat() {
+            let found = owned.attempt(process, attempt, &argument);
+            if !shows.contains(&found) {
+                wrong.push(format!("{name} {attempt} {argument}: {}, not {shows:?}", ended(found)));
+            }
+            if found == ENOENT && owned.sees(process, &argument) {
+                wrong.push(format!("{name} {attempt} {argument}: it is there"));
+            }
+            // What stopped it; all that may, where engines differ.
+            let how = match shows {
+                [_] => ended(found),
+                several => several.iter().map(|code| ended(*code)).collect::<Vec<_>>().join(" or "),
+            };
+            let tried = format!("{attempt} {}", told(&owned, &argument));
+            writeln!(list, "{kind:?} {name}: {} → {how} ({by})", tried.trim_end()).unwrap();
         }
-        let argument = told(&owned, argument);
-        let process = if process == "netboot" { "netboot" } else { "target" };
-        writeln!(list, "{kind:?} {process}: {attempt} {argument}: {by}").unwrap();
-    };
-    // That what is held is not held by a mistake.
-    for attempt in ["nothing", "write", "zero", "punch", "read-ahead", "let-go", "listen", "thread"] {
-        check(&target, attempt, "", &[0], "may");
-    }
-    for attempt in CALLS.iter().chain(TARGET_CALLS) {
-        check(&target, attempt, "1", &[SIGSYS], "filter");
-    }
-    for attempt in CALLS {
-        check("netboot", attempt, "1", &[SIGSYS], "filter");
-    }
-    for (attempt, argument, shows, by) in rows(&owned, kind) {
-        check(&target, attempt, &argument, shows, by);
+        let more: Vec<_> =
+            devices(&owned, process).into_iter().filter(|it| !DEVICES.contains(&&**it)).collect();
+        assert!(more.is_empty(), "{kind:?} {name} has {more:?}");
+        writeln!(list, "{kind:?} {name}: has no device but {}", DEVICES.join(", ")).unwrap();
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!([owned.host.pid(&target), owned.host.pid("netboot")], before, "and what was there is there");
+    assert_eq!([owned.host.pid(&target), owned.host.pid(NETBOOT)], before, "and what was there is there");
     list
 }
 
@@ -237,28 +369,37 @@ fn tries_with_a_broker(name: &str, kind: Kind) {
     let ceph = Ceph::start();
     let owned = Owned::in_ceph(name, kind, &ceph);
     let (target, sockets) = (owned.target(), owned.host.state.path().join("agent/sockets"));
-    let neighbour = sockets.join(owned.instances[1].id.to_string()).join("nbd");
-    assert!(neighbour.exists(), "there is something to be reached");
-    let neighbour = neighbour.display().to_string();
-    let engine = owned.host.engine.as_ref().unwrap().socket().display().to_string();
+    let theirs = |at: usize| {
+        let socket = sockets.join(owned.instances[at].id.to_string()).join("nbd");
+        assert!(socket.exists(), "there is something to be reached");
+        socket.display().to_string()
+    };
+    let [own, neighbour] = [0, 1].map(theirs);
+    let [engine, _] = owned.sockets();
     let mut wrong = Vec::new();
-    let mut check = |attempt: &str, argument: &str, shows: &[i64]| {
-        let found = owned.attempt(&target, attempt, argument);
+    let mut check = |process: &str, attempt: &str, argument: &str, shows: &[i64]| {
+        let found = owned.attempt(process, attempt, argument);
         if !shows.contains(&found) {
-            wrong.push(format!("{kind:?} {attempt} {argument}: {found}, not {shows:?}"));
+            wrong.push(format!("{kind:?} {process} {attempt} {argument}: {}, not {shows:?}", ended(found)));
         }
     };
     for attempt in CALLS.iter().filter(|attempt| !WITH_A_BROKER_MAY.contains(attempt)) {
-        check(attempt, "1", &[SIGSYS]);
+        check(&target, attempt, "1", &[SIGSYS]);
     }
-    check("unix-path", "/broker/nbd", &[0]);
-    check("unix-path", &neighbour, &[ENOENT]);
-    check("unix-path", &engine, &[ENOENT]);
-    check("read", "/broker/clients", &[EACCES]);
-    check("create", "/broker/x", &[EROFS, EACCES]);
-    check("list", "/broker", &[EACCES]);
+    check(&target, "unix-path", "/broker/nbd", &[DONE]);
+    check(&target, "unix-path", &neighbour, &[ENOENT]);
+    check(&target, "unix-path", &engine, &[ENOENT]);
+    check(&target, "read", "/broker/clients", &[EACCES]);
+    check(&target, "create", "/broker/x", NOT_WRITTEN);
+    check(&target, "list", "/broker", &[EACCES]);
     // In its own network nobody listens. TCP it may ask for, and its namespace's rules send nothing (below).
-    check("unix-abstract", "x", &[ECONNREFUSED]);
+    check(&target, "unix-abstract", "x", &[ECONNREFUSED]);
+    // The boot services have no broker, and no use for such a socket.
+    check(NETBOOT, "read", "/broker/nbd", &[ENOENT]);
+    for socket in [&*own, &*neighbour] {
+        check(NETBOOT, "read", socket, &[ENOENT]);
+        check(NETBOOT, "unix-path", socket, &[SIGSYS]);
+    }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -297,7 +438,7 @@ fn s3_a_containers_network_leads_to_its_node_and_nowhere_else() {
         until("what is there to be reached answers", || connects(where_, address, 9999).then_some(()));
     }
     // As root in the container's network, with no filter: more than whoever owns the container can do.
-    for process in [owned.target(), "netboot".to_owned()] {
+    for process in [owned.target(), NETBOOT.to_owned()] {
         let pid = owned.host.pid(&process).to_string();
         let reaches = |address: &str, port: u16| {
             let script = format!("exec 3<>/dev/tcp/{address}/{port}");

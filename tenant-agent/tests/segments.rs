@@ -393,3 +393,33 @@ fn a_bridge_that_was_there_before_is_used_and_stays() {
     host.agent_stop();
     assert!(host.link("bmi0").is_some(), "it is the operator's");
 }
+
+#[test]
+fn a_card_that_the_host_needs_for_itself_is_not_made_a_port() {
+    let (mut host, wanted) = host("needed", Segment::None, "");
+    host.uplink("up0");
+    host.ip(&["link", "add", "up0", "type", "veth", "peer", "name", "cable0"]);
+    host.ip(&["addr", "add", "192.0.2.7/24", "dev", "up0"]);
+    host.ip(&["link", "set", "up0", "up"]);
+    host.ip(&["link", "set", "cable0", "up"]);
+    host.agent_start();
+    let refused = |host: &Host, used: &str| {
+        host.await_netboot(|it| matches!(it, ServiceStatus::Failed { reason } if reason.contains(used)));
+        assert_eq!(host.link("bmi0"), None, "nothing is made");
+        let config = host.config();
+        let check = ["netns", "exec", &host.namespace, env!("CARGO_BIN_EXE_bmi-agent"), "check", "--config"];
+        let checked = output("ip", &[&check[..], &[config.to_str().unwrap()]].concat());
+        let said = String::from_utf8(checked.stdout).unwrap();
+        assert!(!checked.status.success() && said.contains(&format!("uplink: {used}")), "{said}");
+    };
+    refused(&host, "up0 is the host's own, with the address 192.0.2.7");
+    host.ip(&["link", "add", "other0", "type", "bridge"]);
+    host.ip(&["link", "set", "up0", "master", "other0"]);
+    host.ip(&["addr", "flush", "dev", "up0"]);
+    refused(&host, "up0 is part of other0");
+    // Its link-local address of IPv6 came by itself.
+    host.ip(&["link", "set", "up0", "nomaster"]);
+    host.await_target(wanted.id, &ServiceStatus::Listening);
+    until("the uplink is in the bridge", || (host.link("up0")?["master"] == "bmi0").then_some(()));
+    host.await_mended(About::Network);
+}

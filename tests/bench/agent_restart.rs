@@ -72,18 +72,19 @@ fn measure(deployment: &mut Deployment, count: usize) -> [f64; 2] {
 
 pub(crate) fn run_all(effort: Effort) -> Vec<Figure> {
     let count = TARGETS.min(effort.nodes);
-    // Not podman: its service starts a container as docker's does, and `provision` says what that takes.
-    let [process, docker, _] = DRIVERS;
-    let [process, docker] = [process, docker].map(|(_, kind)| {
+    let [process, docker, podman] = DRIVERS.map(|(_, kind)| {
         let mut deployment = deployment(kind, STORE, count);
         measure(&mut deployment, count)
     });
     let whats = ["agent killed: all adopted and reported", "all targets killed: all listen again"];
-    let figures = whats.into_iter().enumerate().map(|(at, what)| Figure {
-        what: format!("restart: {count} targets, {what}, docker"),
-        ours: docker[at],
-        peer: Some(("process", process[at])),
-        unit: "s",
+    let engines = [("docker", docker), ("podman", podman)];
+    let figures = engines.into_iter().flat_map(|(engine, seconds)| {
+        whats.into_iter().enumerate().map(move |(at, what)| Figure {
+            what: format!("restart: {count} targets, {what}, {engine}"),
+            ours: seconds[at],
+            peer: Some(("process", process[at])),
+            unit: "s",
+        })
     });
     figures.collect()
 }

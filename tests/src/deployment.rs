@@ -41,6 +41,7 @@ const DATABASE: &str = "BMI_TEST_DATABASE";
 
 /// Tests ask more than callers do: what is refused for being too much is the matter of one test alone.
 const UNLIMITED: &str = "[rate_limit]\ncaller_per_second = 10000000\ncaller_burst = 10000000\n\
+                         agent_per_second = 10000000\nagent_burst = 10000000\n\
                          address_per_second = 10000000\naddress_burst = 10000000\n\
                          denied_per_minute = 10000000\ndenied_burst = 10000000\n";
 

@@ -203,6 +203,14 @@ fn strings(list: &Value) -> Vec<String> {
 }
 
 impl Api {
+    /// Approves the key of an agent that waits, whichever it is; gives the agent.
+    #[must_use]
+    pub fn key_approve(&self, agent: &str) -> Value {
+        let path = format!("/v1/agents/{agent}");
+        let waits = self.get(&path).expect(200)["pending_key_sha256"].clone();
+        self.post(&format!("{path}/approve"), &json!({"key_sha256": waits})).expect(200)
+    }
+
     /// The authorities that are trusted, oldest first.
     #[must_use]
     pub fn authorities(&self) -> Vec<Value> {

@@ -124,6 +124,28 @@ impl AgentGuest {
         assert!(ran.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&ran.stderr));
     }
 
+    /// Runs one test of another program of tests there, for what the kernel of this machine has not; gives what it printed.
+    ///
+    /// The program finds the others where they were built. `infra/agent-host/image` has put them below `/usr/local/sbin`.
+    pub fn test(&self, program: &str, test: &str) -> String {
+        let deps = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+        let is_it = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.rsplit_once('-').is_some_and(|(stem, rest)| stem == program && !rest.contains('.'))
+        };
+        let built = fs::read_dir(&deps).unwrap().map(|entry| entry.unwrap().path()).filter(is_it);
+        let newest = built.max_by_key(|path| path.metadata().unwrap().modified().unwrap());
+        let newest =
+            newest.unwrap_or_else(|| panic!("build {program} first: cargo build --workspace --tests"));
+        let (directory, built) = (tempfile::tempdir().unwrap(), deps.parent().unwrap().display());
+        let file = directory.path().join(program);
+        run("strip", &["-o", file.to_str().unwrap(), newest.to_str().unwrap()]);
+        self.put(&file, "/root/");
+        self.shell(&format!(
+            "mkdir -p {built}; ln -sf /usr/local/sbin/bmi-* {built}/; /root/{program} --exact {test} 2>&1"
+        ))
+    }
+
     fn ssh(&self, program: &str) -> Command {
         let mut ssh = Command::new("timeout");
         ssh.args([COMMAND, program, "-i"]).arg(&self.key);

@@ -72,6 +72,8 @@ struct State {
     delay: Duration,
     /// Whether the networking server stands still.
     frozen: bool,
+    /// Whether it says of everything that it is not attached.
+    contradicts: bool,
     /// Whether nobody answers.
     down: bool,
     /// What was asked: method and path.
@@ -183,6 +185,11 @@ impl SimulatedHil {
     /// Has the networking server stand still, or go on.
     pub fn freeze(&self, frozen: bool) {
         self.state().frozen = frozen;
+    }
+
+    /// Has it say that nothing is attached, whatever it shows.
+    pub fn contradict(&self, contradicts: bool) {
+        self.state().contradicts = contradicts;
     }
 
     /// Ends its API, or starts it again. What is under way is in its database.
@@ -354,8 +361,8 @@ impl State {
             Err(refused) => return refused,
         };
         match found.networks.into_iter().find(|(_, attached)| attached == network) {
-            Some((channel, _)) => self.queue(node, nic, None, channel),
-            None => refusal(400, "BadArgumentError", "The network is not attached to the nic."),
+            Some((channel, _)) if !self.contradicts => self.queue(node, nic, None, channel),
+            _ => refusal(400, "BadArgumentError", "The network is not attached to the nic."),
         }
     }
 

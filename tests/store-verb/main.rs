@@ -12,6 +12,7 @@
     reason = "it is a part of a test"
 )]
 
+use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ async fn perform(store: &CephStore, verb: &str, rest: &[String]) -> Result<(), S
     };
     match verb {
         "image-flatten" => store.image_flatten(first, &progress).await,
+        "image-import" => store.image_import(first, File::open(&rest[1]).unwrap(), &progress).await,
         "image-remove" => store.image_remove(first).await,
         "volume-remove" => store.volume_remove(first).await,
         "roll-back" => store.roll_back(first, place(&rest[1]), rest[2].parse().unwrap(), &progress).await,

@@ -179,14 +179,16 @@ fn k4_an_image_with_instances_stays_and_is_reclaimed_after_the_last_of_them() {
 }
 
 #[test]
-fn a_full_pool_is_told_to_the_node_that_writes() {
+fn a_full_pool_is_told_to_the_node_that_writes_and_an_instance_can_be_removed_from_it() {
     let ceph = Ceph::shared();
-    let (deployment, _) = start(ceph);
+    let (deployment, namespace) = start(ceph);
     let api = &deployment.api;
     deployment.noise();
     api.image_of("lab", "noise", "noise.raw");
-    api.node_of("node-1", "52:54:00:ce:02:01", "lab");
-    api.instance("lab", "node-1", "noise", &json!({}));
+    for number in 1..=2 {
+        api.node_of(&format!("node-{number}"), &format!("52:54:00:ce:02:0{number}"), "lab");
+        api.instance("lab", &format!("node-{number}"), "noise", &json!({}));
+    }
     let client = Client::new(&deployment, "node-1", "52:54:00:ce:02:01");
     let disk = Disk::of(&client);
     assert!(!disk.does(&["write -P 9 0 4k"]).contains("failed"));
@@ -196,6 +198,13 @@ fn a_full_pool_is_told_to_the_node_that_writes() {
     let done = disk.does(&["write -P 3 8M 4k", "read -P 9 0 4k", "flush"]);
     assert!(done.contains("write failed: No space left on device"), "{done}");
     assert!(done.contains("read 4096/4096") && !done.contains("Pattern verification failed"), "{done}");
+
+    // Who removes makes room, also where nothing was ever removed before.
+    api.instance_remove("lab", "node-2");
+    until("only the other one's volumes are left", SOON, || {
+        let images = ceph.images(&namespace);
+        (images.iter().filter(|name| name.contains("volume-")).count() == 2).then_some(())
+    });
 
     full.end();
     let done = disk.does(&["write -P 3 8M 4k", "read -P 3 8M 4k", "read -P 9 0 4k"]);

@@ -73,7 +73,7 @@ fn signal(process: &Process, signal: &str) {
 }
 
 #[test]
-fn a_node_writes_on_whatever_fails_and_loses_nothing() {
+fn b4_a_node_writes_on_whatever_fails_and_loses_nothing() {
     let ceph = Ceph::shared();
     let (mut deployment, _) = start(ceph);
     deployment.api.node_of("node-1", "52:54:00:cf:00:01", "lab");

@@ -1,18 +1,26 @@
-//! A control plane that is killed in the middle of long work on a store in Ceph: flattening, removing, going back to a tag,
-//! making an image of one. What was there is there, what was begun ends when it is asked for again, and nothing is left.
+//! A control plane that is killed in the middle of long work on a store in Ceph: importing, flattening,
+//! removing, going back to a tag, making an image of one. What was there is there, what was begun ends when
+//! it is asked for again, and nothing is left. And one that loses interest in its work and lives on.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by panicking")]
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bmi_drivers::store::{DataStore, Place};
-use bmi_tests::{Ceph, Deployment, Random, WaitingStore};
+use bmi_drivers::store::{DataStore, ImageContent, Place};
+use bmi_tests::{Ceph, Deployment, Random, WaitingStore, sha256, until};
 use bmi_types::{ByteSize, ProjectId, TagId, VolumeId};
+use serde_json::Value;
 
 /// Of the images that are worked on.
 const SIZE: usize = 96 << 20;
+
+/// How much an import copies until the store notes for the first time how far it is, and the size of what is
+/// imported.
+const NOTED: u64 = 256 << 20;
+const IMPORTED: u64 = 640 << 20;
 
 /// How often each work is killed, and in a full run.
 const KILLS: u64 = 1;
@@ -57,10 +65,27 @@ fn kill(ceph: &Ceph, words: &[&str], lines: u64, pause: Duration) -> bool {
     !ended
 }
 
-/// Does it to its end.
-fn complete(ceph: &Ceph, words: &[&str]) {
+/// How far a line of progress says that something is, in bytes.
+fn done(line: &str) -> Option<u64> {
+    line.split_once(' ')?.0.parse().ok()
+}
+
+/// Begins something and kills who does it when that says that it is further than so many bytes. Gives whether
+/// it was in time.
+fn kill_beyond(ceph: &Ceph, words: &[&str], bytes: u64) -> bool {
+    let mut child = verb(ceph, words).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(said.any(|line| done(&line).is_some_and(|done| done > bytes)), "it ended before");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    said.last().is_none_or(|line| line != "done")
+}
+
+/// Does it to its end; gives what was said.
+fn complete(ceph: &Ceph, words: &[&str]) -> String {
     let output = verb(ceph, words).output().unwrap();
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Bytes in which no object is like another, and none is zero.
@@ -158,6 +183,72 @@ fn k1_a_flatten_that_is_killed_loses_nothing_and_ends_when_it_is_asked_for_again
         complete(ceph, &["image-remove", &format!("{}/{}", image.project, image.volume)]);
     }
     assert_eq!(left(ceph, &store, &[image, parent]), [] as [String; 0]);
+}
+
+#[test]
+fn k1_an_import_that_is_killed_goes_on_from_where_it_noted_that_it_was() {
+    let ceph = cluster();
+    let store = WaitingStore::open(ceph);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(IMPORTED).unwrap();
+    // A little in each object, and where it is killed more, which takes a while.
+    for at in (0..IMPORTED).step_by(4 << 20) {
+        let length = if at < NOTED { 512 } else { 1 << 20 };
+        let bytes = at.to_le_bytes().map(|byte| byte | 1).repeat(length / 8);
+        file.as_file().write_all_at(&bytes, at).unwrap();
+    }
+    for _ in 0..kills() {
+        let image = place();
+        let at = format!("{}/{}", image.project, image.volume);
+        let import = ["image-import", at.as_str(), file.path().to_str().unwrap()];
+        assert!(kill_beyond(ceph, &import, NOTED), "it had ended before it was killed");
+        let observed = store.ask(async |store| store.image_observe(image).await.unwrap());
+        assert_eq!(observed, ImageContent::Absent, "half an image is none");
+        let said = complete(ceph, &import);
+        let first = said.lines().find_map(done).unwrap();
+        assert!((NOTED..IMPORTED).contains(&first), "it went on from {first}");
+        let sealed = store.ask(async |store| store.image_seal(image, &|_, _| {}).await.unwrap());
+        assert_eq!((sealed.size.bytes(), sealed.sha256), (IMPORTED, sha256(file.path())));
+        complete(ceph, &["image-remove", &at]);
+        assert_eq!(left(ceph, &store, &[image]), [] as [String; 0]);
+    }
+}
+
+/// Whether somebody empties the trash of a namespace.
+fn is_emptied(ceph: &Ceph, space: &str) -> bool {
+    let lock = ceph.rados(&["--pool", "bmi", "--namespace", space, "lock", "info", "bmi.trash", "bmi"]);
+    let lock: Value = serde_json::from_str(&lock).unwrap();
+    !lock["lockers"].as_array().unwrap().is_empty()
+}
+
+/// Whoever removes an image next while a forgotten thread still does has librbd end the whole process.
+#[test]
+fn a_removal_that_nobody_waits_for_stops_and_only_then_may_somebody_else_begin() {
+    let ceph = cluster();
+    let (store, image) = (WaitingStore::open(ceph), place());
+    let (at, space) = (format!("{}/{}", image.project, image.volume), image.project.to_string());
+    store.ask(async |store| store.image_create(image, ByteSize::new(1 << 20)).await.unwrap());
+    // One that does not know what it has: each object is asked for, which takes some seconds.
+    let large = format!("bmi/{space}/image-{}", VolumeId::generate());
+    ceph.rbd(&["create", &large, "--size", "64G", "--image-feature", "layering,exclusive-lock"]);
+    ceph.rbd(&["trash", "mv", &large]);
+    let stopped = store.ask(async |store| {
+        let begun = async {
+            while !is_emptied(ceph, &space) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            done = store.reclaim() => Some(done),
+            () = begun => None,
+        }
+    });
+    assert!(stopped.is_none(), "it had ended before it could be stopped: {stopped:?}");
+    until("the lock is given back", Duration::from_secs(10), || (!is_emptied(ceph, &space)).then_some(()));
+    let there = ceph.images(&space);
+    assert!(there.iter().any(|name| name.starts_with("trash: ")), "it went on to its end: {there:?}");
+    complete(ceph, &["image-remove", &at]);
+    assert_eq!(left(ceph, &store, &[image]), [] as [String; 0]);
 }
 
 #[test]

@@ -25,8 +25,19 @@ const AHEAD_MAX: i64 = 1 << 32;
 /// The longest an agent may wait for a change.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// What there is for an agent.
+#[derive(Debug)]
+pub enum Desired {
+    /// A newer state than it knows.
+    State(Box<DesiredState>),
+    /// It has the network, and knows all that there is.
+    Unchanged,
+    /// Another agent has the network.
+    StandBy,
+}
+
 /// The desired state of a speaker's network, as soon as it is newer than `known`, which has this mark (or none, for an agent
-/// that knows of none); nothing when `wait` passes without that. For an agent that stands by, there is none.
+/// that knows of none); that it is unchanged when `wait` passes without that. For an agent that stands by, there is none.
 ///
 /// # Errors
 /// When the network is not the speaker's, the speaker may not speak or no longer, or the database fails.
@@ -37,13 +48,13 @@ pub async fn desired_state(
     known: u64,
     mark: &str,
     wait: Duration,
-) -> Result<Option<DesiredState>, AppError> {
+) -> Result<Desired, AppError> {
     let deadline = Instant::now() + wait.min(WAIT_MAX);
     catch_up(app, speaker, name, known, mark).await?;
     let mut bell = app.wake.desired.listen();
     loop {
         let found = read(app, speaker, name, known).await?;
-        if found.is_some() || Instant::now() >= deadline {
+        if matches!(found, Desired::State(_)) || Instant::now() >= deadline {
             return Ok(found);
         }
         bell.wait().await;
@@ -119,12 +130,7 @@ fn mark_of(network: NetworkId, instances: &[(Record, Vec<String>)], ports: &[Str
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn read(
-    app: &App,
-    speaker: &Speaker,
-    name: &str,
-    known: u64,
-) -> Result<Option<DesiredState>, AppError> {
+async fn read(app: &App, speaker: &Speaker, name: &str, known: u64) -> Result<Desired, AppError> {
     let (key, store) = (app.master_key.clone(), app.store.clone());
     let (asking, of) = (speaker.clone(), name.to_owned());
     let read = app
@@ -132,13 +138,13 @@ async fn read(
         .system_read(move |tx| {
             let entered = asking.enter(tx, &of, Timestamp::now())?;
             if !entered.serves() {
-                return Ok(None);
+                return Ok(Err(Desired::StandBy));
             }
             let network = entered.network;
             let generation = bmi_db::network::generation(tx, network.id)?;
             let generation = u64::try_from(generation).unwrap_or(0);
             if generation <= known {
-                return Ok(None);
+                return Ok(Err(Desired::Unchanged));
             }
             let found = bmi_db::instance::desired(tx, network.id)?;
             let (mut instances, mut boots) = (Vec::new(), Vec::new());
@@ -163,10 +169,13 @@ async fn read(
                 instances,
                 ports: Vec::new(),
             };
-            Ok::<_, AppError>(Some((state, boots, found)))
+            Ok::<_, AppError>(Ok((state, boots, found)))
         })
         .await?;
-    let Some((mut state, boots, found)) = read else { return Ok(None) };
+    let (mut state, boots, found) = match read {
+        Ok(read) => read,
+        Err(nothing) => return Ok(nothing),
+    };
     // What is read after the state is as new as the state, or newer: then a newer state follows.
     state.ports = ports(app, state.network.id).await?;
     state.mark = mark_of(state.network.id, &found, &state.ports);
@@ -183,7 +192,7 @@ async fn read(
     let (speaker, name) = (speaker.clone(), name.to_owned());
     let serves =
         app.db.system_read(move |tx| Ok::<_, AppError>(speaker.enter(tx, &name, Timestamp::now())?.serves()));
-    Ok(serves.await?.then_some(state))
+    Ok(if serves.await? { Desired::State(Box::new(state)) } else { Desired::StandBy })
 }
 
 fn instance(

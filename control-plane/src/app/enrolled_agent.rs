@@ -74,17 +74,25 @@ async fn agent_change(
     changed.await.inspect(|_| app.wake.desired.ring())
 }
 
-/// Approves the key that waits: it is the agent's from now on, and the one before no longer.
+/// Approves the key that waits, if it is this one: it is the agent's from now on, and the one before no longer. Whoever has a
+/// token of the network can have a key wait, so it is named by whoever saw it on the agent's host.
 pub async fn agent_approve(
     app: &App,
     caller: &Caller,
     agent: String,
+    named: String,
     version: Option<i64>,
 ) -> Result<Agent, AppError> {
-    agent_change(app, caller, agent, version, ("agent.approved", "key approved"), |access, agent| {
+    agent_change(app, caller, agent, version, ("agent.approved", "key approved"), move |access, agent| {
         let none = || wrong_state("no key of this agent waits for approval");
         let key = agent.pending_key_sha256.take().filter(|_| agent.standing != Standing::Revoked);
         let key = key.ok_or_else(none)?;
+        if key != named {
+            return Err(wrong_state(format!(
+                "the key that waits is {key} and not the one that was named: what does the agent say on its host? If it is \
+                 another, reject the one that waits"
+            )));
+        }
         join_token::answers_until(access, agent.id, &key, Timestamp::now().plus(APPROVED_FOR))?;
         agent.key_sha256 = key;
         agent.previous_key_sha256 = None;

@@ -215,7 +215,7 @@ fn join(
     now: Timestamp,
 ) -> Result<Joined, AppError> {
     let token = join_token::of_hash(tx, &secret_token::hash(asked.token.expose()))?;
-    let token = token.ok_or_else(|| refused("there is no such token; it may have been revoked"))?;
+    let token = token.ok_or_else(no_such_token)?;
     let network = network::find(tx, &token.network.to_string())?;
     if network.name != asked.network {
         return Err(refused(format!("this token is not for network `{}`", asked.network)));
@@ -244,6 +244,12 @@ fn join(
             return Err(refused("this agent was revoked; forget who it was (`bmi-agent enrol --new`)"));
         }
         Some(mut agent) if !agent.has_key(&key.key_sha256) => {
+            // Somebody may be looking at the one that waits.
+            if agent.pending_key_sha256.as_ref().is_some_and(|pending| *pending != key.key_sha256) {
+                return Err(refused(
+                    "another key of this agent waits for approval already; have it rejected first (`bmi agent reject`)",
+                ));
+            }
             agent.pending_key_sha256 = Some(key.key_sha256.clone());
             agent.version += 1;
             enrolled_agent::update(tx, &agent)?;
@@ -302,6 +308,12 @@ pub async fn agent_enrol(app: &App, asked: EnrolRequest) -> Result<Joined, AppEr
         return Err(refused("that is no join token: it was cut off or mistyped"));
     }
     let (token, network) = (secret_token::hash(asked.token.expose()), asked.network.clone());
+    // Whoever makes tokens up does not hold up those who write.
+    let hash = token.clone();
+    let known = app.db.system_read(move |tx| Ok::<_, AppError>(join_token::of_hash(tx, &hash)?.is_some()));
+    if !known.await? {
+        return Err(no_such_token());
+    }
     let joined = app.db.system_write(move |tx| join(tx, &issuing, asked, &key, Timestamp::now())).await;
     if let Err(error) = &joined
         && error.is(Code::JoinTokenRefused)
@@ -326,6 +338,10 @@ pub async fn agent_standing(app: &App, asked: StandingRequest) -> Result<(), App
             speaker::not_revoked(tx, &agent)
         })
         .await
+}
+
+fn no_such_token() -> AppError {
+    refused("there is no such token; it may have been revoked")
 }
 
 /// Tells on the network of a token that is known that it was refused: somebody has it who should not, or too late.

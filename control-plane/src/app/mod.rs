@@ -51,7 +51,7 @@ pub use access::Access;
 pub use agent::{events as agent_events, status as agent_status};
 pub use authority::Enrolling;
 pub use boot_watch::{BootLimits, watch as boots_watch};
-pub use desired::desired_state;
+pub use desired::{Desired, desired_state};
 pub use speaker::{Peer, Speaker};
 pub use timeline::timeline;
 pub use wake::Wake;

@@ -1,14 +1,19 @@
-//! How many requests somebody may make: each caller, and each address before it is known who calls. And how often a
-//! caller may be refused, since each refusal is a line of the audit log that is kept.
+//! How many requests somebody may make: each caller, each agent, and each address before it is known who calls. And how often
+//! a caller may be refused, since each refusal is a line of the audit log that is kept.
+//!
+//! An agent's host may be taken over: what it can ask for must leave the others their part, also by waiting.
 //!
 //! Deliberately absent: fairness between replicas. Each counts for itself.
 //!
 //! Invariant: what is remembered is bounded.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bmi_types::AgentId;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
@@ -18,6 +23,9 @@ use super::authentication::prefix;
 /// The most callers or addresses that are remembered before those that behave are forgotten.
 const KEYS_MAX: usize = 10_000;
 
+/// Requests of one agent that wait for a change at once: it needs one, and another when a connection broke.
+const WAITS_EACH: usize = 4;
+
 /// How many requests there may be.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -26,6 +34,10 @@ pub struct RateLimits {
     pub caller_per_second: NonZeroU32,
     /// At once from one caller.
     pub caller_burst: NonZeroU32,
+    /// In a second from one agent, on average. One with a thousand nodes that boot at once reports some 40 times.
+    pub agent_per_second: NonZeroU32,
+    /// At once from one agent.
+    pub agent_burst: NonZeroU32,
     /// In a second from one address, on average; many people may share one.
     pub address_per_second: NonZeroU32,
     /// At once from one address.
@@ -42,6 +54,8 @@ impl Default for RateLimits {
         Self {
             caller_per_second: number(200),
             caller_burst: number(2000),
+            agent_per_second: number(50),
+            agent_burst: number(500),
             address_per_second: number(1000),
             address_burst: number(10_000),
             denied_per_minute: number(20),
@@ -53,6 +67,8 @@ impl Default for RateLimits {
 /// Counts requests.
 pub struct RateLimit {
     callers: DefaultKeyedRateLimiter<String>,
+    agents: DefaultKeyedRateLimiter<String>,
+    waits: Arc<Mutex<HashMap<AgentId, usize>>>,
     addresses: DefaultKeyedRateLimiter<IpAddr>,
     denied: DefaultKeyedRateLimiter<String>,
 }
@@ -64,6 +80,8 @@ impl RateLimit {
         let quota = |rate, burst| Quota::per_second(rate).allow_burst(burst);
         Self {
             callers: RateLimiter::keyed(quota(limits.caller_per_second, limits.caller_burst)),
+            agents: RateLimiter::keyed(quota(limits.agent_per_second, limits.agent_burst)),
+            waits: Arc::default(),
             addresses: RateLimiter::keyed(quota(limits.address_per_second, limits.address_burst)),
             denied: RateLimiter::keyed(
                 Quota::per_minute(limits.denied_per_minute).allow_burst(limits.denied_burst),
@@ -91,12 +109,53 @@ impl RateLimit {
         count(&self.callers, subject)
     }
 
+    /// Counts a request of an agent.
+    ///
+    /// # Errors
+    /// When it is one too many, with how long to wait.
+    pub fn agent(&self, agent: AgentId) -> Result<(), Duration> {
+        count(&self.agents, &agent.to_string())
+    }
+
+    /// Counts a request of an agent that waits for a change, until it is dropped.
+    ///
+    /// # Errors
+    /// When as many as may wait do so already, with how long to wait.
+    pub fn wait(&self, agent: AgentId) -> Result<Wait, Duration> {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waits.entry(agent).or_default();
+        if *count >= WAITS_EACH {
+            return Err(Duration::from_secs(1));
+        }
+        *count += 1;
+        Ok(Wait { agent, waits: Arc::clone(&self.waits) })
+    }
+
     /// Counts a request for one action of one caller that is refused.
     ///
     /// # Errors
     /// When it is one too many, with how long to wait.
     pub fn denied(&self, attempt: &str) -> Result<(), Duration> {
         count(&self.denied, attempt)
+    }
+}
+
+/// A request of an agent that waits.
+#[derive(Debug)]
+pub struct Wait {
+    agent: AgentId,
+    waits: Arc<Mutex<HashMap<AgentId, usize>>>,
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = waits.get_mut(&self.agent) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                waits.remove(&self.agent);
+            }
+        }
     }
 }
 
@@ -118,6 +177,8 @@ mod tests {
         let limits = RateLimits {
             caller_per_second: number(1),
             caller_burst: number(3),
+            agent_per_second: number(1),
+            agent_burst: number(2),
             address_per_second: number(1),
             address_burst: number(2),
             denied_per_minute: number(1),
@@ -135,6 +196,18 @@ mod tests {
         limit.address(address).unwrap();
         limit.address(address).unwrap_err();
         limit.address("192.0.2.2".parse().unwrap()).unwrap();
+        let (agent, other) = (AgentId::generate(), AgentId::generate());
+        limit.agent(agent).unwrap();
+        limit.agent(agent).unwrap();
+        limit.agent(agent).unwrap_err();
+        limit.agent(other).unwrap();
+        let mut waits: Vec<Wait> = (0..WAITS_EACH).map(|_| limit.wait(agent).unwrap()).collect();
+        limit.wait(agent).unwrap_err();
+        let _another = limit.wait(other).unwrap();
+        waits.pop();
+        waits.push(limit.wait(agent).unwrap());
+        drop(waits);
+        assert_eq!(limit.waits.lock().unwrap().len(), 1, "who waits no more is forgotten");
         limit.denied("a").unwrap();
         assert!(limit.denied("a").unwrap_err() > Duration::from_secs(1));
         limit.denied("b").unwrap();

@@ -49,7 +49,7 @@ impl Entered {
     }
 }
 
-pub(super) fn refused(detail: &str) -> AppError {
+pub(super) fn refused(detail: impl Into<String>) -> AppError {
     AppError::refused(Code::AgentRefused, detail)
 }
 
@@ -85,12 +85,15 @@ impl Peer {
         if agent.key_sha256 == self.key_sha256 || previous {
             return Ok(agent);
         }
-        Err(refused(if self.is_ahead_of(&agent) {
-            "this certificate is newer than the database, which must have been restored from a backup: the agent's key waits \
-             for approval (`bmi agent approve`)"
+        Err(if self.is_ahead_of(&agent) {
+            refused(format!(
+                "this certificate is newer than the database, which must have been restored from a backup: the agent's key waits \
+                 for approval (`bmi agent approve {} --key {}`)",
+                agent.id, self.key_sha256
+            ))
         } else {
-            "this is not the agent's key, or no longer"
-        }))
+            refused("this is not the agent's key, or no longer")
+        })
     }
 
     /// Whether the certificate was issued after the newest that the database knows of: a backup was restored, which is

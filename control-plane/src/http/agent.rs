@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::answer::ApiError;
 use crate::app::enrolment::{Joined, agent_authorities, agent_enrol, agent_renew, agent_standing};
-use crate::app::{App, Peer, Speaker, agent_events, agent_status, desired_state};
+use crate::app::{App, Desired, Peer, Speaker, agent_events, agent_status, desired_state};
 
 /// The largest body: a status of 5 000 instances, or a whole batch of the longest events.
 pub(super) const BODY_MAX: usize = 4 << 20;
@@ -47,7 +47,7 @@ fn speaker(request: &HttpRequest) -> Result<Speaker, ApiError> {
     let peer = request.conn_data::<Peer>().ok_or_else(nobody)?;
     if let Some(app) = request.app_data::<web::Data<App>>() {
         let too_many = |wait| ApiError::too_many(wait, TOO_MANY);
-        app.rate_limit.caller(&format!("agent:{}", peer.id.agent)).map_err(too_many)?;
+        app.rate_limit.agent(peer.id.agent).map_err(too_many)?;
     }
     Ok(Speaker::Enrolled(peer.clone()))
 }
@@ -110,10 +110,24 @@ async fn desired(
     known: web::Query<Known>,
 ) -> Result<HttpResponse, ApiError> {
     let wait = Duration::from_secs(known.wait);
-    Ok(match desired_state(&app, &speaker, &network, known.generation, &known.mark, wait).await? {
-        Some(state) => HttpResponse::Ok().json(state),
-        None => HttpResponse::NotModified().finish(),
+    let _counted = match &speaker {
+        Speaker::Enrolled(peer) => {
+            Some(app.rate_limit.wait(peer.id.agent).map_err(|wait| ApiError::too_many(wait, TOO_MANY))?)
+        }
+        Speaker::Local(_) => None,
+    };
+    let found = desired_state(&app, &speaker, &network, known.generation, &known.mark, wait).await?;
+    let name = HeaderName::from_static(STANDING_HEADER);
+    let standing = (name, standing_value(!matches!(found, Desired::StandBy)));
+    Ok(match found {
+        Desired::State(state) => HttpResponse::Ok().insert_header(standing).json(state),
+        Desired::Unchanged | Desired::StandBy => HttpResponse::NotModified().insert_header(standing).finish(),
     })
+}
+
+/// What an agent is told of itself: whether it has the network.
+fn standing_value(serves: bool) -> HeaderValue {
+    HeaderValue::from_static(if serves { "active" } else { "standby" })
 }
 
 async fn status(
@@ -123,9 +137,8 @@ async fn status(
     sent: web::Json<StatusSent>,
 ) -> Result<HttpResponse, ApiError> {
     let noted = agent_status(&app, &speaker, &network, sent.into_inner()).await?;
-    let standing = HeaderValue::from_static(if noted.serves { "active" } else { "standby" });
     let mut answer = HttpResponse::NoContent();
-    answer.insert_header((HeaderName::from_static(STANDING_HEADER), standing));
+    answer.insert_header((HeaderName::from_static(STANDING_HEADER), standing_value(noted.serves)));
     if let Ok(mark) = HeaderValue::from_str(&noted.authorities_mark) {
         answer.insert_header((HeaderName::from_static(AUTHORITIES_HEADER), mark));
     }

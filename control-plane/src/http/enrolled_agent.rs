@@ -1,7 +1,7 @@
 //! `/v1/agents`.
 
 use actix_web::{HttpResponse, web};
-use bmi_api::{Agent, AgentReplace, Page};
+use bmi_api::{Agent, AgentApprove, AgentReplace, Page};
 
 use super::answer::{Answer, ApiError, no_such_method};
 use super::cursor::Query;
@@ -41,13 +41,15 @@ pub(super) async fn show(request: Request) -> Result<HttpResponse, ApiError> {
     Ok(Answer::versioned(agent, version)?.respond())
 }
 
-/// Approves the key that waits: it is the agent's from now on.
-#[utoipa::path(post, path = "/v1/agents/{agent}/approve", operation_id = "approve", params(IfMatch), responses((status = 200, body = Agent)))]
+/// Approves the key that waits, when it is the one that is named: it is the agent's from now on.
+#[utoipa::path(post, path = "/v1/agents/{agent}/approve", operation_id = "approve", params(IfMatch), request_body = AgentApprove, responses((status = 200, body = Agent)))]
 pub(super) async fn approve(request: Request) -> Result<HttpResponse, ApiError> {
     once(request, |request| async move {
-        request.no_fields()?;
+        let mut fields = request.fields()?;
+        let key_sha256 = fields.required("key_sha256");
+        let AgentApprove { key_sha256 } = fields.finish(|| Some(AgentApprove { key_sha256: key_sha256? }))?;
         let (agent, version) = (request.path("agent"), request.if_match);
-        let agent = app::agent_approve(&request.app, &request.caller, agent, version).await?;
+        let agent = app::agent_approve(&request.app, &request.caller, agent, key_sha256, version).await?;
         let version = agent.version;
         Answer::versioned(agent, version)
     })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_agent_api::status::{InstanceStatus, ServiceStatus, StatusReport, StatusSent};
-use bmi_control_plane::app::{App, Speaker, agent_status, desired_state};
+use bmi_control_plane::app::{App, Desired, Speaker, agent_status, desired_state};
 use bmi_types::{InstanceId, Name};
 use tokio::task::JoinHandle;
 
@@ -19,7 +19,7 @@ pub fn start(app: Arc<App>, network: Name, hardware: Arc<Hardware>) -> JoinHandl
         loop {
             let wait = Duration::from_secs(60);
             let news = desired_state(&app, &speaker, network.as_str(), known, "", wait).await;
-            let Some(desired) = news.unwrap() else { continue };
+            let Desired::State(desired) = news.unwrap() else { continue };
             known = desired.generation;
             let wanted: BTreeSet<InstanceId> = desired.instances.iter().map(|instance| instance.id).collect();
             let present = hardware.look().targets;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bmi_api::{Operation, OperationKind};
-use bmi_control_plane::app::{Speaker, desired_state};
+use bmi_control_plane::app::{Desired, Speaker, desired_state};
 use bmi_types::{InstanceId, NodeId};
 
 use crate::scenario::{Begun, proven};
@@ -67,7 +67,11 @@ async fn an_agent_of_another_history_is_told_anew_and_one_of_this_is_not() {
         let app = std::sync::Arc::clone(&world.app);
         async move {
             let local = Speaker::Local(NETWORK.parse().unwrap());
-            desired_state(&app, &local, NETWORK, known, &mark, Duration::ZERO).await.unwrap()
+            match desired_state(&app, &local, NETWORK, known, &mark, Duration::ZERO).await.unwrap() {
+                Desired::State(state) => Some(*state),
+                Desired::Unchanged => None,
+                Desired::StandBy => panic!("the local agent has the network"),
+            }
         }
     };
     let first = state(0, String::new()).await.unwrap();

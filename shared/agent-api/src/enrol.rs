@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The header in which the control plane tells the mark of the authorities that it trusts, with every answer to a
 /// status: an agent that knows another one renews.
 pub const AUTHORITIES_HEADER: &str = "bmi-authorities";
-/// The header in which it tells `active` or `standby`.
+/// The header in which it tells `active` or `standby`, with every answer to a status or to a question for the desired state.
 pub const STANDING_HEADER: &str = "bmi-standing";
 
 /// Between the secret of a join token and the hash of the authority.

@@ -51,6 +51,15 @@ pub struct Agent {
     pub version: i64,
 }
 
+/// Approves the key that waits for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentApprove {
+    /// SHA-256 of that public key, as its host says it: 64 hexadecimal digits. What waits may be somebody else's.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    pub key_sha256: String,
+}
+
 /// Gives an agent's network to another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]

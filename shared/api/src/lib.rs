@@ -25,7 +25,8 @@ mod sign_in;
 mod whoami;
 
 pub use agent::{
-    Agent, AgentReplace, AgentState, Authority, JoinToken, JoinTokenWithSecret, NewAuthority, NewJoinToken,
+    Agent, AgentApprove, AgentReplace, AgentState, Authority, JoinToken, JoinTokenWithSecret, NewAuthority,
+    NewJoinToken,
 };
 pub use audit::{AuditChain, AuditHead, AuditRecord, AuditRow};
 pub use datastore::Datastore;

@@ -108,6 +108,20 @@ impl Cluster {
         &self.0.user
     }
 
+    /// Waits until this client has the newest map of the OSDs. An OSD that it asks for something after that
+    /// does nothing for whoever that map has on the blocklist any more: it gets the map first.
+    ///
+    /// # Errors
+    /// When the monitors do not answer in time.
+    pub async fn osd_map_wait(&self) -> Result<(), RbdError> {
+        let (handle, place) = (Arc::clone(&self.0), format!("client.{}", self.user()));
+        let waited = self.0.threads.run("wait for the map of the OSDs as", &place, self.0.limit, move || {
+            // SAFETY: the client is connected, and the handle lives while this call lasts.
+            check(unsafe { sys::rados_wait_for_latest_osdmap(handle.raw) }).map(drop)
+        });
+        waited.await
+    }
+
     /// An option's value, such as `mon_host`.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ const FEATURES: u64 = (sys::RBD_FEATURE_LAYERING
 const CLONE_FORMAT: u64 = 2;
 
 /// A namespace of a pool. Clones are the same.
+///
+/// While the pool or the cluster is full, what needs room in it fails, and does not wait until there is some.
 #[derive(Debug, Clone)]
 pub struct Pool(pub(crate) Arc<Handle>);
 
@@ -45,8 +47,8 @@ pub(crate) struct Handle {
     namespace: String,
 }
 
-// SAFETY: the namespace is set before anybody else has the handle, and librbd only reads it; `librados.h` allows that
-// from several threads.
+// SAFETY: the namespace and the flags of later operations are set before anybody else has the handle, and the
+// library only reads them; `librados.h` allows that from several threads.
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
@@ -118,6 +120,8 @@ impl Pool {
             let handle = Handle { raw, cluster, place, namespace };
             // SAFETY: the handle is whole and nobody else has it; the name ends with a NUL.
             unsafe { sys::rados_ioctx_set_namespace(handle.raw, c_namespace.as_ptr()) };
+            // SAFETY: as above.
+            unsafe { sys::rados_set_pool_full_try(handle.raw) };
             Ok(handle)
         });
         Ok(Self(Arc::new(handle.await?)))
@@ -155,13 +159,6 @@ impl Pool {
 
     pub(crate) fn place_of(&self, name: &str) -> String {
         if name.is_empty() { self.0.place.clone() } else { format!("{}/{name}", self.0.place) }
-    }
-
-    /// Has writes fail while the pool or the cluster is full, those of images that are opened from now on. Without it
-    /// they wait until there is room.
-    pub fn fail_when_full(&self) {
-        // SAFETY: the handle lives; what is set is a flag of later operations.
-        unsafe { sys::rados_set_pool_full_try(self.0.raw) };
     }
 
     /// Opens an image.

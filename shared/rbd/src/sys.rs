@@ -162,6 +162,7 @@ unsafe extern "C" {
         len: usize,
     ) -> ::std::os::raw::c_int;
     pub fn rados_get_instance_id(cluster: rados_t) -> u64;
+    pub fn rados_wait_for_latest_osdmap(cluster: rados_t) -> ::std::os::raw::c_int;
     pub fn rados_ioctx_create(
         cluster: rados_t,
         pool_name: *const ::std::os::raw::c_char,

@@ -7,7 +7,8 @@
 //! a volume a second time: a process whose volume was taken away ends, and whoever started it starts another.
 //!
 //! Invariants: the first line on standard output is the `listening` event; the exclusive lock of a volume that may be
-//! written is held before that; a write that was answered is in Ceph, so that nothing is lost with this process.
+//! written is held before that, and the key was still good then; a write that was answered is in Ceph, so that nothing
+//! is lost with this process.
 
 mod config;
 mod protocol;
@@ -42,7 +43,8 @@ use start::{Outcome, StartError};
     verbatim_doc_comment,
     after_help = "The first line on standard output is {\"event\":\"listening\"}; logs go to standard error (RUST_LOG).\n\n\
         Exit status: 0 ended by SIGTERM, everything answered is in Ceph and the lock is free; 1 cannot start;\n\
-        2 usage; 3 fenced: the client is on the blocklist or the lock was taken, so that nothing more was answered.\n\
+        2 usage; 3 fenced: the client is on the blocklist, or the lock or, at the start, the key was taken away, so that\n\
+        nothing more was answered.\n\
         After 3 start it again when whoever fenced it wants that.\n\n\
         A client: qemu-img info 'nbd+unix:///0?socket=/run/x/nbd.sock'"
 )]

@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod firewall;
+pub mod in_use;
 pub mod links;
 pub mod namespace;
 pub mod overlap;

@@ -32,6 +32,16 @@ pub enum WireError {
         /// What of the host's.
         overlap: Overlap,
     },
+    /// A card that the host needs for itself.
+    #[error(
+        "{card} is {used}: as a port of the bridge it would be cut off; nothing of the network is made on this host"
+    )]
+    InUse {
+        /// Which.
+        card: InterfaceName,
+        /// What for.
+        used: String,
+    },
     /// The segment.
     #[error(transparent)]
     Segment(#[from] SegmentError),
@@ -77,6 +87,13 @@ impl Wires {
         let cidr = network.plan.cidr;
         if let Some(overlap) = links.overlap(cidr).await? {
             return Err(WireError::Overlaps { cidr, overlap });
+        }
+        let ours = links.all().await?.get(config.bridge.as_str()).map(|bridge| bridge.index);
+        // A node's port is left where it is when another bridge has it.
+        if let Some(card) = config.uplink.as_ref().filter(|_| network.segment == Segment::None)
+            && let Some(used) = links.use_of(card, ours).await?
+        {
+            return Err(WireError::InUse { card: card.clone(), used });
         }
         Ok(device(config, network.segment)?)
     }

@@ -21,7 +21,8 @@ const NEWS_MAX: usize = 8192;
 /// Requests waiting to be written.
 const REQUESTS_MAX: usize = 64;
 
-/// The longest a verb may take: stopping a process waits ten seconds at most, and starts share one namespace lock.
+/// How long a verb is waited for: stopping a process takes ten seconds at most, and starts share one namespace lock. An engine may
+/// take longer over its answers. The helper goes on with it then, and says that the process is busy until it is done.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What the helper says without being asked.
@@ -43,6 +44,9 @@ pub enum HelperError {
     /// The helper says no.
     #[error("{0}")]
     Fault(String),
+    /// It takes long.
+    #[error("it is not done after {} s, and goes on", LONGEST.as_secs())]
+    Slow,
     /// The helper has gone, or is stuck.
     #[error("the root helper does not answer")]
     Gone,
@@ -90,7 +94,8 @@ impl Helper {
         match answered {
             Ok(Ok(Answer::Fault(reason))) => Err(HelperError::Fault(reason)),
             Ok(Ok(answer)) => Ok(answer),
-            _ => Err(HelperError::Gone),
+            Ok(Err(_)) => Err(HelperError::Gone),
+            Err(_) => Err(HelperError::Slow),
         }
     }
 
@@ -102,14 +107,15 @@ impl Helper {
         self.ask(verb).await.map(|_| ())
     }
 
-    /// What exists.
+    /// What exists. It waits for no other verb, so a helper that does not look is stuck.
     ///
     /// # Errors
     /// When the helper cannot look.
     pub async fn observe(&self) -> Result<Found, HelperError> {
-        match self.ask(Verb::Observe).await? {
-            Answer::Found(found) => Ok(*found),
-            _ => Err(HelperError::Gone),
+        match self.ask(Verb::Observe).await {
+            Ok(Answer::Found(found)) => Ok(*found),
+            Ok(Answer::Done | Answer::Fault(_)) | Err(HelperError::Slow) => Err(HelperError::Gone),
+            Err(error) => Err(error),
         }
     }
 }

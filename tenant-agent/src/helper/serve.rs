@@ -19,6 +19,9 @@ use crate::drivers::{Diskless, NewsSink, ProcessConfig};
 /// Verbs worked on at once. Starting is waiting for the kernel most of the time; more would only contend.
 const AT_ONCE: usize = 8;
 
+/// Verbs that were read and are not done. More wait in the socket.
+const TAKEN_MAX: usize = 256;
+
 /// Answers and news waiting to be written. A process that prints waits here, and then in its own FIFO.
 const OUTGOING_MAX: usize = 1024;
 
@@ -83,12 +86,17 @@ async fn serve<D: Diskless + 'static>(
             tended.tend().await;
         }
     });
-    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let (room, taken) = (Rc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(TAKEN_MAX)));
     while let Some(request) = frame::read::<Request>(&mut from).await.map_err(ServeError::Channel)? {
-        let (driver, say) = (Rc::clone(&driver), say.clone());
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+        let (driver, say, room) = (Rc::clone(&driver), say.clone(), Rc::clone(&room));
+        let Ok(place) = Arc::clone(&taken).acquire_owned().await else { break };
         spawn_local(async move {
-            let _permit = permit;
+            let _place = place;
+            // Whoever only looks does not wait behind starts that wait for an engine. The others come in the order of asking.
+            let _turn = match request.verb {
+                Verb::Observe => None,
+                _ => room.acquire().await.ok(),
+            };
             let answer = match perform(&*driver, request.verb).await {
                 Ok(answer) => answer,
                 Err(error) => Answer::Fault(chain(&error)),
@@ -114,4 +122,67 @@ async fn perform<D: Diskless>(driver: &D, verb: Verb) -> Result<Answer, D::Error
         Verb::GateWrite { gate } => driver.process_configure(ProcessConfig::Gate(gate)).await,
     }
     .map(|()| Answer::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::helper::client::Helper;
+    use crate::helper::verbs::Found;
+    use crate::plan::names::ProcessId;
+    use crate::plan::spec::{NetworkSpec, ProcessSpec};
+
+    /// Never done with anything but looking.
+    struct Stuck;
+
+    impl Diskless for Stuck {
+        type Error = io::Error;
+
+        async fn network_ensure(&self, _: NetworkSpec) -> io::Result<()> {
+            pending().await
+        }
+
+        async fn network_remove(&self) -> io::Result<()> {
+            pending().await
+        }
+
+        async fn process_ensure(&self, _: ProcessSpec, _: ProcessConfig) -> io::Result<()> {
+            pending().await
+        }
+
+        async fn process_configure(&self, _: ProcessConfig) -> io::Result<()> {
+            pending().await
+        }
+
+        async fn process_remove(&self, _: ProcessId) -> io::Result<()> {
+            pending().await
+        }
+
+        async fn observe(&self) -> io::Result<Found> {
+            Ok(Found::default())
+        }
+
+        async fn tend(&self) {}
+    }
+
+    #[tokio::test]
+    async fn whoever_looks_does_not_wait_behind_what_takes_long() {
+        let looks = async {
+            let (ours, theirs) = StdUnixStream::pair().unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            let (news, outgoing) = mpsc::channel(OUTGOING_MAX);
+            let channel = UnixStream::from_std(theirs).unwrap();
+            spawn_local(serve(channel, Rc::new(Stuck), news, outgoing));
+            let (helper, _news) = Helper::connect(ours).unwrap();
+            let order = |helper: Helper| async move { helper.order(Verb::NetworkRemove).await };
+            let orders: Vec<_> = (0..2 * AT_ONCE).map(|_| spawn_local(order(helper.clone()))).collect();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let found = tokio::time::timeout(Duration::from_secs(30), helper.observe()).await;
+            assert_eq!(found.unwrap().unwrap(), Found::default());
+            assert!(orders.iter().all(|order| !order.is_finished()));
+        };
+        LocalSet::new().run_until(looks).await;
+    }
 }

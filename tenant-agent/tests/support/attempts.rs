@@ -4,6 +4,7 @@
 pub const CALLS: &[&str] = &[
     // Files.
     "unlink",
+    "device",
     "memfd",
     "handle",
     "inotify",

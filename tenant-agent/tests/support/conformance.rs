@@ -61,7 +61,17 @@ pub fn life(mut host: Host, look: fn(&Host, &str, &str)) {
     assert!(!connects(&one, "10.20.0.10", 3260), "not the neighbour's");
     assert!(!connects(&two, "10.20.0.9", 3260), "nor the other way round");
     assert!(!connects(&one, "10.20.0.9", 80), "not another port");
-    assert!(!connects(&one, "10.20.0.72", 22), "nodes do not see each other");
+    for (node, address, number) in [(&one, "10.20.0.72", 2), (&two, "10.20.0.71", 1)] {
+        let mac = mac(number).to_string();
+        run("ip", &["-n", node, "neigh", "replace", address, "lladdr", &mac, "dev", "eth0"]);
+    }
+    // The kernel of a node answers this, whatever listens there.
+    let ping = ["ping", "-qc", "1", "-W", "1", "10.20.0.72"];
+    let sees = |first: &str| {
+        let script = format!("{first} ip netns exec {one} {}", ping.join(" "));
+        output("sh", &["-c", &script]).status.success()
+    };
+    assert!(!sees(""), "nodes do not see each other");
     run("ip", &["-n", &one, "addr", "flush", "dev", "eth0"]);
     run("ip", &["-n", &one, "addr", "add", "10.20.0.99/24", "dev", "eth0"]);
     assert!(!connects(&one, "10.20.0.9", 3260), "not from another address");
@@ -74,7 +84,10 @@ pub fn life(mut host: Host, look: fn(&Host, &str, &str)) {
     // From inside the targets: no way to each other, to the boot services or to a node.
     let netboot = host.pid("netboot");
     for pid in [host.pid(&first), netboot] {
-        for (address, port) in [("10.20.0.10", 3260), ("10.20.0.2", 80), ("10.20.0.72", 22)] {
+        let process = pid.to_string();
+        let inside = ["-t", &process, "-n"];
+        assert!(!output("nsenter", &[&inside[..], &ping].concat()).status.success(), "{pid} sees a node");
+        for (address, port) in [("10.20.0.10", 3260), ("10.20.0.2", 80)] {
             let script = format!("exec 3<>/dev/tcp/{address}/{port}");
             let inside = ["-t", &pid.to_string(), "-n", "timeout", "1", "bash", "-c", &script];
             assert!(
@@ -86,7 +99,9 @@ pub fn life(mut host: Host, look: fn(&Host, &str, &str)) {
 
     // The target's own rules hold alone, without the bridge's, and count what they drop.
     let pid = host.pid(&first);
-    run("ip", &["netns", "exec", &host.namespace, "nft", "delete", "table", "bridge", "bmi_bmi0"]);
+    // At once, since the agent puts them in force again. That it is these rules that keep nodes apart: now they see each other.
+    let delete = format!("ip netns exec {} nft delete table bridge bmi_bmi0 &&", host.namespace);
+    assert!(sees(&delete), "a node would answer");
     let before = dropped(pid);
     assert!(reaches(&one, "10.20.0.9", 3260));
     assert_eq!(dropped(pid), before, "what is allowed is not counted as dropped");

@@ -17,6 +17,8 @@ const DATAGRAMS: [&str; 6] = ["udp", "udp6", "udplite", "udplite6", "raw", "raw6
 /// The namespace of a container.
 #[derive(Debug)]
 pub(super) struct Inside {
+    /// Its first process.
+    pub pid: String,
     /// Its address on the provisioning network.
     pub address: String,
     /// Its NIC's MAC.
@@ -88,6 +90,7 @@ pub(super) fn containers(engine: &Engine) -> Vec<Inside> {
             mac: nic["address"].as_str().unwrap().to_owned(),
             other_addresses: addresses("inet6"),
             sockets: sockets_of_process(&pid),
+            pid,
         }
     });
     insides.collect()

@@ -2,7 +2,9 @@
 //! tests F2 and F3 hold to be so.
 
 mod attacks;
+mod flood;
 mod inside;
+mod neighbour;
 mod private;
 mod provider;
 mod scan;

@@ -1,11 +1,11 @@
 //! Private networks: two tenants who do not trust each other, an agent host for each.
 
 use super::Narrator;
-use super::attacks;
+use super::neighbour::{Neighbour, work_goes_on};
 use super::provider::Provider;
 use super::tenant::{Tenant, await_logins};
-use super::wire;
 use super::witness::Witness;
+use super::{attacks, flood, wire};
 use crate::agent_host::AgentHost;
 use crate::engine::Kind;
 use crate::node::Firmware;
@@ -17,7 +17,8 @@ pub(super) fn cidr(network: &str) -> &'static str {
     if network == "red" { "10.71.0.0/24" } else { "10.72.0.0/24" }
 }
 
-/// F3: two networks, two enrolled agents with containers, four nodes that boot; then every attempt to cross fails.
+/// F3: two networks, two enrolled agents with containers, four nodes that boot; then every attempt to cross fails, and a node of
+/// each tenant works on meanwhile.
 pub fn private() {
     let narrator = Narrator::new();
     let Provider { management, ceph, identities: provider, deployment, postgres: _postgres } =
@@ -67,13 +68,28 @@ pub fn private() {
     drop(nodes);
     let witness = Witness::call(&narrator, &management, &hosts);
     // A thread starts in the network of the one that starts it.
-    std::thread::scope(|scope| {
-        for (tenant, host) in tenants.iter().zip(&hosts) {
-            scope.spawn(|| wire::reach(&narrator, tenant, host));
-        }
+    let neighbours = std::thread::scope(|scope| {
+        let places = tenants.iter().zip(&hosts);
+        let begun: Vec<_> =
+            places.map(|(tenant, host)| scope.spawn(|| Neighbour::start(tenant, host))).collect();
+        begun.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+    });
+    narrator.say("the second node of each tenant is on again, and writes to its disk whatever the others do");
+    work_goes_on(&neighbours, "the scans", || {
+        std::thread::scope(|scope| {
+            for (tenant, host) in tenants.iter().zip(&hosts) {
+                scope.spawn(|| wire::reach(&narrator, tenant, host, &neighbours));
+            }
+        });
     });
     witness.heard_nothing();
     drop(witness);
+    flood::disturb(&narrator, (&tenants[0], &hosts[0]), &hosts, &neighbours);
+    for (neighbour, host) in neighbours.into_iter().zip(&hosts) {
+        let network = neighbour.network;
+        let written = neighbour.finish(host);
+        narrator.say(&format!("the node of {network} has lost none of {written} blocks, and heard nobody"));
+    }
     narrator.say("everything is released");
     for tenant in &tenants {
         tenant.release(&[1, 2]);

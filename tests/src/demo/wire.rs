@@ -1,14 +1,15 @@
 //! What is reached from the place of a node, with whatever MAC and address one likes: its own portal and the boot services, of
 //! everything that the installation has.
 //!
-//! Every TCP and UDP port is asked, of the addresses on the node's network and of those that are elsewhere. No route leads
-//! there; so frames for them are sent to the agent's host, to the boot services and to the node's own target, should one of
-//! these pass them on. What hears and says nothing is looked for in the kernel's tables.
+//! Every TCP and UDP port is asked, of the addresses on the node's network and of those that are elsewhere, nodes that are on among
+//! them. No route leads there; so frames for them are sent to the agent's host, to the boot services and to the node's own target,
+//! should one of these pass them on. What hears and says nothing is looked for in the kernel's tables.
 
 use std::collections::BTreeSet;
 
 use super::Narrator;
 use super::inside::{Inside, containers, sockets_of_namespace};
+use super::neighbour::{self, Neighbour};
 use super::private::cidr;
 use super::scan::{Answers, Found, Place, mac_of, scan};
 use super::tenant::{Tenant, node};
@@ -18,7 +19,7 @@ use crate::host::output;
 use crate::management::ADDRESS;
 
 /// An address of a network.
-fn at(network: &str, number: u8) -> String {
+pub(super) fn at(network: &str, number: u8) -> String {
     cidr(network).replace("0/24", &number.to_string())
 }
 
@@ -41,23 +42,37 @@ fn open_ports(machine: &Client, addresses: &[&str]) -> BTreeSet<(String, u16)> {
 }
 
 /// A tenant's network, as somebody finds it who has one of its nodes.
-struct Network<'a> {
+pub(super) struct Network<'a> {
     tenant: &'a Tenant,
     host: &'a AgentHost,
     /// Portals: of the node that is taken over, and of its neighbour.
     own: String,
     neighbours: String,
     inside: Vec<Inside>,
+    /// The neighbour itself, and the other tenant's.
+    neighbour: &'a Neighbour,
+    other: &'a Neighbour,
 }
 
 impl<'a> Network<'a> {
-    fn look(tenant: &'a Tenant, host: &'a AgentHost) -> Self {
+    /// As it is now.
+    pub(super) fn look(tenant: &'a Tenant, host: &'a AgentHost, neighbours: &'a [Neighbour]) -> Self {
         let portal = |number: u8| {
             let name = node(tenant.project, number).0;
             let path = format!("/v1/projects/{}/instances/{name}", tenant.project);
             tenant.api.get(&path).expect(200)["target_address"].as_str().unwrap().to_owned()
         };
-        Self { tenant, host, own: portal(1), neighbours: portal(2), inside: containers(&host.engine) }
+        let (own, others): (Vec<_>, Vec<_>) = neighbours.iter().partition(|it| it.network == tenant.network);
+        let ([neighbour], [other]) = (&own[..], &others[..]) else { panic!("one on each network") };
+        Self {
+            tenant,
+            host,
+            own: portal(1),
+            neighbours: portal(neighbour::NUMBER),
+            inside: containers(&host.engine),
+            neighbour,
+            other,
+        }
     }
 
     fn netboot(&self) -> String {
@@ -66,6 +81,30 @@ impl<'a> Network<'a> {
 
     fn mac(&self, address: &str) -> String {
         self.inside.iter().find(|inside| inside.address == address).unwrap().mac.clone()
+    }
+
+    /// The boot services: their address, and the MAC to which frames for it go.
+    pub(super) fn netboot_place(&self) -> (String, String) {
+        (self.netboot(), self.mac(&self.netboot()))
+    }
+
+    /// The targets.
+    pub(super) fn target_places(&self) -> [(String, String); 2] {
+        [&self.own, &self.neighbours].map(|address| (address.clone(), self.mac(address)))
+    }
+
+    /// The node that is on.
+    pub(super) fn neighbour_place(&self) -> (String, String) {
+        (self.neighbour.address.clone(), self.neighbour.mac.clone())
+    }
+
+    /// The other tenant's node that is on, by way of each of ours that could pass frames on.
+    pub(super) fn other_places(&self) -> Vec<(String, String)> {
+        self.ways().map(|way| (self.other.address.clone(), way)).into()
+    }
+
+    fn ways(&self) -> [String; 3] {
+        [mac_of(&self.host.namespace, "bmi0"), self.mac(&self.netboot()), self.mac(&self.own)]
     }
 
     /// What hears anything: a target TCP 3260, the boot services what they are for, the host nothing at all.
@@ -87,8 +126,8 @@ impl<'a> Network<'a> {
 
     /// The addresses of the node's network, with the MACs to which frames for them are sent.
     fn near(&self) -> Vec<(String, String)> {
-        let near = [self.netboot(), self.own.clone(), self.neighbours.clone()];
-        let mut goals: Vec<_> = near.iter().map(|near| (near.clone(), self.mac(near))).collect();
+        let mut goals = vec![self.netboot_place(), self.neighbour_place()];
+        goals.extend(self.target_places());
         // A router's usual places, and the agent's host there.
         let host = mac_of(&self.host.namespace, "bmi0");
         goals.extend([1, 254].map(|number| (at(self.tenant.network, number), host.clone())));
@@ -101,15 +140,15 @@ impl<'a> Network<'a> {
         let other = if self.tenant.network == "red" { "blue" } else { "red" };
         let provider = [ADDRESS, "10.99.0.11", "10.99.0.12", "127.0.0.1"].map(str::to_owned);
         let theirs = [2, 8, 9, 10].map(|number| at(other, number));
-        let ways = [mac_of(&self.host.namespace, "bmi0"), self.mac(&self.netboot()), self.mac(&self.own)];
-        let all = provider.into_iter().chain(theirs);
-        all.flat_map(|address| ways.clone().map(|way| (address.clone(), way))).collect()
+        let (all, ways) = (provider.into_iter().chain(theirs), self.ways());
+        let all = all.flat_map(|address| ways.clone().map(|way| (address.clone(), way)));
+        all.chain(self.other_places()).collect()
     }
 
     /// Scans from a machine, and gives what answered and how many frames that took.
     ///
     /// What a target sends to a node whose port is gone, the bridge sends to every port: that is overheard (threat model), and
-    /// nothing else is.
+    /// nothing else is; of the neighbour, which is at work, not a single frame.
     fn scanned(&self, machine: &Client, name: &str, goals: &[(String, String)]) -> (Answers, u64) {
         let (source, _) = machine.dhcp();
         let port = format!("port-{name}");
@@ -119,9 +158,10 @@ impl<'a> Network<'a> {
             source: &source,
             far_end: (&self.host.namespace, &port),
         };
-        let Found { answers, overheard, sent } = scan(place, goals);
+        let Found { answers, overheard, heard, sent } = scan(place, goals);
         let targets = BTreeSet::from([self.own.clone(), self.neighbours.clone()]);
         assert!(overheard.is_subset(&targets), "a {name} overhears {overheard:?}");
+        assert!(!heard.contains(&self.neighbour.mac), "a {name} hears a node: {heard:?}");
         (answers, sent)
     }
 
@@ -135,8 +175,8 @@ impl<'a> Network<'a> {
 }
 
 /// S5, and everything that can be reached.
-pub(super) fn reach(narrator: &Narrator, tenant: &Tenant, host: &AgentHost) {
-    let network = Network::look(tenant, host);
+pub(super) fn reach(narrator: &Narrator, tenant: &Tenant, host: &AgentHost, neighbours: &[Neighbour]) {
+    let network = Network::look(tenant, host, neighbours);
     network.listeners_check();
     let own = &network.own;
 
@@ -156,7 +196,8 @@ pub(super) fn reach(narrator: &Narrator, tenant: &Tenant, host: &AgentHost) {
         addresses.len()
     ));
     let (netboot, one, last) = (network.netboot(), at(tenant.network, 1), at(tenant.network, 254));
-    let found = open_ports(&machine, &[&netboot, own, &network.neighbours, &one, &last]);
+    let is_on = &network.neighbour.address;
+    let found = open_ports(&machine, &[&netboot, own, &network.neighbours, is_on, &one, &last]);
     let allowed = BTreeSet::from([(netboot, 80), (own.clone(), 3260)]);
     assert_eq!(found, allowed, "{}: what a node reaches, by nmap", tenant.project);
     drop(machine);

@@ -244,7 +244,7 @@ fn a_lost_key_is_replaced_once_it_is_approved() {
     let mut joining = deployment.agent_command(&arguments).spawn().unwrap();
     until("the key waits", PATIENCE, || (agent(&deployment)["state"] == "pending").then_some(()));
     assert!(joining.try_wait().unwrap().is_none());
-    deployment.api.post(&format!("/v1/agents/{id}/approve"), &json!({})).expect(200);
+    let _ = deployment.api.key_approve(&id);
     assert!(joining.wait().unwrap().success());
     deployment.agent_start_on(NETWORK);
     assert_eq!(agent(&deployment)["id"], json!(id));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bmi_auth::authority::{der_of, identity_of_certificate};
 use bmi_tests::{AgentKey, Deployment, Member, STORE_SMALL, TRUST_DOMAIN, until};
 use rcgen::{CertificateParams, SanType};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A certificate lasts for longer than any test.
 const LONG: u64 = 86_400;
@@ -168,7 +168,26 @@ fn s6_another_key_for_an_id_that_exists_waits_for_approval() {
     let token = api.join_token("red");
     let ask = || nobody.enrol(&token, "red", Some(&id), &key.request()).unwrap();
     let _ = ask().expect(202);
-    let approved = api.post(&format!("/v1/agents/{id}/approve"), &json!({})).expect(200);
+    // Somebody else with a token does not take its place, and nobody approves what was not named.
+    let (other, another) = (AgentKey::default(), api.join_token("red"));
+    let instead = || nobody.enrol(&another, "red", Some(&id), &other.request()).unwrap();
+    assert_eq!(instead().code(403), "join-token-refused");
+    let waits = || api.get(&format!("/v1/agents/{id}")).expect(200)["pending_key_sha256"].clone();
+    let seen = waits();
+    let approve = |key: &Value| api.post(&format!("/v1/agents/{id}/approve"), &json!({"key_sha256": key}));
+    api.post(&format!("/v1/agents/{id}/reject"), &json!({})).expect(200);
+    let _ = instead().expect(202);
+    assert_ne!(waits(), seen);
+    assert_eq!(approve(&seen).code(), "wrong-state");
+    assert_eq!(api.post(&format!("/v1/agents/{id}/approve"), &json!({})).code(), "invalid");
+    assert_eq!(old.status("red").unwrap().status, 204, "nothing has changed");
+    api.post(&format!("/v1/agents/{id}/reject"), &json!({})).expect(200);
+
+    let token = api.join_token("red");
+    let ask = || nobody.enrol(&token, "red", Some(&id), &key.request()).unwrap();
+    let _ = ask().expect(202);
+    assert_eq!(waits(), seen, "the same key");
+    let approved = approve(&seen).expect(200);
     assert_eq!(approved["state"], "active");
     assert_eq!(old.desired("red", 0, 0).unwrap().code(403), "agent-refused");
     let identity = ask().expect(200);
@@ -176,7 +195,7 @@ fn s6_another_key_for_an_id_that_exists_waits_for_approval() {
     assert_eq!(ask().expect(200)["certificate"], identity["certificate"], "an answer that was lost");
     let new = Member::identified(deployment.agents_address(), &identity, &key);
     let _ = new.desired("red", 0, 0).unwrap().expect(200);
-    assert_eq!(api.post(&format!("/v1/agents/{id}/approve"), &json!({})).code(), "wrong-state");
+    assert_eq!(approve(&seen).code(), "wrong-state");
 }
 
 #[test]
@@ -231,7 +250,8 @@ fn the_second_agent_of_a_network_stands_by_and_takes_over_when_it_is_told_to() {
     let (old, next) = (old["agent"].as_str().unwrap(), next["agent"].as_str().unwrap());
     let state = |id: &str| api.get(&format!("/v1/agents/{id}")).expect(200)["state"].clone();
     assert_eq!((state(old), state(next)), (json!("active"), json!("standby")));
-    assert_eq!(second.desired("red", 0, 0).unwrap().status, 304, "it is told nothing");
+    let told = second.desired("red", 0, 0).unwrap();
+    assert_eq!((told.status, &*told.standing), (304, "standby"), "it is told nothing");
     assert_eq!(second.status("red").unwrap().standing, "standby");
     assert_eq!(first.status("red").unwrap().standing, "active");
     let events = json!({"events": []});
@@ -243,9 +263,14 @@ fn the_second_agent_of_a_network_stands_by_and_takes_over_when_it_is_told_to() {
     assert_eq!(first.desired("red", 0, 0).unwrap().code(403), "agent-replaced");
     let taken = until("the new agent is told", Duration::from_secs(10), || {
         let answer = second.desired("red", 0, 0).unwrap();
-        (answer.status == 200).then_some(answer.body)
+        (answer.status == 200).then_some(answer)
     });
-    assert!(taken["generation"].as_u64().unwrap() > before, "it takes everything over");
+    // With the first answer that says what to do: what it was a moment ago would have it take everything down.
+    assert_eq!(taken.standing, "active");
+    let generation = taken.body["generation"].as_u64().unwrap();
+    assert!(generation > before, "it takes everything over");
+    let unchanged = second.desired("red", generation, 0).unwrap();
+    assert_eq!((unchanged.status, &*unchanged.standing), (304, "active"));
     assert_eq!(state(old), json!("revoked"));
     let again = api.post(&format!("/v1/agents/{old}/replace"), &json!({})).expect(200);
     assert_eq!((&again["id"], &again["state"]), (&json!(next), &json!("active")), "it was done");

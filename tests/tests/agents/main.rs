@@ -11,6 +11,7 @@
 
 mod authorities;
 mod crossing;
+mod flood;
 mod hosts;
 mod joining;
 mod renewal;

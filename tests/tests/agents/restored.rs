@@ -76,7 +76,9 @@ fn a_key_that_is_newer_than_the_restored_database_waits_for_approval() {
     // It asks again and again, and that is told once.
     let _ = agent.status("red").unwrap();
     assert_eq!(events(&deployment, "red", "agent.key-pending").len(), 1);
-    deployment.api.post(&format!("/v1/agents/{id}/approve"), &json!({})).expect(200);
+    let named = format!("bmi agent approve {id} --key {}", shown()["pending_key_sha256"].as_str().unwrap());
+    assert!(agent.status("red").unwrap().body["detail"].as_str().unwrap().contains(&named), "{named}");
+    let _ = deployment.api.key_approve(id);
     let _ = agent.status("red").unwrap().expect(204);
     let _ = agent.desired("red", 0, 0).unwrap().expect(200);
     assert_eq!(shown()["state"], "active");

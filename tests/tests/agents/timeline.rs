@@ -72,7 +72,10 @@ fn an_agents_faults_and_its_own_story_are_in_the_networks_timeline() {
         let key = AgentKey::default();
         let token = deployment.api.join_token("red");
         let _ = nobody.enrol(&token, "red", Some(id), &key.request()).unwrap().expect(202);
-        deployment.api.post(&format!("/v1/agents/{id}/{decision}"), &json!({})).expect(200);
+        match decision {
+            "approve" => deployment.api.key_approve(id),
+            _ => deployment.api.post(&format!("/v1/agents/{id}/{decision}"), &json!({})).expect(200),
+        };
     }
     let (_, next, _) = deployment.member("red");
     let next = next["agent"].as_str().unwrap();

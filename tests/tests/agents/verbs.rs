@@ -167,14 +167,18 @@ fn a_key_that_waits_is_rejected_or_approved() {
 
     let made = token(&deployment, "red");
     let _ = ask(&made).expect(202);
-    let approved = told(&deployment, &["agent", "approve", id]);
+    let waiting = waits["pending_key_sha256"].as_str().unwrap();
+    let other = waits["key_sha256"].as_str().unwrap();
+    refused(&deployment, &["agent", "approve", id, "--key", other], 5, "not the one that was named");
+    refused(&deployment, &["agent", "approve", id], 2, "--key");
+    let approved = told(&deployment, &["agent", "approve", id, "--key", waiting]);
     assert_eq!((&approved["state"], &approved["pending_key_sha256"]), (&json!("active"), &Value::Null));
     assert_eq!(approved["key_sha256"], waits["pending_key_sha256"]);
     assert_eq!(old.status("red").unwrap().code(403), "agent-refused");
     let identity = ask(&made).expect(200);
     serves(&Member::identified(deployment.agents_address(), &identity, &key), "red");
-    for verb in ["approve", "reject"] {
-        refused(&deployment, &["agent", verb, id], 5, "no key of this agent waits for approval");
+    for verb in [&["agent", "approve", id, "--key", waiting][..], &["agent", "reject", id]] {
+        refused(&deployment, verb, 5, "no key of this agent waits for approval");
     }
 }
 
@@ -264,9 +268,13 @@ fn what_does_not_exist_or_makes_no_sense_is_told_and_changes_nothing() {
     let _ = token(&deployment, "blue");
     let absent = "there is no such resource";
     for verb in ["show", "approve", "reject", "revoke", "replace"] {
-        refused(&deployment, &["agent", verb, NOBODY], 4, absent);
-        refused(&deployment, &["agent", verb, "nonsense"], 4, absent);
-        refused(&deployment, &["agent", verb, "../agents"], 2, "neither a name nor an id");
+        let named: &[&str] = if verb == "approve" { &["--key", "00"] } else { &[] };
+        let refused = |agent, status, reason| {
+            refused(&deployment, &[&["agent", verb, agent], named].concat(), status, reason);
+        };
+        refused(NOBODY, 4, absent);
+        refused("nonsense", 4, absent);
+        refused("../agents", 2, "neither a name nor an id");
     }
     let create = ["agent", "token", "create"];
     let cases: &[(&[&str], i32, &str)] = &[

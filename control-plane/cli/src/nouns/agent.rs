@@ -1,6 +1,6 @@
 //! `bmi agent`.
 
-use bmi_api::{Agent, AgentReplace, JoinToken, JoinTokenWithSecret, NewJoinToken};
+use bmi_api::{Agent, AgentApprove, AgentReplace, JoinToken, JoinTokenWithSecret, NewJoinToken};
 use bmi_types::AgentId;
 use clap::Subcommand;
 use serde_json::json;
@@ -24,9 +24,15 @@ pub(crate) enum Verb {
         agent: String,
     },
     /// Approves the key that waits: it is the agent's from now on, and the one before no longer.
+    ///
+    /// Whoever has a join token of the network can have a key wait. Name the one that the agent's host says (in the log of
+    /// `bmi-agent`, or what `bmi-agent enrol` prints); when another waits, reject it.
     Approve {
         /// Its id.
         agent: String,
+        /// SHA-256 of the key, as the agent's host says it.
+        #[arg(long, value_name = "SHA-256")]
+        key: String,
     },
     /// Rejects the key that waits. The agent keeps the one it has.
     Reject {
@@ -135,7 +141,10 @@ pub(crate) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
             output.list(&client.list::<Agent>(&client.path_with("/v1/agents", &query)?).await?, COLUMNS)
         }
         Verb::Show { agent } => output.one(&client.get(&one(&agent)?).await?, &shown()),
-        Verb::Approve { agent } => change(agent, "approve").await,
+        Verb::Approve { agent, key } => {
+            let path = format!("{}/approve", one(&agent)?);
+            output.one(&client.post::<Agent>(&path, &AgentApprove { key_sha256: key }).await?, &shown())
+        }
         Verb::Reject { agent } => change(agent, "reject").await,
         Verb::Revoke { agent } => change(agent, "revoke").await,
         Verb::Replace { agent, by } => {

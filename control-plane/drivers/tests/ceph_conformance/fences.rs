@@ -110,7 +110,7 @@ async fn k5_who_is_fenced_writes_no_more_and_who_comes_next_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_that_is_removed_is_taken_from_whoever_has_it() {
+async fn k5_a_volume_that_is_removed_is_taken_from_whoever_has_it() {
     let ceph = Ceph::shared();
     let opened = open(ceph).await;
     let store = &opened.store;

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bmi_drivers::store::{DataStore, ImageContent, Item, ItemKind};
+use bmi_drivers::store::{DataStore, ImageContent, Item, ItemKind, StoreError};
 use bmi_tests::Ceph;
 use bmi_types::ByteSize;
 
@@ -90,5 +90,31 @@ async fn half_an_import_of_another_file_is_not_used() {
     let sealed = store.image_seal(image, &suite::quiet).await.unwrap();
     let sum = bmi_tests::run("sh", &["-c", "head -c 4194304 /dev/zero | tr '\\0' '\\5' | sha256sum"]);
     assert_eq!(sealed.sha256, sum.split(' ').next().unwrap());
+    store.image_remove(image).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_while_an_import_runs_stays_and_the_import_fails() {
+    let ceph = Ceph::shared();
+    let opened = open(ceph).await;
+    let (store, image) = (&opened.store, suite::place());
+    let space = format!("bmi/{}", image.project);
+    let name = format!("{space}/image-{}", image.volume);
+    let sealed = AtomicBool::new(false);
+    let progress = |done, total| {
+        // By somebody else, in the last moment.
+        if done == total && !sealed.swap(true, Ordering::Relaxed) {
+            ceph.rbd(&["create", &name, "--size", "4M"]);
+            ceph.rbd(&["snap", "create", "--no-progress", &format!("{name}@golden")]);
+        }
+    };
+    let refused = store.image_import(image, suite::raw_file(8 << 20, 5), &progress).await;
+    assert!(
+        matches!(refused, Err(StoreError::WrongState { place, state: "sealed" }) if place == image),
+        "{refused:?}"
+    );
+    let golden = ImageContent::Sealed { size: ByteSize::new(4 * MIB) };
+    assert_eq!(store.image_observe(image).await.unwrap(), golden);
+    assert_eq!(ceph.rbd(&["ls", &space]).trim(), format!("image-{}", image.volume), "nothing half made");
     store.image_remove(image).await.unwrap();
 }

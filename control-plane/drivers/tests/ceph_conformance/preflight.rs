@@ -1,12 +1,14 @@
 //! A start that says what is missing, and leaves nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bmi_drivers::image::Converter;
 use bmi_drivers::store::ceph::{CephSettings, CephStore};
 use bmi_tests::{Ceph, MemoryRecords, until};
 use bmi_types::chain;
+
+use crate::open;
 
 async fn refused(change: impl FnOnce(&mut CephSettings)) -> String {
     let ceph = Ceph::shared();
@@ -139,4 +141,33 @@ async fn each_right_that_is_missing_is_told() {
         let there = ceph.rbd(&["namespace", "ls", "bmi"]) + &ceph.ceph(&["auth", "ls"]);
         (!there.contains("preflight")).then_some(())
     });
+}
+
+/// The namespace of a start at a time, in seconds since 1970.
+fn space_of(seconds: u64) -> String {
+    let at = format!("{:012x}", seconds * 1000);
+    let (high, low) = at.split_at(8);
+    format!("bmi-preflight-{high}-{low}-7000-8000-000000000000")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_start_left_is_removed_by_a_later_one() {
+    let ceph = Ceph::shared();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let (old, young) = (space_of(now - 2 * 3600), space_of(now));
+    for space in [&old, &young] {
+        ceph.rbd(&["namespace", "create", &format!("bmi/{space}")]);
+    }
+    let [image, clone] = ["image", "clone"].map(|name| format!("bmi/{old}/{name}"));
+    ceph.rbd(&["create", &image, "--size", "1M"]);
+    ceph.rbd(&["snap", "create", "--no-progress", &format!("{image}@golden")]);
+    ceph.rbd(&["clone", "--rbd-default-clone-format", "2", &format!("{image}@golden"), &clone]);
+    // It was already removing what it had made.
+    ceph.rbd(&["trash", "mv", &clone]);
+    drop(open(ceph).await);
+    until("the old one is gone", Duration::from_secs(60), || {
+        (!ceph.namespaces().contains(&old)).then_some(())
+    });
+    assert!(ceph.namespaces().contains(&young), "somebody may be at work there");
+    ceph.rbd(&["namespace", "rm", &format!("bmi/{young}")]);
 }

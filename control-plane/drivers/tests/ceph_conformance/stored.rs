@@ -276,7 +276,7 @@ async fn an_image_with_clones_or_open_to_write_is_copied_only_at_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_raw_disk_or_not_whole_in_its_place_is_refused_and_told_why() {
+async fn s7_what_is_no_raw_disk_or_not_whole_in_its_place_is_refused_and_told_why() {
     let ceph = Ceph::shared();
     let opened = open_importing(ceph).await;
     let store = &opened.store;

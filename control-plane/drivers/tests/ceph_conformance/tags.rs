@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bmi_drivers::store::{DataStore, Place};
+use bmi_drivers::store::{DataStore, Item, ItemKind, Place};
 use bmi_rbd::Image;
 use bmi_tests::{Ceph, OpenStore};
 use bmi_types::TagId;
@@ -160,6 +160,32 @@ async fn going_back_goes_on_wherever_it_was_cut_off() {
     }
     // What has no tag and no clone any more is not kept.
     assert_eq!(ceph.rbd(&["ls", &space]).lines().filter(|name| name.starts_with("former-")).count(), 1);
+    remove(&opened, &at).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tags_and_former_images_keep_counts_as_the_volumes_own() {
+    let opened = open(Ceph::shared()).await;
+    let store = &opened.store;
+    let at = boot(store).await;
+    let item = Item { kind: ItemKind::Volume, place: at.boot };
+    let used = async || store.item_used(item).await.unwrap().bytes();
+    let fill = async |value| {
+        let disk = disk(store, at.boot).await;
+        for offset in [0, 8 << 20] {
+            write(&disk, offset, value).await;
+        }
+        disk.close().await.unwrap();
+    };
+    fill(1).await;
+    let before = used().await;
+    assert_eq!(before, 2 * (4 << 20), "two objects");
+    let first = tag(store, &at).await;
+    assert_eq!(used().await, before, "a tag by itself takes nothing");
+    fill(2).await;
+    assert_eq!(used().await, 2 * before, "what was overwritten is kept for the tag");
+    store.roll_back(at.boot, at.config, first, &quiet).await.unwrap();
+    assert_eq!(used().await, 2 * before, "what the volume was is kept as well");
     remove(&opened, &at).await;
 }
 

@@ -134,6 +134,23 @@ async fn what_is_still_under_way_is_no_quarantine() {
 }
 
 #[tokio::test]
+async fn who_contradicts_itself_is_not_asked_for_ever() {
+    let world = World::new();
+    let Cast { first, red, .. } = world.cast;
+    world.driver().attach(first, red).await.unwrap();
+    world.hil.contradict(true);
+    let asked = world.hil.requests().len();
+    let hasty = world.driver_of(HIL_PASSWORD, Duration::from_secs(1));
+    let tried = tokio::time::timeout(Duration::from_secs(30), hasty.detach(first, red)).await;
+    let said = chain(&tried.unwrap().unwrap_err());
+    assert!(said.contains("says that it is not"), "{said}");
+    assert!(world.hil.requests().len() - asked < 50, "it pauses");
+    world.hil.contradict(false);
+    hasty.detach(first, red).await.unwrap();
+    assert_eq!(world.networks_of(first), []);
+}
+
+#[tokio::test]
 async fn an_answer_that_was_lost_is_not_forgotten() {
     let world = World::new();
     let Cast { first, red, .. } = world.cast;

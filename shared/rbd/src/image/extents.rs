@@ -7,6 +7,7 @@ use super::Image;
 use crate::cluster::check;
 use crate::error::RbdError;
 use crate::sys;
+use crate::text::to_c;
 
 /// The most extents that are told at once. An image of 64 TiB has 16 Mi objects; what has more holes than this is asked
 /// for in pieces by the caller.
@@ -34,29 +35,38 @@ impl Image {
     /// # Errors
     /// When it cannot be told.
     pub async fn extents(&self, offset: u64, length: u64) -> Result<Vec<Extent>, RbdError> {
-        self.ask(offset, length, Whose::WithParent).await
+        self.ask(offset, length, Whose::WithParent, None).await
     }
 
-    /// How many bytes it takes by itself, by whole objects: what it shares with its parent is not counted.
+    /// How many bytes it has by itself, by whole objects, as it is looked at: what it shares with its parent
+    /// is not counted, and neither is what has not changed since a snapshot that is named.
     ///
     /// # Errors
-    /// When it cannot be told.
-    pub async fn own_bytes(&self) -> Result<u64, RbdError> {
+    /// When it cannot be told, or there is no such snapshot.
+    pub async fn own_bytes(&self, since: Option<&str>) -> Result<u64, RbdError> {
         let size = self.size().await?;
-        let extents = self.ask(0, size, Whose::Own).await?;
+        let extents = self.ask(0, size, Whose::Own, since).await?;
         Ok(extents.iter().map(|extent| extent.length).sum())
     }
 
-    async fn ask(&self, offset: u64, length: u64, whose: Whose) -> Result<Vec<Extent>, RbdError> {
+    async fn ask(
+        &self,
+        offset: u64,
+        length: u64,
+        whose: Whose,
+        since: Option<&str>,
+    ) -> Result<Vec<Extent>, RbdError> {
+        let since = since.map(str::to_owned);
         let extents = self.call("compare", move |handle| {
+            let since = since.map(|since| to_c(&since)).transpose()?;
             let mut extents: Vec<Extent> = Vec::new();
             let argument: *mut Vec<Extent> = &raw mut extents;
-            // SAFETY: the image is open, no snapshot is named, and the callback is called while this call lasts. By
-            // whole objects, the object map answers without asking for each.
+            // SAFETY: the image is open, a snapshot's name ends with a NUL and lives, and the callback is
+            // called while this call lasts. By whole objects, the object map answers without asking for each.
             let asked = unsafe {
                 sys::rbd_diff_iterate2(
                     handle.raw,
-                    ptr::null(),
+                    since.as_ref().map_or(ptr::null(), |since| since.as_ptr()),
                     offset,
                     length,
                     u8::from(whose == Whose::WithParent),

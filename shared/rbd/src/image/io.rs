@@ -4,6 +4,7 @@
 //! loses interest meanwhile takes nothing away from it.
 
 use std::os::raw::{c_char, c_int, c_void};
+use std::ptr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,6 +30,21 @@ enum Data {
     Written(Bytes),
 }
 
+/// Where the bytes of a request are, and how many; null and none for a request without.
+type Buffer = (*mut c_char, usize);
+
+impl Data {
+    /// They stay there when this is moved: it owns them elsewhere.
+    fn buffer(&mut self) -> Buffer {
+        match self {
+            Self::None => (ptr::null_mut(), 0),
+            Self::Read(bytes) => (bytes.as_mut_ptr().cast::<c_char>(), bytes.len()),
+            // Nobody writes there: requests that have these only read them.
+            Self::Written(bytes) => (bytes.as_ptr().cast::<c_char>().cast_mut(), bytes.len()),
+        }
+    }
+}
+
 /// Called by the library, once for each request that was begun.
 unsafe extern "C" fn completed(completion: sys::rbd_completion_t, argument: *mut c_void) {
     // SAFETY: the completion is this call's until it is released.
@@ -50,10 +66,9 @@ impl Image {
     pub async fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, RbdError> {
         let buffer = Data::Read(vec![0; length]);
         let (returned, data) = self
-            .request("read", buffer, |raw, data, completion| {
-                let Data::Read(buffer) = data else { return -einval() };
-                let at = buffer.as_mut_ptr().cast::<c_char>();
-                // SAFETY: the image is open, and the buffer is the request's until it is done.
+            .request("read", buffer, |raw, (at, length), completion| {
+                // SAFETY: the image is open, there is room for as many bytes as is told, and the request has
+                // both until it is done.
                 unsafe { sys::rbd_aio_read2(raw, offset, length, at, completion, 0) }
             })
             .await?;
@@ -69,11 +84,9 @@ impl Image {
     /// # Errors
     /// When they are not all within the image, or cannot be written.
     pub async fn write(&self, offset: u64, bytes: Bytes) -> Result<(), RbdError> {
-        let length = bytes.len();
-        self.request("write", Data::Written(bytes), |raw, data, completion| {
-            let Data::Written(bytes) = data else { return -einval() };
-            let at = bytes.as_ptr().cast::<c_char>();
-            // SAFETY: the image is open, and the bytes are the request's until it is done.
+        self.request("write", Data::Written(bytes), |raw, (at, length), completion| {
+            // SAFETY: the image is open, there are as many bytes as is told, nobody changes them, and the
+            // request has both until it is done.
             unsafe { sys::rbd_aio_write2(raw, offset, length, at, completion, 0) }
         })
         .await
@@ -129,7 +142,7 @@ impl Image {
         &self,
         operation: &'static str,
         data: Data,
-        begin: impl FnOnce(sys::rbd_image_t, &mut Data, sys::rbd_completion_t) -> c_int,
+        begin: impl FnOnce(sys::rbd_image_t, Buffer, sys::rbd_completion_t) -> c_int,
     ) -> Result<(isize, Data), RbdError> {
         let result = self.begin(data, begin).map_err(|errno| self.fault(operation, errno))?;
         let (returned, data) = result.await.map_err(|_| self.fault(operation, -einval()))?;
@@ -141,12 +154,15 @@ impl Image {
 
     fn begin(
         &self,
-        data: Data,
-        begin: impl FnOnce(sys::rbd_image_t, &mut Data, sys::rbd_completion_t) -> c_int,
+        mut data: Data,
+        begin: impl FnOnce(sys::rbd_image_t, Buffer, sys::rbd_completion_t) -> c_int,
     ) -> Result<oneshot::Receiver<(isize, Data)>, i32> {
         let (done, result) = oneshot::channel();
+        // Once it has begun, another thread may be done with it and free it at any time: nothing of it is
+        // looked at then.
+        let buffer = data.buffer();
         let pending = Box::into_raw(Box::new(Pending { done, data, _image: Arc::clone(&self.0) }));
-        let mut completion: sys::rbd_completion_t = std::ptr::null_mut();
+        let mut completion: sys::rbd_completion_t = ptr::null_mut();
         // SAFETY: the box is given away until `completed` takes it; the pointer is where the completion is put.
         let made = unsafe {
             sys::rbd_aio_create_completion(pending.cast::<c_void>(), Some(completed), &raw mut completion)
@@ -156,11 +172,10 @@ impl Image {
             drop(unsafe { Box::from_raw(pending) });
             return Err(errno);
         }
-        // SAFETY: nothing has begun yet, so nobody else has the box.
-        let data = unsafe { &mut (*pending).data };
-        let begun = begin(self.0.raw, data, completion);
+        let begun = begin(self.0.raw, buffer, completion);
         if let Err(errno) = check(begun) {
-            // SAFETY: the library does not call for what it did not begin; the completion is used no more.
+            // SAFETY: the library does not call `completed` for what it did not begin, so that the completion
+            // and the box are still ours; the completion is used no more.
             unsafe { sys::rbd_aio_release(completion) };
             // SAFETY: as above: the box is ours again.
             drop(unsafe { Box::from_raw(pending) });

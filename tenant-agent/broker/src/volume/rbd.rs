@@ -2,8 +2,12 @@
 //!
 //! Without librbd's cache: what was answered is in Ceph, so that a process that dies takes nothing along.
 //!
-//! Invariant: the exclusive lock of an image that may be written is taken once and kept. librbd then refuses to give it
-//! away, and to write when it is lost (EROFS), instead of taking it back.
+//! Invariants:
+//! - The exclusive lock of an image that may be written is taken once and kept. librbd then refuses to give it
+//!   away, and to write when it is lost (EROFS), instead of taking it back.
+//! - Nothing is served before a second connection with the same key, made while the lock is had. Who fences takes
+//!   the key away and then looks who has the lock: who comes before the lock is noticed here, and who comes later
+//!   finds its owner.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -28,6 +32,10 @@ const LOCK_PAUSE: Duration = Duration::from_secs(1);
 /// forgotten: the first is most likely to have it, and a lock that nobody breaks is given up by Ceph.
 const CLIENTS_MAX: usize = 64;
 
+/// How long it may take to give locks back when this process is not wanted. Whoever fenced it may fence it
+/// again meanwhile, and then what it closes waits for what never comes.
+const GIVE_BACK: Duration = Duration::from_secs(10);
+
 /// The most that is read of the file of former clients, in bytes: a line has less than 64.
 const CLIENTS_BYTES_MAX: u64 = 64 * 1024;
 
@@ -49,10 +57,12 @@ impl From<RbdError> for VolumeError {
     }
 }
 
-/// Connects and opens every export, in that order; takes the locks.
+/// Connects and opens every export, in that order; takes the locks, and looks whether the key is good once it
+/// has them.
 ///
 /// # Errors
-/// When the cluster, the user or an image is not what the configuration says.
+/// When the cluster, the user or an image is not what the configuration says; [`VolumeError::Fenced`] when
+/// somebody fenced this process before it had the locks.
 pub async fn open(config: &BrokerConfig, clients: Option<&Path>) -> Result<Vec<RbdVolume>, VolumeError> {
     let cluster = Cluster::connect(settings(config)).await?;
     let mut former = Clients::open(clients).map_err(|error| VolumeError::Failed(error.into()))?;
@@ -62,7 +72,22 @@ pub async fn open(config: &BrokerConfig, clients: Option<&Path>) -> Result<Vec<R
         volumes.push(volume_open(&cluster, config, export, &former).await?);
     }
     former.only_last().map_err(|error| VolumeError::Failed(error.into()))?;
+    if let Err(error) = wanted(config).await {
+        for volume in volumes {
+            let _ = tokio::time::timeout(GIVE_BACK, volume.image.close()).await;
+        }
+        return Err(error);
+    }
     Ok(volumes)
+}
+
+/// Whether the key is still good.
+async fn wanted(config: &BrokerConfig) -> Result<(), VolumeError> {
+    match Cluster::connect(settings(config)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_refused() => Err(VolumeError::Fenced(error.into())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn settings(config: &BrokerConfig) -> Settings {
@@ -90,7 +115,6 @@ async fn volume_open(
 ) -> Result<RbdVolume, VolumeError> {
     let access = if export.read_only { Access::ReadOnly } else { Access::ReadWrite };
     let pool = cluster.pool(&config.pool, &export.namespace).await?;
-    pool.fail_when_full();
     let image = pool.image_open(&export.image, access).await?;
     if access == Access::ReadWrite {
         lock(&pool, &image, &export.image, former).await?;

@@ -1,6 +1,5 @@
 //! What a host lacks for targets in containers.
 
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -50,13 +49,6 @@ async fn engine_faults(section: &ContainerSection) -> Result<Vec<String>, Engine
 /// What engines do to a host by themselves, and an agent's host must not have.
 fn host_faults() -> Vec<String> {
     let mut faults = Vec::new();
-    if fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|value| value.trim() != "0") {
-        faults.push(
-            "net.ipv4.ip_forward is on: this host would carry packets between its networks. Docker turns it on unless it \
-             is started with --ip-forward=false"
-                .to_owned(),
-        );
-    }
     if Path::new("/sys/class/net/docker0").exists() {
         faults.push("there is a bridge docker0: start Docker with --bridge=none and remove it".to_owned());
     }

@@ -16,6 +16,7 @@ use bollard::models::{
 
 use super::super::firewall::TRANSFER_PORTS;
 use super::super::process::launcher::{MEMORY, OPEN_FILES, SETTINGS, TASKS};
+use super::limits;
 use crate::config::ImageDigest;
 
 /// Labels by which our containers are found again: whose, and which process.
@@ -27,8 +28,8 @@ pub const CONFIG_MOUNT: &str = "/config";
 
 /// Processor time it may use in a tenth of a second, in microseconds: two processors. Not as a number of processors, since Docker
 /// refuses more of them than the host has.
-const PERIOD: i64 = 100_000;
-const QUOTA: i64 = 200_000;
+pub const PERIOD: i64 = 100_000;
+pub const QUOTA: i64 = 200_000;
 
 /// What the engine keeps of what it prints.
 const LOG_SIZE: &str = "1m";
@@ -172,6 +173,7 @@ pub fn confined(pid: i32, uid: u32) -> Result<(), String> {
             faults.push(format!("it has no {namespace} namespace of its own"));
         }
     }
+    faults.extend(limits::faults(Path::new(limits::ROOT), pid));
     if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
 }
 

@@ -11,6 +11,7 @@
 pub mod check;
 mod confine;
 pub mod engine;
+mod limits;
 mod printed;
 
 use std::cell::Cell;
@@ -281,16 +282,12 @@ impl ContainerDriver {
         Ok(run)
     }
 
-    async fn start_contained(&self, spec: ProcessSpec, config: ProcessConfig) -> Result<(), ContainerError> {
+    /// Makes a container and writes down that it runs.
+    async fn make(&self, spec: &ProcessSpec, config: &ProcessConfig) -> Result<Run, ContainerError> {
         let id = spec.id();
-        let _busy = self.base.occupy(id)?;
-        if self.base.exists(&spec)? {
-            return Ok(());
-        }
-        self.base.others_check(&spec)?;
-        let directory = self.base.directory_make(&spec, &config)?;
-        let volumes = self.volumes_open(&spec)?;
-        let mut container = self.container(&spec, &directory, &volumes)?;
+        let directory = self.base.directory_make(spec, config)?;
+        let volumes = self.volumes_open(spec)?;
+        let mut container = self.container(spec, &directory, &volumes)?;
         if self.engine.version().await?.reads_filters_from_files() {
             let (path, file) = (directory.join(FILTER_FILE), |source| ProcessError::File {
                 doing: "writing the filter",
@@ -300,9 +297,25 @@ impl ContainerDriver {
             fs::write(&path, &container.seccomp).map_err(file)?;
             container.seccomp = path.to_string_lossy().into_owned();
         }
-        let run = self.started(&spec, &container, &volumes).await?;
+        let run = self.started(spec, &container, &volumes).await?;
         let file = |source| ProcessError::File { doing: "writing the record", id, source };
         Record { spec: spec.clone(), run: run.clone() }.save(&directory).map_err(file)?;
+        Ok(run)
+    }
+
+    async fn start_contained(&self, spec: ProcessSpec, config: ProcessConfig) -> Result<(), ContainerError> {
+        let id = spec.id();
+        let _busy = self.base.occupy(id)?;
+        if self.base.exists(&spec)? {
+            return Ok(());
+        }
+        self.base.claim(&spec)?;
+        let made = self.make(&spec, &config).await;
+        // One that was made only half may run: what it has is nobody else's before it is certainly gone.
+        if made.is_ok() || self.engine.remove(&self.name(id)).await.is_ok() {
+            self.base.claim_end(id);
+        }
+        let run = made?;
         self.look_after(id, run.clone())?;
         if let Some((address, network)) = spec.place() {
             self.base.wire(&spec, &run, address, network.cidr.prefix_len()).await?;

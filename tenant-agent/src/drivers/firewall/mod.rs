@@ -242,6 +242,11 @@ fn limit_each(name: &str, per_second: u32, burst: u32, forget: u32) -> Value {
     json!({"meter": {"name": name, "key": key, "stmt": limit(per_second, burst)}})
 }
 
+/// Matches a new connection of an address that has more than so many already. Closed ones do not count.
+fn connections_above(name: &str, most: u32) -> Value {
+    json!({"meter": {"name": name, "key": field("ip", "saddr"), "stmt": {"ct count": {"val": most, "inv": true}}}})
+}
+
 fn goto(chain: &str) -> Value {
     json!({"goto": {"target": chain}})
 }

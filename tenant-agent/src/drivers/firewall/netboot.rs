@@ -5,7 +5,10 @@ use std::borrow::Cow;
 
 use serde_json::json;
 
-use super::{Ruleset, TABLE, Table, accept, addresses, drop_counted, field, is, limit, one_of, range, state};
+use super::{
+    Ruleset, TABLE, Table, accept, addresses, connections_above, drop_counted, field, is, limit, one_of,
+    range, state,
+};
 use crate::plan::spec::NetbootSpec;
 
 /// Ports from which TFTP data is sent. The launcher makes them the namespace's `ip_local_port_range`, so that the rule
@@ -17,6 +20,10 @@ const DHCP_ALL: (u32, u32) = (500, 1000);
 
 /// New TFTP transfers, and new HTTP connections, a second: from all nodes, and from all strangers.
 const REQUESTS: (u32, u32) = (500, 1000);
+
+/// HTTP connections of one address at once: firmware has two. The boot services have 1024 for all, and who only keeps them open
+/// must not have them all.
+const CONNECTIONS_EACH: u32 = 16;
 
 /// The table of the boot services.
 #[must_use]
@@ -39,6 +46,8 @@ pub fn netboot_table(netboot: &NetbootSpec) -> Ruleset {
         let relay = is(field("ip", "saddr"), one_of(addresses(&netboot.relays)));
         table.rule("input", &[relay, own(), udp(67), all(DHCP_ALL), accept()]);
     }
+    let held = connections_above("http_clients", CONNECTIONS_EACH);
+    table.rule("input", &[&[is(field("tcp", "dport"), 80), held][..], &drop_counted()].concat());
     let transfers = || one_of(vec![json!(69), json!(4011)]);
     for clients in [plan.node_range, plan.discovery_range] {
         for ports in [is(field("udp", "dport"), transfers()), is(field("tcp", "dport"), 80)] {

@@ -119,6 +119,9 @@ pub struct ProcessDriver {
     news: NewsSink,
     kept: RefCell<BTreeMap<ProcessId, Kept>>,
     busy: RefCell<BTreeSet<ProcessId>>,
+    /// What containers are being made of: from before their engine is asked until their records are written, or until they are
+    /// certainly not there.
+    claims: RefCell<BTreeMap<ProcessId, ProcessSpec>>,
     network: RefCell<Option<NetworkSpec>>,
     node_ports: RefCell<BTreeSet<String>>,
     /// Nodes' MACs that were seen in a second place and told of, and when that was last so.
@@ -166,6 +169,7 @@ impl ProcessDriver {
             news,
             kept: RefCell::default(),
             busy: RefCell::default(),
+            claims: RefCell::default(),
             network: RefCell::default(),
             node_ports: RefCell::default(),
             conflicts: RefCell::default(),
@@ -234,18 +238,34 @@ impl ProcessDriver {
         if same { Ok(true) } else { Err(ProcessError::Exists(id)) }
     }
 
-    /// Nobody else may have the slot, or a volume unless both only read it. A record stands until its process is gone.
+    /// Nobody else may have the slot, or a volume unless both only read it. A record stands until its process is gone; who is
+    /// being started has a claim.
     pub(in crate::drivers) fn others_check(&self, spec: &ProcessSpec) -> Result<(), ProcessError> {
-        for other in self.directories().into_iter().filter(|other| *other != spec.id()) {
-            let Some(record) = Record::load(&self.directory(other)) else { continue };
-            if record.spec.slot() == spec.slot() {
+        let recorded = self.directories().into_iter();
+        let recorded = recorded.filter_map(|id| Some((id, Record::load(&self.directory(id))?.spec)));
+        let claims = self.claims.borrow();
+        let claimed = claims.iter().map(|(id, theirs)| (*id, theirs.clone()));
+        for (other, theirs) in recorded.chain(claimed).filter(|(other, _)| *other != spec.id()) {
+            if theirs.slot() == spec.slot() {
                 return Err(ProcessError::SlotTaken(spec.slot(), other));
             }
-            if let Some(volume) = volume_shared(&record.spec, spec) {
+            if let Some(volume) = volume_shared(&theirs, spec) {
                 return Err(ProcessError::VolumeTaken(volume.to_owned(), other));
             }
         }
         Ok(())
+    }
+
+    /// Takes the slot and the volumes of what has no record yet, for as long as others could not find it otherwise.
+    pub(in crate::drivers) fn claim(&self, spec: &ProcessSpec) -> Result<(), ProcessError> {
+        self.others_check(spec)?;
+        self.claims.borrow_mut().insert(spec.id(), spec.clone());
+        Ok(())
+    }
+
+    /// It has a record, or nothing of it is left.
+    pub(in crate::drivers) fn claim_end(&self, id: ProcessId) {
+        self.claims.borrow_mut().remove(&id);
     }
 
     /// Ends a process that is kept for this, and removes all that is left of it.
@@ -279,7 +299,9 @@ impl ProcessDriver {
         if let ProcessId::Broker(_) = id {
             self.brokers_fence(Some(id)).await?;
         }
-        directory_remove(id, &directory)
+        directory_remove(id, &directory)?;
+        self.claim_end(id);
+        Ok(())
     }
 
     /// Removes everything: for a host that no longer serves this network.
@@ -458,6 +480,33 @@ impl Diskless for ProcessDriver {
 mod tests {
     use super::*;
     use crate::drivers::firewall::testing;
+
+    #[tokio::test]
+    async fn what_is_being_started_has_its_slot_and_its_volumes_to_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!(
+            "network = \"lab\"\ncontrol_plane = \"unix:/agent.sock\"\nbridge = \"bmi0\"\nstate_dir = \"{0}\"\nvolume_dir = \"{0}\"\n\
+             uid_base = 310000\n",
+            directory.path().display()
+        );
+        let (news, _) = tokio::sync::mpsc::channel(1);
+        let driver = ProcessDriver::open(toml::from_str(&text).unwrap(), news).unwrap();
+        let first = testing::target(1);
+        let claim =
+            |target: &crate::plan::spec::TargetSpec| driver.claim(&ProcessSpec::Target(target.clone()));
+        claim(&first).unwrap();
+        claim(&first).unwrap();
+        let mut slot = testing::target(2);
+        slot.slot = first.slot;
+        let mut volume = testing::target(3);
+        volume.luns.clone_from(&first.luns);
+        assert!(matches!(claim(&slot), Err(ProcessError::SlotTaken(..))));
+        assert!(matches!(claim(&volume), Err(ProcessError::VolumeTaken(..))));
+        claim(&testing::target(4)).unwrap();
+        driver.claim_end(ProcessSpec::Target(first).id());
+        claim(&slot).unwrap();
+        claim(&volume).unwrap();
+    }
 
     #[test]
     fn a_volume_is_shared_only_by_readers() {

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bmi_tests::store::{Access, Backing, DataStore, Place};
-use bmi_tests::{WaitingStore, until};
+use bmi_tests::{Ceph, WaitingStore, until};
 use bmi_types::{ByteSize, ProjectId, VolumeId};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -66,9 +66,21 @@ impl<'a> Volume<'a> {
     }
 
     fn export(&self) -> Value {
+        let (namespace, image) = self.image();
+        json!({"name": "0", "namespace": namespace, "image": image, "read_only": false})
+    }
+
+    /// Its namespace and name.
+    fn image(&self) -> (String, String) {
         let backing = self.store.ask(async |store| store.backing(self.boot));
         let Backing::Rbd { namespace, image } = backing else { panic!("it is in Ceph") };
-        json!({"name": "0", "namespace": namespace, "image": image, "read_only": false})
+        (namespace, image)
+    }
+
+    /// Who has its lock, as Ceph's own tool says it; nothing when nobody has.
+    pub fn lock_owners(&self, ceph: &Ceph) -> String {
+        let (namespace, image) = self.image();
+        ceph.rbd(&["lock", "ls", &format!("{}/{namespace}/{image}", ceph.pool())])
     }
 }
 
@@ -80,6 +92,11 @@ impl Host {
         let host = tempfile::tempdir().unwrap();
         fs::write(host.path().join("clients"), "").unwrap();
         Self(host)
+    }
+
+    /// Whether a broker was let in by the monitors, and noted that.
+    pub fn has_client(&self) -> bool {
+        !fs::read_to_string(self.0.path().join("clients")).unwrap().trim().is_empty()
     }
 }
 
@@ -146,6 +163,11 @@ impl Broker {
         let status = until("the broker ends", PATIENCE, || self.child.try_wait().unwrap());
         eprintln!("the broker ended after {:?}: {status}", begun.elapsed());
         status.code()
+    }
+
+    /// What one that has ended, and was not waited for when it started, has said.
+    pub fn said(&mut self) -> String {
+        std::io::read_to_string(self.child.stdout.take().unwrap()).unwrap()
     }
 }
 

@@ -216,6 +216,28 @@ fn fenced(ceph: &Ceph, pause: Option<Duration>) {
     assert_eq!(again.ended(), Some(1), "its key is of no use");
 }
 
+/// Nothing shows that it has the volume: it was let in by the monitors, and stands still before any OSD has heard of it.
+#[test]
+fn k5_a_broker_that_is_fenced_before_it_has_the_lock_never_serves_and_gives_the_lock_back() {
+    let ceph = Ceph::shared();
+    let store = WaitingStore::open(ceph);
+    let (here, elsewhere) = (Host::new(), Host::new());
+    let volume = Volume::make(&store);
+    let first = volume.access();
+    ceph.osd_pause(0);
+    let mut old = Broker::spawn(&here, &volume, &first);
+    until("the monitors have let it in", PATIENCE, || here.has_client().then_some(()));
+    old.pause();
+    ceph.osd_resume(0);
+    volume.fence();
+    assert_eq!(volume.lock_owners(ceph), "", "it came too late for this test");
+    old.resume();
+    assert_eq!(old.ended(), Some(3), "it says that it was fenced");
+    assert_eq!(old.said(), "", "it never served");
+    assert_eq!(volume.lock_owners(ceph), "");
+    drop(Broker::start(&elsewhere, &volume, &volume.access()));
+}
+
 /// Ceph has forgotten by then that it watches: it finds its lock gone when it comes back.
 #[test]
 fn k5_a_broker_that_comes_back_from_a_long_pause_writes_nothing_that_its_successor_would_see() {

@@ -270,7 +270,12 @@ impl Hil {
                 self.pause(nic, since, said).await?;
                 Came::Later
             }
-            Asked::NotAttached => Came::Later,
+            // It went in between, or HIL contradicts itself: then not for ever.
+            Asked::NotAttached => {
+                let said = "HIL shows it as attached, and says that it is not".to_owned();
+                self.pause(nic, since, said).await?;
+                Came::Later
+            }
         };
         if came == Came::Done {
             done.insert(nic.to_owned());

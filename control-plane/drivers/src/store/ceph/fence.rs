@@ -93,12 +93,18 @@ impl CephStore {
             );
             return Err(StoreError::Foreign(what));
         }
+        let is_anybody = !clients.is_empty();
         for address in clients {
             let fence = Fence { address, volume: volume.volume, at: Timestamp::now() };
             self.0.records.fence_put(&fence).await?;
             let add = json!({"prefix": "osd blocklist", "blocklistop": "add", "addr": fence.address, "expire": YEAR_S});
             self.0.cluster.command(add).await.map_err(of_command)?;
             tracing::info!(volume = %volume, address = fence.address, "a client is fenced from its volume");
+        }
+        if is_anybody {
+            // An OSD may not know of it yet. Whoever has this map and asks an OSD for something has it get
+            // the map first.
+            self.0.cluster.osd_map_wait().await.map_err(of_ceph)?;
         }
         Ok(())
     }

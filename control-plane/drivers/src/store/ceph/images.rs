@@ -47,8 +47,21 @@ impl CephStore {
         }
     }
 
-    /// Gives an unfinished image its name, instead of what has it.
-    pub(super) async fn finish(&self, pool: &Pool, unfinished: &str, name: &str) -> Result<(), StoreError> {
+    /// Gives an unfinished image its name, instead of what has it. What was sealed meanwhile stays, and the
+    /// other goes.
+    pub(super) async fn finish(
+        &self,
+        pool: &Pool,
+        place: Place,
+        unfinished: &str,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        if let Some(image) = find(pool, name, Access::ReadOnly).await?
+            && is_golden(&image).await?
+        {
+            remove_by_name(pool, unfinished).await?;
+            return Err(StoreError::WrongState { place, state: "sealed" });
+        }
         remove_by_name(pool, name).await?;
         pool.image_rename(unfinished, name).await.map_err(of_ceph)
     }
@@ -63,7 +76,7 @@ impl CephStore {
             return Ok(());
         }
         let unfinished = self.begin(&pool, name, Origin::Empty(size.bytes())).await?;
-        self.finish(&pool, &unfinished, name).await
+        self.finish(&pool, place, &unfinished, name).await
     }
 
     /// Writes into an image that is there, and nothing beyond its end.
@@ -109,7 +122,7 @@ impl CephStore {
         // Closed in any case: it holds the lock.
         let closed = image.close().await.map_err(of_ceph);
         filled.and(closed)?;
-        self.finish(&pool, &names::unfinished(name), name).await
+        self.finish(&pool, place, &names::unfinished(name), name).await
     }
 
     /// An unfinished image of a size to copy into, and from where on: one that was begun under the same mark goes on where
@@ -246,7 +259,7 @@ impl CephStore {
         let written = content::write(&image, 0, &bytes).await;
         let closed = image.close().await.map_err(of_ceph);
         written.and(closed)?;
-        self.finish(&pool, &unfinished, &name).await
+        self.finish(&pool, volume, &unfinished, &name).await
     }
 
     /// Whether an image of a name is there, and its size.
@@ -264,16 +277,26 @@ impl CephStore {
         Ok(pool.images().await.map_err(of_ceph)?.iter().any(|entry| entry.name == name))
     }
 
-    /// Bytes that an image takes by itself; nothing when it is not there.
+    /// Bytes that an image takes by itself, its snapshots included; nothing when it is not there.
     pub(super) async fn own_bytes(&self, place: Place, name: &str) -> Result<u64, StoreError> {
         let pool = self.namespace(place.project).await?;
         if let Some(volume) = names::volume_in(name) {
             self.header_check(&pool, volume).await?;
         }
-        match find(&pool, name, Access::ReadOnly).await? {
-            Some(image) => image.own_bytes().await.map_err(of_ceph),
-            None => Ok(0),
+        let Some(image) = find(&pool, name, Access::ReadOnly).await? else { return Ok(0) };
+        let mut used = 0_u64;
+        // From the youngest on, since the image is looked at as it was then.
+        for snapshot in image.snapshots().await.map_err(of_ceph)?.iter().rev() {
+            let since = match image.own_bytes(Some(snapshot)).await {
+                // In the snapshots' own trash, where none can be looked at: what it keeps by itself is not
+                // counted.
+                Err(error) if error.is_absent() => continue,
+                since => since.map_err(of_ceph)?,
+            };
+            used = used.saturating_add(since);
+            image.snapshot_look_at(snapshot).await.map_err(of_ceph)?;
         }
+        Ok(used.saturating_add(image.own_bytes(None).await.map_err(of_ceph)?))
     }
 }
 

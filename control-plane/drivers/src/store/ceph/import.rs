@@ -207,7 +207,7 @@ impl CephStore {
             }
             Err(error) => return Err(error),
         }
-        self.finish(&pool, &names::unfinished(&name), &name).await
+        self.finish(&pool, place, &names::unfinished(&name), &name).await
     }
 }
 

@@ -13,8 +13,8 @@
 //! A tag is the snapshot `tag-<id>` of a volume's image, former ones included (`tags.rs`).
 //!
 //! An image gets its name by a rename, once it is whole. What is removed goes to RBD's trash at once, and is taken out of
-//! it in the background. Caps of a cephx user are beginnings of names, so no id of a namespace may begin with another:
-//! what got such an id is made again (`ids.rs`).
+//! it in the background, by one process at a time (`guard.rs`). Caps of a cephx user are beginnings of names, so no id of a
+//! namespace may begin with another: what got such an id is made again (`ids.rs`).
 //!
 //! Deliberately absent: reading or writing a boot volume, which only its broker does; any lock between replicas but
 //! Ceph's own.
@@ -26,6 +26,7 @@ mod changes;
 mod content;
 mod fault;
 mod fence;
+mod guard;
 mod ids;
 mod images;
 mod import;
@@ -33,6 +34,7 @@ mod keys;
 mod names;
 mod owner;
 mod preflight;
+mod preflight_space;
 mod records;
 mod removal;
 mod store;
@@ -82,8 +84,8 @@ struct Inner {
     settings: CephSettings,
     converter: Converter,
     records: Arc<dyn CephRecords>,
-    /// Had while a trash is emptied.
-    purging: tokio::sync::Mutex<()>,
+    /// Had while a trash is emptied, also by a task that nobody waits for any more.
+    purging: Arc<tokio::sync::Mutex<()>>,
     /// Namespaces that were found to be ours.
     known: Mutex<BTreeSet<ProjectId>>,
 }
@@ -111,21 +113,21 @@ impl CephStore {
         let cluster = Cluster::connect(connecting).await.map_err(PreflightError::connect)?;
         let root = preflight::check(&cluster, &settings.pool, settings.import_namespace.as_deref()).await?;
         owner::claim(&root, &settings.pool, records.owner().await?).await?;
+        preflight_space::sweep(&cluster, &root, &settings.pool).await;
         std::fs::create_dir_all(&settings.staging)
             .map_err(|source| PreflightError::Staging { path: settings.staging.clone(), source })?;
-        let (purging, known) = (tokio::sync::Mutex::default(), Mutex::default());
+        let (purging, known) = (Arc::default(), Mutex::default());
         Ok(Self(Arc::new(Inner { cluster, root, settings, converter, records, purging, known })))
     }
 
     /// A project's namespace, as it is. A pool that is full is told, and not waited for.
     async fn namespace(&self, project: ProjectId) -> Result<Pool, StoreError> {
         let namespace = names::namespace(project);
-        let pool = self.0.cluster.pool(&self.0.settings.pool, &namespace).await.map_err(of_ceph)?;
-        pool.fail_when_full();
-        Ok(pool)
+        self.0.cluster.pool(&self.0.settings.pool, &namespace).await.map_err(of_ceph)
     }
 
-    /// A project's namespace to make something in: it is made when it is not there, and refused when it is not ours.
+    /// A project's namespace to make something in: it is made when it is not there, with all that it needs to
+    /// be emptied again, and refused when it is not ours.
     async fn namespace_ensure(&self, project: ProjectId) -> Result<Pool, StoreError> {
         let pool = self.namespace(project).await?;
         if self.0.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&project) {
@@ -146,6 +148,11 @@ impl CephStore {
                 pool.namespace(),
                 strangers.len(),
             )));
+        }
+        match removal::trash_ensure(&pool).await {
+            // What is wanted here says so itself, unless it is there already.
+            Err(error) if error.is_full() => return Ok(pool),
+            made => made.map_err(of_ceph)?,
         }
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner).insert(project);
         Ok(pool)

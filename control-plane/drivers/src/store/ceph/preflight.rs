@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::caps;
+use super::preflight_space::{self, CLONE, IMAGE};
 use super::records::RecordError;
 
 /// What is missing. Each says the command that mends it.
@@ -128,8 +129,10 @@ pub(super) async fn check(
     pool: &str,
     import_namespace: Option<&str>,
 ) -> Result<Pool, PreflightError> {
+    // It tells the age of what is made, should it be left.
+    let start = Uuid::now_v7();
     let tries = Tries { cluster, pool };
-    tries.monitors().await?;
+    tries.monitors(start).await?;
     let root = cluster.pool(pool, "").await.map_err(|error| {
         if error.is_absent() {
             PreflightError::NoPool { pool: pool.to_owned() }
@@ -137,11 +140,10 @@ pub(super) async fn check(
             tries.of_rbd(&error)
         }
     })?;
-    root.fail_when_full();
     if let Some(namespace) = import_namespace {
         tries.import(&root, namespace).await?;
     }
-    let name = format!("bmi-preflight-{}", Uuid::new_v4());
+    let name = preflight_space::named(start);
     let tried = match tries.images(&root, &name).await {
         // Who may not write anything more may still delete; the pool is looked at again at the next start.
         Err(Tried::Full) => {
@@ -154,25 +156,18 @@ pub(super) async fn check(
         Err(Tried::Failed(error)) => Err(error),
         Ok(()) => Ok(()),
     };
-    // Whatever came of it, nothing is left; what cannot be removed was told above.
+    // Whatever came of it, nothing is left, or a later start removes it.
     let space = cluster.pool(pool, &name).await.map_err(|error| tries.of_rbd(&error))?;
-    space.fail_when_full();
-    for image in ["clone", "image"] {
-        let _ = super::removal::remove_by_name(&space, image).await;
-    }
-    for trashed in space.trash().await.unwrap_or_default() {
-        let _ = space.trash_remove(&trashed.id, Box::new(|_, _| true)).await;
-    }
-    // The parent could not go before its clone.
-    for trashed in space.trash().await.unwrap_or_default() {
-        let _ = space.trash_remove(&trashed.id, Box::new(|_, _| true)).await;
-    }
-    let removed = root.namespace_remove(&name).await;
-    tried?;
-    match removed {
-        // A pool that is full may not even have had room for it.
-        Err(error) if !error.is_absent() => Err(tries.of_rbd(&error)),
-        _ => Ok(root),
+    let removed = preflight_space::removed(&root, &space, || Box::new(|_, _| true)).await;
+    match (tried, removed) {
+        (Ok(()), Ok(())) => Ok(root),
+        (Ok(()), Err(error)) => Err(tries.of_rbd(&error)),
+        (Err(failed), removed) => {
+            if let Err(error) = removed {
+                preflight_space::told(&space, &error);
+            }
+            Err(failed)
+        }
     }
 }
 
@@ -225,7 +220,7 @@ impl Tries<'_> {
         })
     }
 
-    async fn monitors(&self) -> Result<(), PreflightError> {
+    async fn monitors(&self, start: Uuid) -> Result<(), PreflightError> {
         self.command(json!({"prefix": "df"})).await?;
         let pools = self.command(json!({"prefix": "osd pool ls", "detail": "detail"})).await?;
         let pools = pools.as_array().cloned().unwrap_or_default();
@@ -238,7 +233,7 @@ impl Tries<'_> {
             return Err(PreflightError::NotForRbd { pool: self.pool.to_owned() });
         }
         // A user that may do nothing, and an address that nobody has: 192.0.2.0/24 is for documentation (RFC 5737).
-        let entity = format!("client.{}-preflight-{}", self.cluster.user(), Uuid::new_v4());
+        let entity = format!("client.{}-preflight-{start}", self.cluster.user());
         let nothing = format!("allow r pool={} namespace=none object_prefix rbd_nothing", self.pool);
         let caps = json!(["mon", caps::MON, "mgr", caps::MGR, "osd", nothing]);
         self.command(json!({"prefix": "auth get-or-create", "entity": entity, "caps": caps})).await?;
@@ -306,14 +301,13 @@ impl Tries<'_> {
         };
         root.namespace_create(name).await.map_err(fault)?;
         let space = self.cluster.pool(self.pool, name).await.map_err(fault)?;
-        space.fail_when_full();
-        space.image_create("image", 1 << 20).await.map_err(fault)?;
-        let image = space.image_open("image", Access::ReadWrite).await.map_err(fault)?;
+        space.image_create(IMAGE, 1 << 20).await.map_err(fault)?;
+        let image = space.image_open(IMAGE, Access::ReadWrite).await.map_err(fault)?;
         image.write(0, vec![1; 512].into()).await.map_err(fault)?;
         image.snapshot_create("golden").await.map_err(fault)?;
         image.watchers().await.map_err(fault)?;
         space.lock_owners(&image.id().await.map_err(fault)?).await.map_err(fault)?;
         image.close().await.map_err(fault)?;
-        space.image_clone(&space, "image", "golden", "clone").await.map_err(fault)
+        space.image_clone(&space, IMAGE, "golden", CLONE).await.map_err(fault)
     }
 }

@@ -4,6 +4,7 @@
 //! them. RBD's own trash is no place for it: who opens a clone looks up its parent's name, and a boot volume's user has no
 //! right to look into the trash.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bmi_rbd::{Access, Pool, RbdError};
@@ -11,17 +12,19 @@ use bmi_types::{ProjectId, Timestamp, VolumeId};
 
 use super::CephStore;
 use super::fault::of_ceph;
+use super::guard::{Held, guarded};
 use super::ids::{self, Origin};
 use super::names::{self, Meaning};
 use crate::store::{Item, Place, StoreError};
 
-/// Whose lock is had while the trash of a namespace is emptied. It ends by itself, and is renewed before.
+/// Whose lock is had while the trash of a namespace is emptied.
 const GUARD: &str = "bmi.trash";
-const GUARD_TIME: Duration = Duration::from_secs(30);
-const GUARD_RENEWAL: Duration = Duration::from_secs(8);
-/// How often it is asked for while another process has it.
+/// How often it is asked for while another process has it: ten seconds.
 const GUARD_TRIES: u32 = 50;
-const GUARD_PAUSE: Duration = Duration::from_millis(200);
+/// How long it is had when it is taken only to make it.
+const MOMENT: Duration = Duration::from_secs(1);
+/// Where RBD has its list of what is in the trash of a namespace.
+const TRASH: &str = "rbd_trash";
 /// Things taken out of the trash in one go: the rest is for the next.
 const RECLAIM_MAX: usize = 256;
 
@@ -65,7 +68,14 @@ async fn remove(pool: &Pool, name: &str) -> Result<(), RbdError> {
         }
     }
     image.close().await?;
-    pool.trash_move(name).await
+    match pool.trash_move(name).await {
+        // RBD says so as well where it cannot make its list of what is in the trash.
+        Err(error) if error.is_absent() && pool.images().await?.iter().any(|entry| entry.name == name) => {
+            trash_ensure(pool).await?;
+            pool.trash_move(name).await
+        }
+        moved => moved,
+    }
 }
 
 /// Whether anything was cloned from an image, what is in the trash included; nothing when it is not there.
@@ -78,13 +88,34 @@ pub(super) async fn has_clones(pool: &Pool, name: &str) -> Result<Option<bool>, 
     Ok(Some(!image.children().await.map_err(of_ceph)?.is_empty()))
 }
 
+/// Makes what a removal needs besides the image. Where a pool is full nothing is made any more, also for who
+/// makes room.
+pub(super) async fn trash_ensure(pool: &Pool) -> Result<(), RbdError> {
+    let cookie = VolumeId::generate().to_string();
+    // A lock makes the object that it is on. Who has one already has the object.
+    for object in [TRASH, GUARD] {
+        if pool.guard_take(object, &cookie, Some(MOMENT)).await? {
+            match pool.guard_release(object, &cookie).await {
+                Err(error) if !error.is_absent() => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Takes everything of ours out of a namespace's trash that can go, and says how much that was. Nobody else may do so meanwhile.
-async fn purge_alone(pool: &Pool, limit: usize) -> Result<u64, StoreError> {
+async fn purge_alone(pool: &Pool, limit: usize, held: &Held) -> Result<u64, StoreError> {
     let mut purged = 0;
     let trash = pool.trash().await.map_err(of_ceph)?.into_iter();
     for trashed in trash.filter(|trashed| names::parse(&trashed.name).is_some()).take(limit) {
-        match pool.trash_remove(&trashed.id, Box::new(|_, _| true)).await {
+        if !held.holds() {
+            break;
+        }
+        match pool.trash_remove(&trashed.id, held.progress()).await {
             Ok(()) => purged += 1,
+            // It was told to stop. What is left of the image stays in the trash.
+            Err(_) if !held.holds() => break,
             // Another replica was quicker, or something still reads it: later.
             Err(error) if error.is_absent() || error.is_busy() => {}
             // The cluster is away, or this client is.
@@ -142,30 +173,16 @@ impl CephStore {
     }
 
     /// Empties a namespace's trash, alone: librbd ends the whole process when two remove the same image at once, since one takes the
-    /// lock from the other in the middle of its work. What another process is at is left to that.
+    /// lock from the other in the middle of its work. What another process is at is left to that. When this is dropped, the
+    /// emptying stops.
     async fn purge(&self, pool: &Pool, limit: usize) -> Result<u64, StoreError> {
-        let _here = self.0.purging.lock().await;
-        let cookie = VolumeId::generate().to_string();
-        let mut tries = 0;
-        while !pool.guard_take(GUARD, &cookie, Some(GUARD_TIME)).await.map_err(of_ceph)? {
-            tries += 1;
-            if tries == GUARD_TRIES {
-                return Ok(0);
-            }
-            tokio::time::sleep(GUARD_PAUSE).await;
-        }
-        let work = purge_alone(pool, limit);
-        tokio::pin!(work);
-        let purged = loop {
-            tokio::select! {
-                purged = &mut work => break purged,
-                () = tokio::time::sleep(GUARD_RENEWAL) => {
-                    pool.guard_take(GUARD, &cookie, Some(GUARD_TIME)).await.map_err(of_ceph)?;
-                }
-            }
-        };
-        pool.guard_release(GUARD, &cookie).await.map_err(of_ceph)?;
-        purged
+        let here = Arc::clone(&self.0.purging).lock_owned().await;
+        let trash = pool.clone();
+        let purged = guarded(pool, GUARD, GUARD_TRIES, move |held| async move {
+            // The next one here waits until the lock is given back.
+            Ok((purge_alone(&trash, limit, &held).await?, here))
+        });
+        Ok(purged.await?.map_or(0, |(purged, _)| purged))
     }
 
     /// Gives back what the trash of a namespace takes, while nobody waits. What this does not do, [`Self::reclaim_all`]

@@ -228,7 +228,14 @@ impl DataStore for CephStore {
         let id = item.place.volume;
         let names = match item.kind {
             ItemKind::Image => vec![names::image(id), names::upload(id)],
-            ItemKind::Volume => vec![names::volume(id)],
+            // What it was before it went back to tags is a part of it.
+            ItemKind::Volume => {
+                let pool = self.namespace(item.place.project).await?;
+                let entries = pool.images().await.map_err(of_ceph)?;
+                let former = entries.into_iter().map(|entry| entry.name);
+                let former = former.filter(|name| names::is_former_of(name, id));
+                former.chain([names::volume(id)]).collect()
+            }
         };
         let mut used = 0_u64;
         for name in names {

@@ -145,7 +145,7 @@ impl CephStore {
         let flattened = flatten(&copy, progress).await;
         let closed = copy.close().await.map_err(of_ceph);
         flattened.and(closed)?;
-        self.finish(&pool, &unfinished, &name).await
+        self.finish(&pool, image, &unfinished, &name).await
     }
 
     /// The image that has a tag of a volume.
