@@ -201,12 +201,12 @@ fn a_full_pool_is_told_to_the_node_that_writes_and_an_instance_can_be_removed_fr
 
     // Who removes makes room, also where nothing was ever removed before.
     api.instance_remove("lab", "node-2");
+    full.end();
+    // `rbd` waits while a pool is full, also for a list.
     until("only the other one's volumes are left", SOON, || {
         let images = ceph.images(&namespace);
         (images.iter().filter(|name| name.contains("volume-")).count() == 2).then_some(())
     });
-
-    full.end();
     let done = disk.does(&["write -P 3 8M 4k", "read -P 3 8M 4k", "read -P 9 0 4k"]);
     assert!(!done.contains("failed"), "{done}");
     drop(client);

@@ -61,13 +61,14 @@ pub fn life(mut host: Host, look: fn(&Host, &str, &str)) {
     assert!(!connects(&one, "10.20.0.10", 3260), "not the neighbour's");
     assert!(!connects(&two, "10.20.0.9", 3260), "nor the other way round");
     assert!(!connects(&one, "10.20.0.9", 80), "not another port");
-    for (node, address, number) in [(&one, "10.20.0.72", 2), (&two, "10.20.0.71", 1)] {
-        let mac = mac(number).to_string();
-        run("ip", &["-n", node, "neigh", "replace", address, "lladdr", &mac, "dev", "eth0"]);
-    }
     // The kernel of a node answers this, whatever listens there.
-    let ping = ["ping", "-qc", "1", "-W", "1", "10.20.0.72"];
+    let ping = ["busybox", "ping", "-qc", "1", "-W", "1", "10.20.0.72"];
     let sees = |first: &str| {
+        // Without asking where the other is. A NIC that gets another MAC forgets this.
+        for (node, address, number) in [(&one, "10.20.0.72", 2), (&two, "10.20.0.71", 1)] {
+            let mac = mac(number).to_string();
+            run("ip", &["-n", node, "neigh", "replace", address, "lladdr", &mac, "dev", "eth0"]);
+        }
         let script = format!("{first} ip netns exec {one} {}", ping.join(" "));
         output("sh", &["-c", &script]).status.success()
     };

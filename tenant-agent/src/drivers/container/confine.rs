@@ -173,7 +173,7 @@ pub fn confined(pid: i32, uid: u32) -> Result<(), String> {
             faults.push(format!("it has no {namespace} namespace of its own"));
         }
     }
-    faults.extend(limits::faults(Path::new(limits::ROOT), pid));
+    faults.extend(limits::faults(pid));
     if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
 }
 

@@ -8,15 +8,23 @@ use super::super::process::launcher::{MEMORY, TASKS};
 use super::confine::{PERIOD, QUOTA};
 
 /// Where control groups are mounted.
-pub const ROOT: &str = "/sys/fs/cgroup";
+const ROOT: &str = "sys/fs/cgroup";
 
 /// What a process is not limited to as it should be.
 #[must_use]
-pub fn faults(root: &Path, pid: i32) -> Vec<String> {
-    match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
-        Ok(groups) => group_faults(root, &groups),
-        Err(error) => vec![format!("its control groups cannot be read: {error}")],
+pub fn faults(pid: i32) -> Vec<String> {
+    let groups = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+        Ok(groups) => groups,
+        Err(error) => return vec![format!("its control groups cannot be read: {error}")],
+    };
+    let here = Path::new("/").join(ROOT);
+    if ["cgroup.controllers", "memory"].iter().any(|file| here.join(file).exists()) {
+        return group_faults(&here, &groups);
     }
+    // `ip netns exec` hides them. The container sees its own, as the root of what it sees, and cannot mount anything there.
+    let inside = |line: &str| Some(format!("{}:/\n", line.rsplit_once(':')?.0));
+    let groups: String = groups.lines().filter_map(inside).collect();
+    group_faults(&Path::new(&format!("/proc/{pid}/root")).join(ROOT), &groups)
 }
 
 /// The value of a file of a process's group: of a controller's own hierarchy (`one`), or of the common one (`two`).

@@ -485,7 +485,7 @@ mod tests {
     async fn what_is_being_started_has_its_slot_and_its_volumes_to_itself() {
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
-            "network = \"lab\"\ncontrol_plane = \"unix:/agent.sock\"\nbridge = \"bmi0\"\nstate_dir = \"{0}\"\nvolume_dir = \"{0}\"\n\
+            "network = \"lab\"\ncontrol_plane = \"unix:/agent.sock\"\nbridge = \"bmi0\"\nloaders = \"/usr/lib/ipxe\"\nstate_dir = \"{0}\"\nvolume_dir = \"{0}\"\n\
              uid_base = 310000\n",
             directory.path().display()
         );
