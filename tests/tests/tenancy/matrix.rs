@@ -31,6 +31,7 @@ fn body(route: &Route) -> Option<Value> {
         ("PATCH", "/v1/nodes/{node}") => json!({"name": "another"}),
         ("POST", "/v1/nodes/{node}/assign") => json!({"project": "lab"}),
         ("POST", "/v1/nodes/{node}/release") => json!({}),
+        ("POST", "/v1/agents/{agent}/approve") => json!({"key_sha256": "0".repeat(64)}),
         ("POST", path) if path.starts_with("/v1/agents/{agent}/") => json!({}),
         // Agents can join nowhere here: that is said to whoever may let them.
         ("POST", "/v1/join-tokens") => json!({"network": "provisioning"}),
