@@ -132,7 +132,12 @@ fn cards_used(config: &Config) -> Vec<String> {
         let cards = config.uplink.iter().map(|it| ("uplink", it));
         let mut faults = Vec::new();
         for (key, card) in cards.chain(config.node_ports.iter().map(|it| ("node_ports", it))) {
-            if let Some(used) = links.use_of(card, ours).await? {
+            // Another agent of this host may have a node's port.
+            let used = match key {
+                "node_ports" => links.loose_use(card).await?,
+                _ => links.use_of(card, ours).await?,
+            };
+            if let Some(used) = used {
                 faults.push(format!("{key}: {card} is {used}: as a port of the bridge it would be cut off"));
             }
         }

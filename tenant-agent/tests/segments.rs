@@ -423,3 +423,25 @@ fn a_card_that_the_host_needs_for_itself_is_not_made_a_port() {
     until("the uplink is in the bridge", || (host.link("up0")?["master"] == "bmi0").then_some(()));
     host.await_mended(About::Network);
 }
+
+#[test]
+fn a_card_of_the_hosts_own_that_is_named_as_a_nodes_port_stays_up() {
+    let (mut host, wanted) = host("named", Segment::None, "node_ports = [\"own0\"]\n");
+    host.ip(&["link", "add", "own0", "type", "veth", "peer", "name", "cable0"]);
+    host.ip(&["link", "set", "cable0", "up"]);
+    host.ip(&["addr", "add", "192.0.2.7/24", "dev", "own0"]);
+    host.ip(&["link", "set", "own0", "up"]);
+    let is_up = |host: &Host| host.link("own0").unwrap()["flags"].to_string().contains("\"UP\"");
+    host.agent_start();
+    let used = "own0 is the host's own, with the address 192.0.2.7";
+    host.await_netboot(|it| matches!(it, ServiceStatus::Failed { reason } if reason.contains(used)));
+    assert!(is_up(&host) && host.link("bmi0").is_none());
+    host.agent_end();
+    host.agent_stop();
+    assert!(is_up(&host), "whoever is logged in by it still is");
+    // Without an address it is a port, in quarantine.
+    host.ip(&["addr", "flush", "dev", "own0"]);
+    host.agent_start();
+    host.await_target(wanted.id, &ServiceStatus::Listening);
+    until("it is in quarantine", || (!is_up(&host)).then_some(()));
+}

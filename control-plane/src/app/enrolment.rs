@@ -360,7 +360,8 @@ pub(super) async fn key_ahead_note(app: &App, peer: Peer) -> Result<(), AppError
             let is_meant = |agent: &Record| {
                 agent.network == peer.id.network
                     && agent.standing != Standing::Revoked
-                    && agent.pending_key_sha256.as_ref() != Some(&peer.key_sha256)
+                    // Another that waits is decided on first: whoever looks at it must not approve this one.
+                    && agent.pending_key_sha256.is_none()
                     && !agent.has_key(&peer.key_sha256)
                     && peer.is_ahead_of(agent)
             };

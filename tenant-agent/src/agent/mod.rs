@@ -225,7 +225,8 @@ impl Agent {
     async fn stand_down(&mut self) -> Result<(), AgentError> {
         // An agent that starts again serves nothing either.
         self.ledger_save()?;
-        if self.down && self.observed.processes.is_empty() && self.observed.network.is_none() {
+        let is_settled = self.observed.pending.is_empty();
+        if self.down && is_settled && self.observed.processes.is_empty() && self.observed.network.is_none() {
             return Ok(());
         }
         if !self.observed.processes.is_empty() || self.observed.network.is_some() {
@@ -245,7 +246,7 @@ impl Agent {
             if let Err(error) = &removed {
                 tracing::warn!(reason = chain(error), "the network could not be removed");
             }
-            self.down = removed.is_ok();
+            self.down = removed.is_ok() && is_settled;
             self.ledger.kept = Kept::default();
         }
         self.ledger_save()
@@ -398,7 +399,8 @@ impl Agent {
                 // Without a way to Ceph nothing is started that would need one.
                 desired.instances.iter_mut().for_each(|instance| instance.ceph = None);
             }
-            let present: BTreeSet<ProcessId> = self.observed.processes.keys().copied().collect();
+            let present = self.observed.processes.keys().chain(&self.observed.pending).copied();
+            let present: BTreeSet<ProcessId> = present.collect();
             self.ledger.kept.settle(&desired, &present);
             self.ledger_save()?;
             let wanted = Wanted::from_desired(&desired, &self.ledger.kept, self.config.loaders_seen());
@@ -479,7 +481,12 @@ impl Agent {
         };
         self.failures.retain(|id, failure| !(listening(id) && now > failure.until + FORGIVEN));
         let held = self.failures.iter().filter(|(_, failure)| failure.until > now).map(|(id, _)| *id);
-        self.observed =
-            Observed { network: found.network, held: held.collect(), netboot: found.netboot, processes };
+        self.observed = Observed {
+            network: found.network,
+            held: held.collect(),
+            pending: found.pending.into_iter().collect(),
+            netboot: found.netboot,
+            processes,
+        };
     }
 }

@@ -32,7 +32,9 @@ impl Agent {
                 let failure = self.failures.get(&id).map(|failure| &failure.reason);
                 match failure.or(self.network_fault.as_ref().filter(|_| wanted)) {
                     Some(reason) => ServiceStatus::Failed { reason: reason.clone() },
-                    None if found.is_none() && !wanted => ServiceStatus::Absent,
+                    None if found.is_none() && !wanted && !self.observed.pending.contains(&id) => {
+                        ServiceStatus::Absent
+                    }
                     None => ServiceStatus::Starting,
                 }
             }
@@ -72,7 +74,8 @@ impl Agent {
     pub(super) fn report(&self) -> StatusReport {
         let desired = self.ledger.desired.iter().flat_map(|desired| &desired.instances);
         let wanted: BTreeSet<InstanceId> = desired.map(|instance| instance.id).collect();
-        let found = self.observed.processes.keys().filter_map(|id| match id {
+        let found = self.observed.processes.keys().chain(&self.observed.pending);
+        let found = found.filter_map(|id| match id {
             ProcessId::Target(instance) | ProcessId::Broker(instance) => Some(*instance),
             ProcessId::Netboot => None,
         });

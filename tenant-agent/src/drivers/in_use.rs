@@ -26,7 +26,26 @@ impl Links {
             }
             None => {}
         }
-        let addresses = self.handle().address().get().set_link_index_filter(link.index).execute();
+        self.own_address(card, link.index).await
+    }
+
+    /// The address by which a card that is in no bridge is the host's own.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub async fn loose_use(&self, card: &InterfaceName) -> Result<Option<String>, LinkError> {
+        match self.all().await?.get(card.as_str()) {
+            Some(link) if link.controller.is_none() => self.own_address(card, link.index).await,
+            _ => Ok(None),
+        }
+    }
+
+    /// An address that somebody gave to a card.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    async fn own_address(&self, card: &InterfaceName, index: u32) -> Result<Option<String>, LinkError> {
+        let addresses = self.handle().address().get().set_link_index_filter(index).execute();
         let listing =
             |source| LinkError::Request { doing: "listing addresses", link: card.to_string(), source };
         let addresses: Vec<_> = addresses.try_collect().await.map_err(listing)?;
@@ -47,8 +66,10 @@ fn given(message: &AddressMessage) -> Option<IpAddr> {
         AddressAttribute::Flags(flags) => Some(*flags),
         _ => None,
     });
-    let by_itself = address.is_ipv6()
-        && (message.header.scope != AddressScope::Universe
-            || !flags.is_some_and(|flags| flags.contains(AddressFlags::Permanent)));
+    let is_permanent = flags.is_some_and(|flags| flags.contains(AddressFlags::Permanent));
+    // A server of DHCPv6 gives single addresses (RFC 8415), a router whole prefixes.
+    let is_leased = message.header.prefix_len == 128;
+    let by_itself =
+        address.is_ipv6() && (message.header.scope != AddressScope::Universe || !is_permanent && !is_leased);
     (!by_itself).then_some(address)
 }

@@ -90,6 +90,11 @@ impl Wires {
         }
         let ours = links.all().await?.get(config.bridge.as_str()).map(|bridge| bridge.index);
         // A node's port is left where it is when another bridge has it.
+        for card in &config.node_ports {
+            if let Some(used) = links.loose_use(card).await? {
+                return Err(WireError::InUse { card: card.clone(), used });
+            }
+        }
         if let Some(card) = config.uplink.as_ref().filter(|_| network.segment == Segment::None)
             && let Some(used) = links.use_of(card, ours).await?
         {
@@ -211,7 +216,13 @@ impl Wires {
     pub async fn remove(&self, links: &Links, config: &Config) -> Result<(), WireError> {
         let mut done: Result<(), WireError> = Ok(());
         for port in &config.node_ports {
-            done = done.and(links.quarantine(port).await.map_err(WireError::from));
+            // One that the host needs never was a port.
+            let left = match links.loose_use(port).await {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => links.quarantine(port).await,
+                Err(error) => Err(error),
+            };
+            done = done.and(left.map_err(WireError::from));
         }
         match links.segment_remove(&names::segment(&config.bridge)).await {
             Ok(()) | Err(LinkError::Foreign(_)) => {}

@@ -1,5 +1,7 @@
 //! The helper's loop: verbs from the socketpair to the driver, answers and news back.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -13,8 +15,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
 use super::frame;
-use super::verbs::{Answer, Request, Said, Verb};
+use super::verbs::{Answer, Found, Request, Said, Verb};
 use crate::drivers::{Diskless, NewsSink, ProcessConfig};
+use crate::plan::names::ProcessId;
 
 /// Verbs worked on at once. Starting is waiting for the kernel most of the time; more would only contend.
 const AT_ONCE: usize = 8;
@@ -86,25 +89,70 @@ async fn serve<D: Diskless + 'static>(
             tended.tend().await;
         }
     });
+    let pending = Pending::default();
     let (room, taken) = (Rc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(TAKEN_MAX)));
     while let Some(request) = frame::read::<Request>(&mut from).await.map_err(ServeError::Channel)? {
         let (driver, say, room) = (Rc::clone(&driver), say.clone(), Rc::clone(&room));
+        let asked = request.verb.process().map(|id| pending.add(id));
+        let pending = pending.clone();
         let Ok(place) = Arc::clone(&taken).acquire_owned().await else { break };
         spawn_local(async move {
             let _place = place;
-            // Whoever only looks does not wait behind starts that wait for an engine. The others come in the order of asking.
+            // Whoever only looks, or writes a file, does not wait behind starts that wait for an engine. The others come in the
+            // order of asking.
             let _turn = match request.verb {
-                Verb::Observe => None,
+                Verb::Observe | Verb::GateWrite { .. } | Verb::NetbootConfigure { .. } => None,
                 _ => room.acquire().await.ok(),
             };
+            let before = pending.ids();
             let answer = match perform(&*driver, request.verb).await {
+                Ok(Answer::Found(found)) => Answer::Found(Box::new(pending.told(*found, before))),
                 Ok(answer) => answer,
                 Err(error) => Answer::Fault(chain(&error)),
             };
+            drop(asked);
             let _ = say.send(Said::Answer { number: request.number, answer }).await;
         });
     }
     Ok(())
+}
+
+/// The processes of verbs that were taken and are not done.
+#[derive(Clone, Default)]
+struct Pending(Rc<RefCell<BTreeMap<ProcessId, usize>>>);
+
+/// One such verb.
+struct Asked(Pending, ProcessId);
+
+impl Pending {
+    fn add(&self, id: ProcessId) -> Asked {
+        *self.0.borrow_mut().entry(id).or_default() += 1;
+        Asked(self.clone(), id)
+    }
+
+    fn ids(&self) -> BTreeSet<ProcessId> {
+        self.0.borrow().keys().copied().collect()
+    }
+
+    /// What was found, but of what was pending before or is now: that may have been seen half made.
+    fn told(&self, mut found: Found, before: BTreeSet<ProcessId>) -> Found {
+        let pending = before.into_iter().chain(self.ids()).collect::<BTreeSet<_>>();
+        found.processes.retain(|id, _| !pending.contains(id));
+        found.pending = pending.into_iter().collect();
+        found
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut pending = self.0.0.borrow_mut();
+        if let Some(count) = pending.get_mut(&self.1) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                pending.remove(&self.1);
+            }
+        }
+    }
 }
 
 async fn perform<D: Diskless>(driver: &D, verb: Verb) -> Result<Answer, D::Error> {
@@ -129,9 +177,8 @@ mod tests {
     use std::future::pending;
 
     use super::*;
+    use crate::drivers::firewall::testing;
     use crate::helper::client::Helper;
-    use crate::helper::verbs::Found;
-    use crate::plan::names::ProcessId;
     use crate::plan::spec::{NetworkSpec, ProcessSpec};
 
     /// Never done with anything but looking.
@@ -176,11 +223,17 @@ mod tests {
             let channel = UnixStream::from_std(theirs).unwrap();
             spawn_local(serve(channel, Rc::new(Stuck), news, outgoing));
             let (helper, _news) = Helper::connect(ours).unwrap();
-            let order = |helper: Helper| async move { helper.order(Verb::NetworkRemove).await };
-            let orders: Vec<_> = (0..2 * AT_ONCE).map(|_| spawn_local(order(helper.clone()))).collect();
+            let order = |helper: Helper, number: u8| async move {
+                let id = ProcessId::Target(testing::target(number).instance);
+                helper.order(Verb::ProcessStop { id }).await
+            };
+            let count = u8::try_from(2 * AT_ONCE).unwrap();
+            let orders: Vec<_> =
+                (0..count).map(|number| spawn_local(order(helper.clone(), number))).collect();
             tokio::time::sleep(Duration::from_millis(50)).await;
             let found = tokio::time::timeout(Duration::from_secs(30), helper.observe()).await;
-            assert_eq!(found.unwrap().unwrap(), Found::default());
+            // What waits for its turn is told as well as what is being worked on.
+            assert_eq!(found.unwrap().unwrap().pending.len(), 2 * AT_ONCE);
             assert!(orders.iter().all(|order| !order.is_finished()));
         };
         LocalSet::new().run_until(looks).await;

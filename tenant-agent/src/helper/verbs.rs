@@ -59,6 +59,24 @@ pub enum Verb {
     },
 }
 
+impl Verb {
+    /// The process that it starts or ends.
+    #[must_use]
+    pub const fn process(&self) -> Option<ProcessId> {
+        match self {
+            Self::NetbootStart { spec, .. } | Self::TargetStart { spec, .. } | Self::BrokerStart { spec } => {
+                Some(spec.id())
+            }
+            Self::ProcessStop { id } => Some(*id),
+            Self::Observe
+            | Self::NetworkEnsure { .. }
+            | Self::NetworkRemove
+            | Self::NetbootConfigure { .. }
+            | Self::GateWrite { .. } => None,
+        }
+    }
+}
+
 /// A verb with a number, by which the answer is found.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,6 +116,9 @@ pub struct Found {
     /// Where the ports that lead to nodes are.
     #[serde(default)]
     pub ports: Vec<PortStatus>,
+    /// Processes that are being started or stopped, or wait for that: nothing else is said of them. No set, as below.
+    #[serde(default)]
+    pub pending: Vec<ProcessId>,
     /// Why not everything that exists could be seen; what is here is true all the same.
     #[serde(default)]
     pub unseen: Option<String>,

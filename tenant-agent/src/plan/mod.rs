@@ -54,6 +54,8 @@ pub struct Observed {
     pub netboot: Option<NetbootConfig>,
     /// Processes that failed and must not be started again yet.
     pub held: BTreeSet<ProcessId>,
+    /// Processes that are still being started or stopped, for longer than was waited: how they are is not known.
+    pub pending: BTreeSet<ProcessId>,
 }
 
 impl Observed {
@@ -122,13 +124,18 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Vec<Action> {
     if staying.contains(&ProcessId::Netboot) && observed.netboot.as_ref() != Some(&config) {
         actions.push(Action::NetbootConfigure(config.clone()));
     }
-    let leaving = observed.processes.keys().filter(|id| !staying.contains(id));
+    // A target may yet come to use its broker, or still do.
+    let is_used = |id: &ProcessId| match id {
+        ProcessId::Broker(instance) => observed.pending.contains(&ProcessId::Target(*instance)),
+        ProcessId::Target(_) | ProcessId::Netboot => false,
+    };
+    let leaving = observed.processes.keys().filter(|id| !staying.contains(id) && !is_used(id));
     actions.extend(leaving.copied().map(Action::ProcessStop));
     if observed.network.as_ref() != Some(&wanted.network) {
         actions.push(Action::NetworkEnsure(wanted.network.clone()));
     }
     for (id, spec) in &wanted.processes {
-        if staying.contains(id) || observed.held.contains(id) {
+        if staying.contains(id) || observed.held.contains(id) || observed.pending.contains(id) {
             continue;
         }
         match id {

@@ -294,6 +294,30 @@ fn a_target_waits_for_its_broker_and_outlives_it() {
 }
 
 #[test]
+fn what_is_not_done_yet_is_not_begun_again_and_keeps_its_broker() {
+    let mut world = World::default();
+    let state = desired(1, vec![in_ceph(1, 1, "QUJD")]);
+    world.converge(&state);
+    let target = ProcessId::Target(instance_id(1));
+    // Somebody still waits for the engine: nobody knows how it is.
+    let before = world.observed.processes.remove(&target);
+    world.observed.pending.insert(target);
+    let actions = plan(&world.wanted(&state), &world.observed);
+    assert!(!actions.iter().any(|action| action.process() == Some(target)), "{actions:?}");
+    // Also when it is wanted no more: what it uses goes after it.
+    let nothing = desired(2, Vec::new());
+    let stops = |world: &mut World| {
+        let wanted = world.wanted(&nothing);
+        let actions = plan(&wanted, &world.observed).into_iter();
+        actions.filter(|action| matches!(action, Action::ProcessStop(_))).count()
+    };
+    assert_eq!(stops(&mut world), 0);
+    world.observed.pending.clear();
+    world.observed.processes.extend(before.map(|before| (target, before)));
+    assert_eq!(stops(&mut world), 2);
+}
+
+#[test]
 fn without_a_way_to_ceph_nothing_is_started() {
     let mut world = World::default();
     let mut lost = in_ceph(1, 1, "QUJD");

@@ -25,7 +25,7 @@ pub fn life(mut host: Host, look: fn(&Host, &str, &str)) {
     for instance in &instances {
         host.await_target(instance.id, &ServiceStatus::Listening);
     }
-    assert_eq!(host.control_plane.status().unwrap().netboot, ServiceStatus::Listening);
+    host.await_netboot(|status| *status == ServiceStatus::Listening);
 
     // The processes have no rights and see nobody.
     let first = instances[0].id.to_string();

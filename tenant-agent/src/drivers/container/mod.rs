@@ -312,7 +312,8 @@ impl ContainerDriver {
         self.base.claim(&spec)?;
         let made = self.make(&spec, &config).await;
         // One that was made only half may run: what it has is nobody else's before it is certainly gone.
-        if made.is_ok() || self.engine.remove(&self.name(id)).await.is_ok() {
+        let nothing = !self.base.directory(id).exists();
+        if made.is_ok() || nothing || self.engine.remove(&self.name(id)).await.is_ok() {
             self.base.claim_end(id);
         }
         let run = made?;

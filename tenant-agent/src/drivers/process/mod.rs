@@ -442,6 +442,7 @@ impl Diskless for ProcessDriver {
         };
         Ok(Found {
             dropped: self.drops.borrow().sums(),
+            pending: Vec::new(),
             unseen: None,
             ports,
             network: network.filter(is_whole),
