@@ -471,10 +471,16 @@ impl Deployment {
 
     /// Ends the agent and everything it started. Gives what went wrong.
     pub fn agent_stop(&mut self) -> Vec<String> {
-        let Some(mut agent) = self.agent.take() else { return Vec::new() };
         let mut faults = Vec::new();
-        if !end(&mut agent) {
-            faults.push("the agent did not end on SIGTERM".to_owned());
+        match self.agent.take() {
+            Some(mut agent) => {
+                if !end(&mut agent) {
+                    faults.push("the agent did not end on SIGTERM".to_owned());
+                }
+            }
+            // One that ended by itself left what it had started.
+            None if self.data.join("agent/run").exists() => {}
+            None => return faults,
         }
         let program = self.program("bmi-agent");
         let config = self.agent_config();

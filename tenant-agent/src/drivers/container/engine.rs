@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::errors::Error;
@@ -24,6 +25,10 @@ const API_OLDEST: (usize, usize) = (1, 41);
 
 /// How long an engine may take for one answer, in seconds.
 const ANSWER_SECONDS: u64 = 60;
+
+/// How often a container is removed that the engine cannot end, and the pause in between.
+const REMOVE_TRIES: u32 = 4;
+const REMOVE_PAUSE: Duration = Duration::from_millis(250);
 
 /// The largest image: one static program.
 const IMAGE_LARGEST: u64 = 512 * 1024 * 1024;
@@ -147,6 +152,9 @@ pub struct Engine {
     connected: RefCell<Option<Docker>>,
     /// What it said of itself since it was connected to.
     version: RefCell<Option<Version>>,
+    /// Had while it is asked who it is. Podman asks its package manager for that: two hundred readers of logs that each asked, as
+    /// when an agent starts, kept it busy for minutes.
+    asking: tokio::sync::Mutex<()>,
     /// Images that it has, as far as is known. One at a time looks for one or loads it: the others find it here.
     images: tokio::sync::Mutex<HashSet<String>>,
 }
@@ -165,11 +173,17 @@ impl Engine {
     #[must_use]
     pub fn new(socket: PathBuf) -> Self {
         let (connected, version) = (RefCell::default(), RefCell::default());
-        Self { socket, connected, version, images: tokio::sync::Mutex::default() }
+        let (asking, images) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
+        Self { socket, connected, version, asking, images }
     }
 
     /// Connects, or has been.
     async fn docker(&self) -> Result<Docker, EngineError> {
+        if let Some(docker) = self.connected.borrow().clone() {
+            return Ok(docker);
+        }
+        let _asking = self.asking.lock().await;
+        // Whoever waited finds what the one before has done.
         if let Some(docker) = self.connected.borrow().clone() {
             return Ok(docker);
         }
@@ -212,8 +226,12 @@ impl Engine {
         if let Some(version) = self.version.borrow().clone() {
             return Ok(version);
         }
-        let version =
-            self.docker().await?.version().await.map_err(|it| self.fault("asking its version", it))?;
+        let docker = self.docker().await?;
+        let _asking = self.asking.lock().await;
+        if let Some(version) = self.version.borrow().clone() {
+            return Ok(version);
+        }
+        let version = docker.version().await.map_err(|it| self.fault("asking its version", it))?;
         let names = version.components.unwrap_or_default().into_iter().map(|it| it.name);
         let version = Version {
             name: names.into_iter().next().unwrap_or_default(),
@@ -378,9 +396,16 @@ impl Engine {
     /// When the engine refuses.
     pub async fn remove(&self, name: &str) -> Result<(), EngineError> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match self.docker().await?.remove_container(name, Some(options)).await {
-            Err(error) if !is_absent(&error) => Err(self.fault("removing a container", error)),
-            _ => Ok(()),
+        let mut tries = 1..REMOVE_TRIES;
+        loop {
+            match self.docker().await?.remove_container(name, Some(options.clone())).await {
+                // Podman cannot end what ends at that very moment.
+                Err(Error::DockerResponseServerError { status_code: 500, .. }) if tries.next().is_some() => {
+                    tokio::time::sleep(REMOVE_PAUSE).await;
+                }
+                Err(error) if !is_absent(&error) => return Err(self.fault("removing a container", error)),
+                _ => return Ok(()),
+            }
         }
     }
 
