@@ -19,6 +19,7 @@ fn bad_input_unknown_names_are_404_everywhere() {
             let path = path.replace("{project}", "lab");
             let body = match (route.method, route.path) {
                 ("POST", path) if path.ends_with("assign") => json!({"project": "lab"}),
+                ("POST", path) if path.ends_with("approve") => json!({"key_sha256": "ab".repeat(32)}),
                 ("POST", path) if path.ends_with("images") => json!({"name": "new", "virtual_size": 1 << 20}),
                 ("POST", path) if path.ends_with("instances") => {
                     json!({"name": "new", "node": "idle", "image": "golden", "network": "provisioning"})
