@@ -14,7 +14,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use bmi_api::Code;
 use bmi_auth::oidc::Providers;
-use bmi_auth::{AuditKey, LocalAdmin, MasterKey, Subject};
+use bmi_auth::{AuditKey, LocalAdmin, Subject};
 use bmi_control_plane::agents_tls::{AgentsTls, authorities_ensure};
 use bmi_control_plane::app::authentication::{Authentication, PublicUrl, Throttle};
 use bmi_control_plane::app::metrics::Metrics;
@@ -254,7 +254,26 @@ async fn assemble(config: &Config) -> Result<App, StartError> {
     };
     let db = Db::open(&config.database_url())?;
     let master_key = sealed::master_key(&db, &config.master_key_path()).await?;
-    let store = data_store(config, converter, &db, &master_key).await?;
+    let store: Arc<dyn DataStore> = match &config.store {
+        Store::Local { directory, size } => {
+            Arc::new(local_store(config, directory.as_ref(), size, converter)?)
+        }
+        #[cfg(feature = "ceph")]
+        Store::Ceph { conf, user, keyring, pool, import_namespace, broker_mon_host, staging } => {
+            let settings = CephSettings {
+                conf: conf.clone(),
+                user: user.clone(),
+                keyring: keyring.clone(),
+                pool: pool.clone(),
+                import_namespace: import_namespace.clone(),
+                broker_mon_host: broker_mon_host.clone(),
+                staging: config.path(staging.as_ref(), "staging"),
+            };
+            Arc::new(ceph_store(settings, converter, &db, &master_key).await?)
+        }
+        #[cfg(not(feature = "ceph"))]
+        Store::Ceph { .. } => return Err("this program was built without the ceph store".into()),
+    };
     let mut bindings = config.group_bindings();
     bindings.push(ConfiguredBinding {
         subject: Subject::local_admin(),
@@ -318,42 +337,31 @@ fn told(code: Code, error: &dyn std::error::Error) -> StartError {
     format!("{code}: {}", bmi_types::chain(error)).into()
 }
 
-/// The configured data store.
-async fn data_store(
+/// The data store in local files.
+fn local_store(
     config: &Config,
+    directory: Option<&PathBuf>,
+    size: &str,
+    converter: Converter,
+) -> Result<LocalStore, StartError> {
+    let directory = config.path(directory, "store");
+    let image = config.data_dir.join("store.xfs");
+    let told = |error: StoreError| told(code::of_store(&error), &error);
+    prepare_local_directory(&directory, &image, size.parse()?).map_err(told)?;
+    LocalStore::open(directory, converter).map_err(told)
+}
+
+/// The data store in Ceph.
+#[cfg(feature = "ceph")]
+async fn ceph_store(
+    settings: CephSettings,
     converter: Converter,
     db: &Db,
-    master_key: &MasterKey,
-) -> Result<Arc<dyn DataStore>, StartError> {
-    match &config.store {
-        Store::Local { directory, size } => {
-            let directory = config.path(directory.as_ref(), "store");
-            let image = config.data_dir.join("store.xfs");
-            let told = |error: StoreError| told(code::of_store(&error), &error);
-            prepare_local_directory(&directory, &image, size.parse()?).map_err(told)?;
-            Ok(Arc::new(LocalStore::open(directory, converter).map_err(told)?))
-        }
-        #[cfg(feature = "ceph")]
-        Store::Ceph { conf, user, keyring, pool, import_namespace, broker_mon_host, staging } => {
-            let settings = CephSettings {
-                conf: conf.clone(),
-                user: user.clone(),
-                keyring: keyring.clone(),
-                pool: pool.clone(),
-                import_namespace: import_namespace.clone(),
-                broker_mon_host: broker_mon_host.clone(),
-                staging: config.path(staging.as_ref(), "staging"),
-            };
-            let records = Arc::new(bmi_db::CephTables::new(db.clone(), master_key.clone()));
-            let store = CephStore::open(settings, converter, records).await;
-            Ok(Arc::new(store.map_err(|error| told(code::of_preflight(&error), &error))?))
-        }
-        #[cfg(not(feature = "ceph"))]
-        Store::Ceph { .. } => {
-            let _ = (db, master_key);
-            Err("this program was built without the ceph store".into())
-        }
-    }
+    master_key: &bmi_auth::MasterKey,
+) -> Result<CephStore, StartError> {
+    let records = Arc::new(bmi_db::CephTables::new(db.clone(), master_key.clone()));
+    let store = CephStore::open(settings, converter, records).await;
+    store.map_err(|error| told(code::of_preflight(&error), &error))
 }
 
 /// How callers may prove who they are.

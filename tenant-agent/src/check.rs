@@ -128,14 +128,15 @@ fn cards_used(config: &Config) -> Vec<String> {
     };
     let looked = runtime.block_on(async {
         let links = Links::open()?;
-        let ours = links.all().await?.get(config.bridge.as_str()).map(|bridge| bridge.index);
+        let all = links.all().await?;
+        let ours = all.get(config.bridge.as_str()).map(|bridge| bridge.index);
         let cards = config.uplink.iter().map(|it| ("uplink", it));
         let mut faults = Vec::new();
         for (key, card) in cards.chain(config.node_ports.iter().map(|it| ("node_ports", it))) {
             // Another agent of this host may have a node's port.
             let used = match key {
-                "node_ports" => links.loose_use(card).await?,
-                _ => links.use_of(card, ours).await?,
+                "node_ports" => links.loose_use(&all, card).await?,
+                _ => links.use_of(&all, card, ours).await?,
             };
             if let Some(used) = used {
                 faults.push(format!("{key}: {card} is {used}: as a port of the bridge it would be cut off"));

@@ -221,7 +221,9 @@ impl ControlPlane {
         while from.recv_many(&mut events, BATCH_MAX).await > 0 {
             if events.len() < BATCH_MAX {
                 tokio::time::sleep(BATCH_DELAY).await;
-                while let (true, Ok(event)) = (events.len() < BATCH_MAX, from.try_recv()) {
+                while events.len() < BATCH_MAX
+                    && let Ok(event) = from.try_recv()
+                {
                     events.push(event);
                 }
             }

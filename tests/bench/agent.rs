@@ -5,7 +5,7 @@
 //! with volumes in Ceph. Deliberately absent: agents on hosts of their own; here all share the processor.
 
 use bmi_tests::engine::Kind;
-use bmi_tests::{Api, Deployment, STORE_LARGE, STORE_SMALL, processes};
+use bmi_tests::{Api, Deployment, Durability, Postgres, STORE_LARGE, STORE_SMALL, processes};
 use serde_json::{Value, json};
 
 use crate::provision::{Order, Round, round};
@@ -22,15 +22,52 @@ pub(crate) const DRIVERS: [(&str, Option<Kind>); 3] =
 /// The project with everything in it.
 pub(crate) const PROJECT: &str = "lab";
 
+/// Where the control plane that has many agents keeps what it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Database {
+    /// In a file.
+    Sqlite,
+    /// In a server of its own, which makes writes durable.
+    Postgres,
+}
+
+impl Database {
+    /// By the word of `infra/bench --database`.
+    pub(crate) fn of(word: &str) -> Self {
+        match word {
+            "sqlite" => Self::Sqlite,
+            "postgres" => Self::Postgres,
+            other => panic!("there is no database `{other}`"),
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL 15, on the same machine, its files in memory (tmpfs)",
+        }
+    }
+
+    /// The server, where there is one.
+    pub(crate) fn server(self) -> Option<Postgres> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some(Postgres::start(Durability::Full)),
+        }
+    }
+}
+
 /// How much there is of everything.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
     /// Nodes of the control plane that has many agents; what is smaller by default follows when this is.
     pub(crate) nodes: usize,
+    /// Its database.
+    pub(crate) database: Database,
 }
 
 /// What is measured by default.
-pub(crate) const EFFORT: Effort = Effort { nodes: 10_000 };
+pub(crate) const EFFORT: Effort = Effort { nodes: 10_000, database: Database::Sqlite };
 
 /// A deployment with a driver, an image and nodes, on a network of 1 022 addresses.
 pub(crate) fn deployment(kind: Option<Kind>, store: &str, nodes: usize) -> Deployment {
@@ -154,12 +191,14 @@ pub(crate) fn run(effort: Effort, only: Option<&str>) -> Vec<Figure> {
 
 /// What the figures are of.
 pub(crate) fn conditions(effort: Effort) -> Value {
+    let simulated = "simulated: the agent's protocol by mutual TLS, with events of boots and a renewal each, no host behind them";
     json!({
         "nodes": effort.nodes,
         "image": "1 MiB, in the local store, on an XFS in a loop device; of `ceph` in a one-machine Ceph",
         "process": "the same agent with its `process` driver, in the same run, in turns",
         "engines": "each in a network namespace, with directories of its own; podman with the vfs storage driver and runc",
-        "agents of scale": "simulated: the agent's protocol by mutual TLS, no host behind them; nodes by SQL; SQLite",
+        "agents of scale": format!("{simulated}; nodes by SQL; {}", effort.database.name()),
+        "database of scale": effort.database.name(),
     })
 }
 

@@ -1,116 +1,21 @@
-//! Many simulated agents: each joins by a token, and then says what an agent says, by mutual TLS on a connection of its own.
-//! Whatever is desired, it reports at once as listening.
+//! Many simulated agents: each joins by a token, and then says what an agent says (`fleet_agent.rs`) of what happens on a host
+//! (`fleet_host.rs`).
 //!
-//! All of them share one runtime and one thread. Deliberately absent: a host, events of nodes, and patience: what is refused
-//! ends the run.
+//! All of them share one runtime and one thread. Deliberately absent: anything behind what they say.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bmi_agent_api::desired::DesiredState;
-use bmi_agent_api::enrol::Identity;
-use bmi_agent_api::status::{InstanceStatus, ServiceStatus, StatusReport, StatusSent};
-use bmi_tests::{AgentKey, Deployment, Member};
-use bmi_types::Timestamp;
-use reqwest::{Certificate, Client, StatusCode};
+use bmi_tests::{AgentKey, Deployment, Member, until};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// As an agent has them: seconds that a poll waits, how long an answer may take beyond that, and between reports without news.
-const WAIT_SECONDS: u64 = 30;
-const TIMEOUT: Duration = Duration::from_secs(60);
-const STATUS_REPEAT: Duration = Duration::from_secs(10);
+use crate::fleet_agent::{Simulated, Taken};
 
-/// One of them: who it is, and where the control plane listens.
-#[derive(Debug)]
-struct Simulated {
-    network: String,
-    identity: Identity,
-    key: AgentKey,
-    server: SocketAddr,
-}
-
-impl Simulated {
-    fn client(&self) -> Client {
-        let roots = self.identity.authorities.authorities.iter();
-        let roots = roots.map(|pem| Certificate::from_pem(pem.as_bytes()).unwrap());
-        let pem = format!("{}\n{}", self.identity.certificate, self.key.pem());
-        let identity = reqwest::Identity::from_pem(pem.as_bytes()).unwrap();
-        let builder = Client::builder().no_proxy().timeout(TIMEOUT).tls_certs_only(roots);
-        builder.identity(identity).build().unwrap()
-    }
-
-    fn url(&self, what: &str) -> String {
-        format!("https://{}/agent/v1/networks/{}/{what}", self.server, self.network)
-    }
-
-    /// Follows the desired state from nothing on.
-    async fn desired_follow(&self, client: &Client, to: watch::Sender<Option<StatusReport>>) {
-        let (mut generation, mut mark) = (0, String::new());
-        loop {
-            let query = format!("generation={generation}&mark={mark}&wait={WAIT_SECONDS}");
-            let answer = client.get(self.url(&format!("desired?{query}"))).send().await.unwrap();
-            match answer.status() {
-                StatusCode::NOT_MODIFIED => {}
-                StatusCode::OK => {
-                    let desired: DesiredState = answer.json().await.unwrap();
-                    to.send_replace(Some(report(&desired)));
-                    (generation, mark) = (desired.generation, desired.mark);
-                }
-                status => panic!("{}: {status} {:?}", self.network, answer.text().await),
-            }
-        }
-    }
-
-    /// Reports, whenever there is news and now and then; says when the first report was taken.
-    async fn status_follow(
-        &self,
-        client: &Client,
-        mut from: watch::Receiver<Option<StatusReport>>,
-        told: mpsc::Sender<()>,
-    ) {
-        let mut first = Some(told);
-        loop {
-            let report = from.borrow_and_update().clone();
-            if let Some(report) = report {
-                let sent = StatusSent { report, sent_at: Some(Timestamp::now()) };
-                let answer = client.post(self.url("status")).json(&sent).send().await.unwrap();
-                assert!(answer.status().is_success(), "{}: {:?}", self.network, answer.text().await);
-                if let Some(told) = first.take() {
-                    told.send(()).await.ok();
-                }
-            }
-            if let Ok(Err(_)) = tokio::time::timeout(STATUS_REPEAT, from.changed()).await {
-                return;
-            }
-        }
-    }
-
-    /// Everything, as after a start with an empty ledger.
-    async fn serve(self: Arc<Self>, told: mpsc::Sender<()>) {
-        let client = self.client();
-        let (to, from) = watch::channel(None);
-        tokio::join!(self.desired_follow(&client, to), self.status_follow(&client, from, told));
-    }
-}
-
-/// What an agent reports that has carried out a desired state.
-fn report(desired: &DesiredState) -> StatusReport {
-    let instances = desired.instances.iter();
-    StatusReport {
-        version: "simulated".to_owned(),
-        generation_observed: desired.generation,
-        netboot: ServiceStatus::Listening,
-        instances: instances
-            .map(|it| InstanceStatus { id: it.id, target: ServiceStatus::Listening, boot_lun: 0 })
-            .collect(),
-        ports: Vec::new(),
-        dropped: Vec::new(),
-    }
-}
+/// The longest that the control plane may be behind.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// All of them.
 #[derive(Debug)]
@@ -118,6 +23,7 @@ pub(crate) struct Fleet {
     runtime: Runtime,
     agents: Vec<Arc<Simulated>>,
     serving: Vec<JoinHandle<()>>,
+    taken: Arc<Taken>,
 }
 
 impl Fleet {
@@ -125,15 +31,16 @@ impl Fleet {
     pub(crate) fn join(deployment: &Deployment, networks: &BTreeSet<String>) -> Self {
         let server = deployment.agents_address();
         let nobody = Member::nobody(server, &deployment.api.authority_certificates());
+        let taken = Arc::new(Taken::default());
         let agents = networks.iter().map(|network| {
             let (key, token) = (AgentKey::default(), deployment.api.join_token(network));
             let identity = nobody.enrol(&token, network, None, &key.request()).unwrap().expect(200);
             let identity = serde_json::from_value(identity).unwrap();
-            Arc::new(Simulated { network: network.clone(), identity, key, server })
+            Arc::new(Simulated::new(network.clone(), server, identity, key, Arc::clone(&taken)))
         });
         let agents = agents.collect();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        Self { runtime, agents, serving: Vec::new() }
+        Self { runtime, agents, serving: Vec::new(), taken }
     }
 
     /// Starts all of them at once, with nothing known and new connections, and waits until each has been told what is desired and
@@ -153,11 +60,49 @@ impl Fleet {
         begun.elapsed()
     }
 
-    /// Ends all of them.
+    /// Ends all of them. One that had ended by itself ends the run.
     pub(crate) fn stop(&mut self) {
         for serving in self.serving.drain(..) {
             serving.abort();
-            let _ = self.runtime.block_on(serving);
+            if let Err(ended) = self.runtime.block_on(serving)
+                && ended.is_panic()
+            {
+                std::panic::resume_unwind(ended.into_panic());
+            }
         }
+    }
+
+    /// Whether all of them still work.
+    pub(crate) fn assert_alive(&self) {
+        assert!(!self.serving.iter().any(JoinHandle::is_finished), "an agent ended");
+    }
+
+    /// Waits until every node has booted, and the control plane has all events of that.
+    pub(crate) fn settle(&self) {
+        until("every event is taken", PATIENCE, || {
+            self.assert_alive();
+            self.agents.iter().all(|agent| agent.is_settled()).then_some(())
+        });
+    }
+
+    /// Switches all nodes off and on at once, and waits as [`Self::settle`] does. Gives for each batch of events the seconds from
+    /// when the oldest of them happened until the control plane had taken it.
+    pub(crate) fn boot(&self) -> Vec<f64> {
+        let before = self.taken.batches.lock().unwrap().len();
+        self.agents.iter().for_each(|agent| agent.boot());
+        self.settle();
+        let batches = self.taken.batches.lock().unwrap();
+        batches.iter().skip(before).map(|(_, waited)| *waited).collect()
+    }
+
+    /// How many events the control plane took, and in how many batches.
+    pub(crate) fn events(&self) -> [usize; 2] {
+        let batches = self.taken.batches.lock().unwrap();
+        [batches.iter().map(|(count, _)| count).sum(), batches.len()]
+    }
+
+    /// Of each renewal of a certificate the seconds from request to answer.
+    pub(crate) fn renewals(&self) -> Vec<f64> {
+        self.taken.renewals.lock().unwrap().clone()
     }
 }

@@ -14,7 +14,7 @@
 //! fill.rs        many nodes and bindings, by SQL
 //! agent.rs       an agent with each driver: provision, memory; with Ceph (agent_ceph.rs), many targets (agent_restart.rs), many
 //!                agents (agent_scale.rs)
-//! fleet.rs       simulated agents
+//! fleet.rs       simulated agents: one of them (fleet_agent.rs), and what happens on its host (fleet_host.rs)
 //! ```
 //!
 //! Deliberately absent: a verdict. Numbers of a shared machine are for people to judge.
@@ -39,6 +39,8 @@ mod ceph_store;
 mod decision;
 mod fill;
 mod fleet;
+mod fleet_agent;
+mod fleet_host;
 mod initiator;
 mod load;
 mod provision;
@@ -143,7 +145,9 @@ fn main() {
         }
         "agent" => {
             let nodes = number("BMI_BENCH_NODES").map_or(agent::EFFORT.nodes, |nodes| nodes as usize);
-            let effort = agent::Effort { nodes };
+            let database = std::env::var("BMI_BENCH_DATABASE");
+            let database = database.map_or(agent::EFFORT.database, |word| agent::Database::of(&word));
+            let effort = agent::Effort { nodes, database };
             conditions = agent::conditions(effort);
             let figures = agent::run(effort, only);
             shown = figures.len();

@@ -124,7 +124,8 @@ impl AgentHost {
         let path = self.data.join("agent.toml");
         let text = fs::read_to_string(&path).unwrap();
         let (before, _) = text.split_once("[container]").unwrap();
-        let (_, section) = self.engine.agent_settings(images).split_once('\n').map(own).unwrap();
+        let settings = self.engine.agent_settings(images);
+        let (_, section) = settings.split_once('\n').unwrap();
         fs::write(path, format!("{before}{section}")).unwrap();
     }
 
@@ -202,10 +203,6 @@ impl AgentHost {
         let base = config.lines().find_map(|line| line.strip_prefix("uid_base = ")?.parse::<u32>().ok());
         base.is_some_and(|base| (base..base + 25).contains(&process.uid))
     }
-}
-
-fn own((one, other): (&str, &str)) -> (String, String) {
-    (one.to_owned(), other.to_owned())
 }
 
 impl Drop for AgentHost {

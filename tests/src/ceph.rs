@@ -97,6 +97,56 @@ impl Ceph {
         Self::start_as(&["--osds", &osds.to_string()])
     }
 
+    /// Starts a cluster with two OSDs, of which the second has nothing but what is put there (`on_second`).
+    #[must_use]
+    pub fn start_apart() -> Self {
+        let ceph = Self::start_with(2);
+        for words in [
+            &["balancer", "off"][..],
+            &["osd", "set-require-min-compat-client", "luminous"],
+            // The least there is beside a weight that is next to everything.
+            &["osd", "crush", "reweight", "osd.0", "1000"],
+            &["osd", "crush", "reweight", "osd.1", "0.00002"],
+        ] {
+            ceph.ceph(words);
+        }
+        ceph
+    }
+
+    /// An object's placement group, and the OSD that serves it.
+    fn placed(&self, namespace: &str, object: &str) -> (String, u64) {
+        let map = self.ceph(&["osd", "map", self.pool(), object, namespace, "-f", "json"]);
+        let map: Value = serde_json::from_str(&map).unwrap();
+        (map["pgid"].as_str().unwrap().to_owned(), map["acting_primary"].as_u64().unwrap())
+    }
+
+    /// Puts an object on the second OSD and waits until that serves it, if it is alone there of all in some namespaces: it takes
+    /// along what is in its placement group. Gives whether it is.
+    #[must_use]
+    pub fn on_second(&self, namespace: &str, object: &str, namespaces: &[&str]) -> bool {
+        let (group, _) = self.placed(namespace, object);
+        let alone = namespaces.iter().all(|&space| {
+            let objects = self.rados(&["-p", self.pool(), "--namespace", space, "ls"]);
+            let apart = |other: &str| {
+                let (of_other, osd) = self.placed(space, other);
+                of_other != group && osd == 0
+            };
+            objects.lines().all(|other| other == object || apart(other))
+        });
+        if !alone {
+            return false;
+        }
+        self.ceph(&["osd", "pg-upmap-items", &group, "0", "1"]);
+        until("the second OSD says that it serves it", TOLD, || {
+            let all: Value =
+                serde_json::from_str(&self.ceph(&["pg", "ls-by-primary", "1", "-f", "json"])).unwrap();
+            let is = |one: &Value| one["pgid"] == *group && one["state"] == "active+clean";
+            // There is no list when there is none.
+            all["pg_stats"].as_array().is_some_and(|all| all.iter().any(is)).then_some(())
+        });
+        true
+    }
+
     /// Starts a cluster with one OSD that other hosts of the management network reach.
     #[must_use]
     pub fn start_on(_management: &Management) -> Self {

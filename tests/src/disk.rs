@@ -1,7 +1,8 @@
 //! A node's disk as its operating system has it: LUN 0 of its target, by QEMU's initiator, which logs in again and repeats
 //! what was not answered when its connection breaks.
 
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use crate::client::Client;
@@ -89,5 +90,36 @@ impl Disk {
         command.args(["180", "ip", "netns", "exec", &self.namespace, "stdbuf", "-oL", program]);
         command.stdin(Stdio::null());
         command
+    }
+}
+
+/// A node that has its disk open: one session, as long as nothing breaks it.
+#[derive(Debug)]
+pub struct Session {
+    io: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Session {
+    /// Opens a disk.
+    #[must_use]
+    pub fn open(disk: &Disk) -> Self {
+        let mut io = disk.io(&[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(io.stdout.take().unwrap());
+        Self { io, said }
+    }
+
+    /// Does a command of `qemu-io` that reads or writes 4 KiB, and waits until it is done.
+    pub fn does(&mut self, command: &str) {
+        writeln!(self.io.stdin.as_mut().unwrap(), "{command}").unwrap();
+        let mut lines = (&mut self.said).lines().map(Result::unwrap);
+        let done = lines.find(|line| line.contains("failed") || line.contains("4096/4096 bytes"));
+        assert!(done.as_ref().is_some_and(|line| !line.contains("failed")), "{command}: {done:?}");
+    }
+
+    /// Closes it.
+    pub fn close(mut self) {
+        drop(self.io.stdin.take());
+        assert!(self.io.wait().unwrap().success());
     }
 }

@@ -239,18 +239,21 @@ pub(crate) fn agents_address(out: &Path) -> SocketAddr {
 }
 
 impl Deployment {
-    /// A deployment in a Ceph whose agents are on other hosts of the management network, with a network for them, the project
-    /// `lab`, an image `noise` and a node.
+    /// A deployment in a Ceph whose agents are on other hosts of a management network, to which this thread is moved; with a
+    /// network for them, the project `lab`, an image `noise` and a node.
     #[must_use]
-    pub fn start_for_agents(ceph: &Ceph, node_mac: &str) -> Self {
-        let mut deployment = Self::start_in_ceph(ceph);
-        deployment.agents_configure("10.99.0.1", 86_400);
+    pub fn start_for_agents(node_mac: &str) -> (Management, Ceph, Self) {
+        let management = Management::enter();
+        // Of this test's own: it is where the management network is.
+        let ceph = Ceph::start();
+        let mut deployment = Self::start_in_ceph(&ceph);
+        deployment.agents_configure(ADDRESS, 86_400);
         deployment.api.project("lab");
         deployment.api.network("provisioning", "10.77.0.0/24");
         deployment.noise();
         deployment.api.image_of("lab", "noise", "noise.raw");
         deployment.api.node_of("node-1", node_mac, "lab");
-        deployment
+        (management, ceph, deployment)
     }
 
     /// Lets agents join, at an address of the host; certificates last for so many seconds.

@@ -97,7 +97,7 @@ pub use ceph_store::{OpenStore, WaitingStore};
 pub use cli::{Cli, Ran};
 pub use client::Client;
 pub use deployment::{Deployment, STORE_LARGE, STORE_SMALL};
-pub use disk::Disk;
+pub use disk::{Disk, Session};
 pub use dnsmasq::Dnsmasq;
 pub use enrolment::{AgentKey, Member, Said, TRUST_DOMAIN, Told};
 pub use golden::{golden_image, image_place};

@@ -4,46 +4,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by panicking")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdout, Stdio};
-
 use bmi_tests::{
-    AgentGuest, Ceph, Client, Deployment, Disk, GUEST_BOOT, Management, Rack, golden_image, guest_image,
-    repository, until,
+    AgentGuest, Ceph, Client, Deployment, Disk, GUEST_BOOT, Management, Rack, Session, golden_image,
+    guest_image, repository, until,
 };
 use serde_json::json;
 
 /// Machines of the network: one with an instance, and one that nobody knows.
 const NODE: &str = "52:54:00:a6:00:03";
 const STRANGER: &str = "52:54:00:a6:00:04";
-
-/// A node that has its disk open: one session, as long as nothing breaks it.
-struct Session {
-    io: Child,
-    said: BufReader<ChildStdout>,
-}
-
-impl Session {
-    fn open(disk: &Disk) -> Self {
-        let mut io = disk.io(&[]);
-        let mut io = io.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let said = BufReader::new(io.stdout.take().unwrap());
-        Self { io, said }
-    }
-
-    /// Does it, and waits until it is done.
-    fn does(&mut self, command: &str) {
-        writeln!(self.io.stdin.as_mut().unwrap(), "{command}").unwrap();
-        let mut lines = (&mut self.said).lines().map(Result::unwrap);
-        let done = lines.find(|line| line.contains("failed") || line.contains("4096/4096 bytes"));
-        assert!(done.as_ref().is_some_and(|line| !line.contains("failed")), "{command}: {done:?}");
-    }
-
-    fn close(mut self) {
-        drop(self.io.stdin.take());
-        assert!(self.io.wait().unwrap().success());
-    }
-}
 
 /// The node's connections to its target: another session would have another port.
 fn connections(client: &Client) -> String {

@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 
 use bmi_tests::engine::Kind::{Docker, Podman};
 use bmi_tests::{
-    AgentHost, Ceph, Client, Deployment, Disk, Management, Switch, Writes, operation_end, output, processes,
-    until,
+    AgentHost, Ceph, Client, Deployment, Disk, Switch, Writes, operation_end, output, processes, until,
 };
 use serde_json::{Value, json};
 
@@ -157,10 +156,7 @@ fn s8_secrets_are_where_they_belong(deployment: &Deployment, host: &AgentHost, s
 
 #[test]
 fn k2_a_lost_host_is_replaced_while_a_node_writes_and_nothing_is_lost() {
-    let _management = Management::enter();
-    // Of this test's own: it is where the management network is.
-    let ceph = Ceph::start();
-    let deployment = Deployment::start_for_agents(&ceph, MAC);
+    let (_management, ceph, deployment) = Deployment::start_for_agents(MAC);
     let switch = Switch::new("rack");
     let [(first, _), (second, token)] = pair(&deployment, &switch);
     let mut hosts = [first, second];
@@ -215,10 +211,7 @@ fn pair(deployment: &Deployment, switch: &Switch) -> [(AgentHost, String); 2] {
 
 #[test]
 fn k2_a_host_that_comes_back_after_it_was_replaced_takes_down_what_it_ran() {
-    let _management = Management::enter();
-    // Of this test's own: it is where the management network is.
-    let ceph = Ceph::start();
-    let deployment = Deployment::start_for_agents(&ceph, MAC);
+    let (_management, _ceph, deployment) = Deployment::start_for_agents(MAC);
     let switch = Switch::new("rack");
     let hosts = pair(&deployment, &switch).map(|(host, _)| host);
     hosts[0].listens(&deployment, "provisioning");
@@ -257,10 +250,7 @@ fn k2_a_host_that_comes_back_after_it_was_replaced_takes_down_what_it_ran() {
 
 #[test]
 fn k2_an_agent_that_is_cut_off_serves_on_and_does_what_it_missed() {
-    let _management = Management::enter();
-    // Of this test's own: it is where the management network is.
-    let ceph = Ceph::start();
-    let deployment = Deployment::start_for_agents(&ceph, MAC);
+    let (_management, ceph, deployment) = Deployment::start_for_agents(MAC);
     let mut host = AgentHost::new(&deployment, 11, "provisioning", Docker);
     let token = token_give(&deployment, &host);
     host.agent_start();

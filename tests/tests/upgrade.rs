@@ -15,10 +15,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bmi_tests::engine::{Kind, images};
-use bmi_tests::{
-    AgentHost, Ceph, Client, Deployment, Disk, Management, STORE_SMALL, Writes, repository, run, until,
-    upgrade,
-};
+use bmi_tests::{AgentHost, Client, Deployment, Disk, STORE_SMALL, Writes, repository, run, until, upgrade};
 use serde_json::json;
 
 /// Where the programs of the release before are.
@@ -143,10 +140,7 @@ fn a_flat_deployment_is_upgraded_under_a_node_that_writes() {
 #[test]
 fn a_node_writes_while_everything_is_upgraded_and_nothing_is_lost() {
     let kind = Kind::asked_for().unwrap_or(Kind::Docker);
-    let _management = Management::enter();
-    // Of this test's own: it is where the management network is.
-    let ceph = Ceph::start();
-    let mut deployment = Deployment::start_for_agents(&ceph, MAC);
+    let (_management, _ceph, mut deployment) = Deployment::start_for_agents(MAC);
     deployment.agents_stay();
     let mut host = AgentHost::new(&deployment, 11, "provisioning", kind);
     host.token_give(&deployment.api.join_token("provisioning"));

@@ -1,27 +1,32 @@
 //! What a network card is used for by the host itself. As a port of a bridge it would hear nothing more of that: a host whose own
 //! address is on the nodes' card would be cut off.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use futures::TryStreamExt;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 
-use super::links::{LinkError, Links};
+use super::links::{Link, LinkError, Links};
 use crate::plan::names::InterfaceName;
 
 impl Links {
     /// What the host uses a card for: an address that somebody gave it, or a bridge or bond that is not `ours`. Nothing of a card
-    /// that is not there.
+    /// that is not among `all` links.
     ///
     /// # Errors
     /// When the kernel refuses to tell.
-    pub async fn use_of(&self, card: &InterfaceName, ours: Option<u32>) -> Result<Option<String>, LinkError> {
-        let links = self.all().await?;
-        let Some(link) = links.get(card.as_str()) else { return Ok(None) };
+    pub async fn use_of(
+        &self,
+        all: &BTreeMap<String, Link>,
+        card: &InterfaceName,
+        ours: Option<u32>,
+    ) -> Result<Option<String>, LinkError> {
+        let Some(link) = all.get(card.as_str()) else { return Ok(None) };
         match link.controller {
             Some(controller) if Some(controller) == ours => return Ok(None),
             Some(controller) => {
-                let name = links.iter().find(|(_, link)| link.index == controller).map(|(name, _)| name);
+                let name = all.iter().find(|(_, link)| link.index == controller).map(|(name, _)| name);
                 return Ok(Some(format!("part of {}", name.map_or("another link", String::as_str))));
             }
             None => {}
@@ -29,12 +34,16 @@ impl Links {
         self.own_address(card, link.index).await
     }
 
-    /// The address by which a card that is in no bridge is the host's own.
+    /// The address by which a card that is in no bridge is the host's own. Nothing of a card that is not among `all` links.
     ///
     /// # Errors
     /// When the kernel refuses to tell.
-    pub async fn loose_use(&self, card: &InterfaceName) -> Result<Option<String>, LinkError> {
-        match self.all().await?.get(card.as_str()) {
+    pub async fn loose_use(
+        &self,
+        all: &BTreeMap<String, Link>,
+        card: &InterfaceName,
+    ) -> Result<Option<String>, LinkError> {
+        match all.get(card.as_str()) {
             Some(link) if link.controller.is_none() => self.own_address(card, link.index).await,
             _ => Ok(None),
         }

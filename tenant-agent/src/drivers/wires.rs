@@ -88,15 +88,16 @@ impl Wires {
         if let Some(overlap) = links.overlap(cidr).await? {
             return Err(WireError::Overlaps { cidr, overlap });
         }
-        let ours = links.all().await?.get(config.bridge.as_str()).map(|bridge| bridge.index);
+        let all = links.all().await?;
+        let ours = all.get(config.bridge.as_str()).map(|bridge| bridge.index);
         // A node's port is left where it is when another bridge has it.
         for card in &config.node_ports {
-            if let Some(used) = links.loose_use(card).await? {
+            if let Some(used) = links.loose_use(&all, card).await? {
                 return Err(WireError::InUse { card: card.clone(), used });
             }
         }
         if let Some(card) = config.uplink.as_ref().filter(|_| network.segment == Segment::None)
-            && let Some(used) = links.use_of(card, ours).await?
+            && let Some(used) = links.use_of(&all, card, ours).await?
         {
             return Err(WireError::InUse { card: card.clone(), used });
         }
@@ -214,10 +215,11 @@ impl Wires {
     /// # Errors
     /// The first fault.
     pub async fn remove(&self, links: &Links, config: &Config) -> Result<(), WireError> {
+        let all = links.all().await?;
         let mut done: Result<(), WireError> = Ok(());
         for port in &config.node_ports {
             // One that the host needs never was a port.
-            let left = match links.loose_use(port).await {
+            let left = match links.loose_use(&all, port).await {
                 Ok(Some(_)) => Ok(()),
                 Ok(None) => links.quarantine(port).await,
                 Err(error) => Err(error),

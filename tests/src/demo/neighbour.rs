@@ -2,8 +2,8 @@
 //! what was acknowledged, and hears whatever comes in at its NIC (`ears.py`).
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdout, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -17,7 +17,7 @@ use super::tenant::{Tenant, node};
 use super::wire::at;
 use crate::agent_host::AgentHost;
 use crate::client::Client;
-use crate::disk::Disk;
+use crate::disk::{Disk, Session};
 use crate::host::{run, until};
 
 /// Which of the tenant's nodes it is. The first is the one that is taken over.
@@ -63,35 +63,11 @@ struct Work {
     over: AtomicBool,
 }
 
-/// One session at its disk, as long as nothing breaks it.
-struct Session {
-    io: Child,
-    said: BufReader<ChildStdout>,
-    until: Instant,
-}
-
-impl Session {
-    fn open(disk: &Disk) -> Self {
-        let mut io = disk.io(&[]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let said = BufReader::new(io.stdout.take().unwrap());
-        Self { io, said, until: Instant::now() + SESSION }
-    }
-
-    /// Reads or writes the block that is the `count`th to be written, and waits until that is done.
-    fn does(&mut self, verb: &str, count: u32) {
-        // Another byte for each block, and for each time that it is written.
-        let (pattern, place) = (1 + count * 7 % 251, count % BLOCKS * BLOCK);
-        let command = format!("{verb} -P {pattern} {place} {BLOCK}");
-        writeln!(self.io.stdin.as_mut().unwrap(), "{command}").unwrap();
-        let mut lines = (&mut self.said).lines().map(Result::unwrap);
-        let done = lines.find(|line| line.contains("failed") || line.contains("4096/4096 bytes"));
-        assert!(done.as_ref().is_some_and(|line| !line.contains("failed")), "{command}: {done:?}");
-    }
-
-    fn close(mut self) {
-        drop(self.io.stdin.take());
-        assert!(self.io.wait().unwrap().success());
-    }
+/// The command that reads or writes the block that is the `count`th to be written.
+fn command(verb: &str, count: u32) -> String {
+    // Another byte for each block, and for each time that it is written.
+    let (pattern, place) = (1 + count * 7 % 251, count % BLOCKS * BLOCK);
+    format!("{verb} -P {pattern} {place} {BLOCK}")
 }
 
 impl Work {
@@ -104,9 +80,10 @@ impl Work {
         let mut count = 0;
         while !self.is_over() {
             let mut session = Session::open(disk);
-            while !self.is_over() && Instant::now() < session.until {
-                session.does("write", count);
-                session.does("read", count);
+            let end = Instant::now() + SESSION;
+            while !self.is_over() && Instant::now() < end {
+                session.does(&command("write", count));
+                session.does(&command("read", count));
                 count += 1;
                 self.acknowledged.store(count, Ordering::Relaxed);
                 std::thread::sleep(PACE);
@@ -116,7 +93,7 @@ impl Work {
         // What each block was last.
         let mut session = Session::open(disk);
         for written in count.saturating_sub(BLOCKS)..count {
-            session.does("read", written);
+            session.does(&command("read", written));
         }
         session.close();
     }

@@ -27,15 +27,22 @@ pub fn faults(pid: i32) -> Vec<String> {
     group_faults(&Path::new(&format!("/proc/{pid}/root")).join(ROOT), &groups)
 }
 
-/// The value of a file of a process's group: of a controller's own hierarchy (`one`), or of the common one (`two`).
-fn value(root: &Path, groups: &str, controller: &str, one: &str, two: &str) -> Option<String> {
+/// The value of a file of a process's group: of a controller's own hierarchy (`one`), or of the common one (`two`); `None`
+/// where that has no such file.
+fn value(
+    root: &Path,
+    groups: &str,
+    controller: &str,
+    one: Option<&str>,
+    two: Option<&str>,
+) -> Option<String> {
     let lines = || groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let own = lines().find(|(names, _)| names.split(',').any(|name| name == controller));
     let path = match own {
-        Some((_, path)) => root.join(controller).join(path.trim_start_matches('/')).join(one),
+        Some((_, path)) => root.join(controller).join(path.trim_start_matches('/')).join(one?),
         None => {
             let (_, path) = lines().find(|(names, _)| names.is_empty())?;
-            root.join(path.trim_start_matches('/')).join(two)
+            root.join(path.trim_start_matches('/')).join(two?)
         }
     };
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
@@ -50,26 +57,27 @@ fn group_faults(root: &Path, groups: &str) -> Vec<String> {
             faults.push(what.to_owned());
         }
     };
-    let memory = number(of("memory", "memory.limit_in_bytes", "memory.max"));
+    let memory = number(of("memory", Some("memory.limit_in_bytes"), Some("memory.max")));
     needs(memory.is_some_and(|most| most <= MEMORY), "its memory is not limited");
     // A kernel without swap, or without a limit for it, has no such file. Version 1 counts memory and swap together.
     let swap = match (
-        of("memory", "memory.memsw.limit_in_bytes", "none"),
-        of("memory", "none", "memory.swap.max"),
+        of("memory", Some("memory.memsw.limit_in_bytes"), None),
+        of("memory", None, Some("memory.swap.max")),
     ) {
         (Some(both), _) => both.parse::<u64>().is_ok_and(|most| most <= MEMORY),
         (None, Some(swap)) => swap == "0",
         (None, None) => true,
     };
     needs(swap, "it may use swap");
-    let tasks = number(of("pids", "pids.max", "pids.max"));
+    let tasks = number(of("pids", Some("pids.max"), Some("pids.max")));
     needs(tasks.is_some_and(|most| most <= TASKS), "its processes are not limited");
-    let quota = match of("cpu", "none", "cpu.max") {
+    let quota = match of("cpu", None, Some("cpu.max")) {
         Some(both) => {
             both.split_once(' ').and_then(|(quota, period)| Some((quota.parse().ok()?, period.parse().ok()?)))
         }
         None => {
-            number(of("cpu", "cpu.cfs_quota_us", "none")).zip(number(of("cpu", "cpu.cfs_period_us", "none")))
+            let of = |file| number(of("cpu", Some(file), None));
+            of("cpu.cfs_quota_us").zip(of("cpu.cfs_period_us"))
         }
     };
     let (most, each) = (QUOTA.unsigned_abs(), PERIOD.unsigned_abs());

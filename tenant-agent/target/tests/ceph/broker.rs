@@ -23,9 +23,13 @@ pub const BLOCK_SIZE: usize = 4096;
 /// How long a broker may take until it serves or has ended: a lock whose owner is dead is free after 30 s.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How many volumes are made until one is as it is wanted.
+const TRIES: u32 = 20;
+
 /// A boot volume that is a clone of a golden image full of something, made by the control plane's store.
 pub struct Volume<'a> {
     store: &'a WaitingStore,
+    golden: Place,
     boot: Place,
     config: Place,
 }
@@ -45,7 +49,7 @@ impl<'a> Volume<'a> {
             store.volume_put(config, vec![1; 65536].into()).await.unwrap();
             store.access_ensure(boot, config).await.unwrap();
         });
-        Self { store, boot, config }
+        Self { store, golden, boot, config }
     }
 
     /// Keeps out whoever has it, and makes a new key.
@@ -63,6 +67,23 @@ impl<'a> Volume<'a> {
     pub fn zero(&self, target: &Target) {
         let zeros = format!("write -z 0 {}", BLOCKS * BLOCK_SIZE as u64);
         must("qemu-io", &["-f", "raw", "-c", &zeros, "-c", "flush", &target.url(0)]);
+    }
+
+    /// One whose data, and nothing else that a broker or a fence needs, are on the cluster's second OSD.
+    pub fn make_apart(store: &'a WaitingStore, ceph: &Ceph) -> Self {
+        let made = (0..TRIES).map(|_| Self::make(store));
+        let mut apart = made.filter(|volume| {
+            let (namespace, image) = volume.image();
+            let image = format!("{}/{namespace}/{image}", ceph.pool());
+            let info: Value = serde_json::from_str(&ceph.rbd(&["info", "--format", "json", &image])).unwrap();
+            assert_eq!(info["objects"], 1);
+            // A clone has no object of its own until it is written.
+            ceph.rbd(&["bench", "--io-type", "write", "--io-size", "4K", "--io-total", "4K", &image]);
+            let object = format!("{}.{:016x}", info["block_name_prefix"].as_str().unwrap(), 0);
+            let golden = volume.golden.project.to_string();
+            ceph.on_second(&namespace, &object, &["", &namespace, &golden])
+        });
+        apart.next().expect("objects are spread over placement groups")
     }
 
     fn export(&self) -> Value {

@@ -31,7 +31,7 @@ mod wire;
 #[path = "../system/honesty/writes.rs"]
 mod writes;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,8 +61,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Seconds after which Ceph forgets that a client watches a volume; 30 unless it is told.
 const WATCH_TIMEOUT: u64 = 5;
 
+/// How long an OSD stands still until writes wait there, and then until others do; too short to be called down.
+const STILL: Duration = Duration::from_secs(1);
+
+/// Two OSDs: the second has the data of volumes and stands still where a test wants that. Ceph soon forgets who watched there.
+fn apart() -> &'static Ceph {
+    static APART: OnceLock<Ceph> = OnceLock::new();
+    APART.get_or_init(|| {
+        let ceph = Ceph::start_apart();
+        ceph.ceph(&["config", "set", "osd", "osd_client_watch_timeout", &WATCH_TIMEOUT.to_string()]);
+        ceph
+    })
+}
+
 /// What is lost in the middle of writes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lost {
     Target,
     Broker,
@@ -70,10 +83,19 @@ enum Lost {
     Osd,
     OsdAndBroker,
     OsdAndBoth,
+    /// The broker, whose writes wait at an OSD that stands still: they may be done when its successor has written.
+    BrokerBeforeOsd,
 }
 
-const ALL: [Lost; 6] =
-    [Lost::Target, Lost::Broker, Lost::Both, Lost::Osd, Lost::OsdAndBroker, Lost::OsdAndBoth];
+const ALL: [Lost; 7] = [
+    Lost::Target,
+    Lost::Broker,
+    Lost::Both,
+    Lost::Osd,
+    Lost::OsdAndBroker,
+    Lost::OsdAndBoth,
+    Lost::BrokerBeforeOsd,
+];
 
 fn losses(random: &mut Random) -> Vec<Lost> {
     if std::env::var_os("BMI_FULL").is_some() {
@@ -97,27 +119,35 @@ fn go_on(writes: &Mutex<Writes>) {
 /// Loses it; what is not the target comes back, and the load goes on before the target ends with it.
 fn lose(
     lost: Lost,
-    (ceph, volume): (&Ceph, &Volume<'_>),
+    (ceph, osd, volume): (&Ceph, u32, &Volume<'_>),
     (host, broker): (&Host, &mut Broker),
     target: Killer,
     writes: &Mutex<Writes>,
 ) {
     go_on(writes);
+    if lost == Lost::BrokerBeforeOsd {
+        ceph.osd_pause(1);
+        thread::sleep(STILL);
+    }
     if matches!(lost, Lost::Osd | Lost::OsdAndBroker | Lost::OsdAndBoth) {
-        ceph.osd_kill(0);
+        ceph.osd_kill(osd);
     }
     if matches!(lost, Lost::Both | Lost::OsdAndBoth) {
         target.kill();
     }
-    let restarts = matches!(lost, Lost::Broker | Lost::Both | Lost::OsdAndBroker | Lost::OsdAndBoth);
+    let restarts = !matches!(lost, Lost::Target | Lost::Osd);
     if restarts {
         broker.kill();
     }
     if matches!(lost, Lost::Osd | Lost::OsdAndBroker | Lost::OsdAndBoth) {
-        ceph.osd_start(0);
+        ceph.osd_start(osd);
     }
     if restarts {
         *broker = Broker::start(host, volume, &volume.access());
+    }
+    if lost == Lost::BrokerBeforeOsd {
+        thread::sleep(STILL);
+        ceph.osd_resume(1);
     }
     if !matches!(lost, Lost::Target | Lost::Both | Lost::OsdAndBoth) {
         go_on(writes);
@@ -127,21 +157,21 @@ fn lose(
 
 #[test]
 fn t6_acknowledged_writes_survive_kill_9_of_broker_target_and_osd() {
-    let ceph = Ceph::shared();
+    let ceph = apart();
     let (store, host) = (WaitingStore::open(ceph), Host::new());
-    let volume = Volume::make(&store);
+    let volume = Volume::make_apart(&store, ceph);
     let mut random = Random::new("what is lost between a node and Ceph");
     let writes = Mutex::new(Writes::new(random.next(), BLOCKS, BLOCK_SIZE));
     let mut broker = Broker::start(&host, &volume, &volume.access());
     volume.zero(&target_of(&broker));
     for lost in losses(&mut random) {
-        let begun = Instant::now();
+        let (begun, osd) = (Instant::now(), random.below(2) as u32);
         let mut target = target_of(&broker);
         let before = writes.lock().unwrap().acknowledged;
         let running = target.process();
         load::run(&target, &writes, &mut random, SESSIONS, MIX, || {
             let _ends = EndsWithTest(running);
-            lose(lost, (ceph, &volume), (&host, &mut broker), running, &writes);
+            lose(lost, (ceph, osd, &volume), (&host, &mut broker), running, &writes);
         });
         target.wait();
         let acknowledged = writes.lock().unwrap().acknowledged - before;
@@ -171,11 +201,25 @@ impl Drop for EndsWithTest {
     }
 }
 
-/// A broker is fenced while it writes, or after a pause; its successor is on another host.
-fn fenced(ceph: &Ceph, pause: Option<Duration>) {
+/// Where a broker is when it is fenced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// It writes.
+    Running,
+    /// It stands still, for so long.
+    Paused(Duration),
+    /// What it writes waits at an OSD that stands still.
+    BeforeOsd,
+}
+
+/// A broker is fenced; its successor is on another host.
+fn fenced(ceph: &Ceph, moment: Moment) {
     let store = WaitingStore::open(ceph);
     let (here, elsewhere) = (Host::new(), Host::new());
-    let volume = Volume::make(&store);
+    let volume = match moment {
+        Moment::BeforeOsd => Volume::make_apart(&store, ceph),
+        Moment::Running | Moment::Paused(_) => Volume::make(&store),
+    };
     let first = volume.access();
     let mut random = Random::new("who is fenced");
     let writes = Mutex::new(Writes::new(random.next(), BLOCKS, BLOCK_SIZE));
@@ -188,20 +232,30 @@ fn fenced(ceph: &Ceph, pause: Option<Duration>) {
     load::run(&target, &writes, &mut random, SESSIONS, MIX, || {
         let _ends = EndsWithTest(running);
         go_on(&writes);
-        if let Some(pause) = pause {
-            old.pause();
-            thread::sleep(pause);
+        match moment {
+            Moment::Running => {}
+            Moment::Paused(pause) => {
+                old.pause();
+                thread::sleep(pause);
+            }
+            Moment::BeforeOsd => {
+                ceph.osd_pause(1);
+                thread::sleep(STILL);
+            }
         }
         volume.fence();
         let new = Broker::start(&elsewhere, &volume, &volume.access());
         let new_target = target_of(&new);
+        if moment == Moment::BeforeOsd {
+            ceph.osd_resume(1);
+        }
         // From here on a write of the old one that lands is newer than what was seen.
         check(&new_target, &mut writes.lock().unwrap(), Loss::Process);
         let before = writes.lock().unwrap().acknowledged;
         let second = Mix { commands: 150, ..MIX };
         run_to_end(&new_target, &writes, &mut other_random, SESSIONS, second);
         assert!(writes.lock().unwrap().acknowledged > before + 100, "the successor writes");
-        if pause.is_some() {
+        if matches!(moment, Moment::Paused(_)) {
             old.resume();
         }
         assert_eq!(old.ended(), Some(3), "it says that it was fenced");
@@ -241,15 +295,21 @@ fn k5_a_broker_that_is_fenced_before_it_has_the_lock_never_serves_and_gives_the_
 /// Ceph has forgotten by then that it watches: it finds its lock gone when it comes back.
 #[test]
 fn k5_a_broker_that_comes_back_from_a_long_pause_writes_nothing_that_its_successor_would_see() {
-    let ceph = Ceph::start();
-    ceph.ceph(&["config", "set", "osd", "osd_client_watch_timeout", &WATCH_TIMEOUT.to_string()]);
-    fenced(&ceph, Some(Duration::from_secs(WATCH_TIMEOUT + 1)));
+    fenced(apart(), Moment::Paused(Duration::from_secs(WATCH_TIMEOUT + 1)));
+}
+
+/// The OSD has not heard of the blocklist when it goes on, and has the writes already.
+#[test]
+fn k5_writes_that_wait_at_an_osd_when_their_broker_is_fenced_are_nothing_that_its_successor_would_see() {
+    for _ in 0..if std::env::var_os("BMI_FULL").is_some() { FULL } else { 1 } {
+        fenced(apart(), Moment::BeforeOsd);
+    }
 }
 
 /// Nobody tells it that its lock is gone: only the blocklist keeps it out.
 #[test]
 fn k5_a_broker_that_still_runs_or_comes_back_from_a_short_pause_is_kept_out() {
-    for pause in [None, Some(Duration::from_secs(1))] {
-        fenced(Ceph::shared(), pause);
+    for moment in [Moment::Running, Moment::Paused(Duration::from_secs(1))] {
+        fenced(Ceph::shared(), moment);
     }
 }
