@@ -27,6 +27,8 @@ const INSTANCES: usize = 10;
 const AT_ONCE: usize = 24;
 /// How often.
 const REPEATS: usize = 3;
+/// How often at most all agents start again while something else is measured.
+const RESYNC_EVERY: Duration = Duration::from_millis(200);
 /// How long nothing happens when idling is measured: every agent's poll ends once.
 const IDLE: Duration = Duration::from_secs(40);
 /// The longest that another authority may take: it is settled after five seconds, and an agent hears of it with its next report.
@@ -158,7 +160,10 @@ pub(crate) fn run(effort: Effort) -> Vec<Figure> {
             took
         });
         while !done.load(Ordering::Relaxed) && !provisioning.is_finished() {
-            resyncs.push(fleet.start().as_secs_f64());
+            let resync = fleet.start();
+            resyncs.push(resync.as_secs_f64());
+            // A few agents would be so fast that they are told to wait.
+            std::thread::sleep(RESYNC_EVERY.saturating_sub(resync));
         }
         provisioning.join().unwrap()
     });

@@ -141,6 +141,13 @@ impl Member {
         })
     }
 
+    /// Begins a GET and is gone before there is an answer, as when the process is killed.
+    pub fn get_and_go(&self, path: &str, stays: Duration) {
+        let request = self.client.get(format!("{}{path}", self.base));
+        let ended = self.runtime.block_on(async { tokio::time::timeout(stays, request.send()).await });
+        assert!(ended.is_err(), "there was an answer: {ended:?}");
+    }
+
     /// GET.
     ///
     /// # Errors

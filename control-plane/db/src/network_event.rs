@@ -13,7 +13,8 @@ use crate::{DbError, Tx};
 /// faults hides nothing but faults. By when they were heard, whatever its clock says.
 pub const OF_A_KIND_MAX: i64 = 200;
 
-/// Writes one event; beyond [`OF_A_KIND_MAX`] the oldest of its kind goes.
+/// Writes one event; beyond [`OF_A_KIND_MAX`] the oldest of its kind goes. One that is there already is not written a second
+/// time: an agent sends again what it has heard no answer to.
 pub fn insert(
     tx: &mut Tx<'_>,
     network: NetworkId,
@@ -24,6 +25,11 @@ pub fn insert(
     let alike = network_events::table
         .filter(network_events::network_id.eq(Key::from(network)))
         .filter(network_events::event.eq(event));
+    let detail = serde_json::to_string(detail).map_err(|error| DbError::Unavailable(error.to_string()))?;
+    let same = alike.filter(network_events::at.eq(at.micros())).filter(network_events::detail.eq(&detail));
+    if same.count().get_result::<i64>(tx.sql())? > 0 {
+        return Ok(());
+    }
     let count: i64 = alike.count().get_result(tx.sql())?;
     if count >= OF_A_KIND_MAX {
         let oldest: Vec<Key> = alike
@@ -33,7 +39,6 @@ pub fn insert(
             .load(tx.sql())?;
         diesel::delete(network_events::table.filter(network_events::id.eq_any(oldest))).execute(tx.sql())?;
     }
-    let detail = serde_json::to_string(detail).map_err(|error| DbError::Unavailable(error.to_string()))?;
     diesel::insert_into(network_events::table)
         .values((
             network_events::id.eq(Key(Uuid::now_v7())),

@@ -17,7 +17,23 @@ pub const STAGES_MAX: i64 = 1000;
 /// Details of a stage.
 pub type Detail = BTreeMap<String, String>;
 
-/// Writes one stage; beyond [`STAGES_MAX`] the oldest goes.
+/// What a stage says of the traffic until then. That may be more when the same is told again.
+const COUNTERS: [&str; 2] = ["read_bytes", "written_bytes"];
+
+fn parse(detail: &str) -> Result<Detail, DbError> {
+    readable("stages", "detail", detail, serde_json::from_str(detail))
+}
+
+/// Whether two details are of the same thing.
+fn is_same(one: &Detail, other: &Detail) -> bool {
+    fn said(detail: &Detail) -> impl Iterator<Item = (&String, &String)> {
+        detail.iter().filter(|(key, _)| !COUNTERS.contains(&key.as_str()))
+    }
+    said(one).eq(said(other))
+}
+
+/// Writes one stage; beyond [`STAGES_MAX`] the oldest goes. One that is there already is not written a second time: an agent
+/// sends a batch of events again whose answer it has not heard.
 pub fn insert(
     tx: &mut Tx<'_>,
     instance: InstanceId,
@@ -26,6 +42,13 @@ pub fn insert(
     detail: &Detail,
 ) -> Result<(), DbError> {
     let mine = stages::table.filter(stages::instance_id.eq(Key::from(instance)));
+    let alike = mine.filter(stages::at.eq(at.micros())).filter(stages::stage.eq(stage));
+    let alike: Vec<String> = alike.select(stages::detail).load(tx.sql())?;
+    for known in &alike {
+        if is_same(&parse(known)?, detail) {
+            return Ok(());
+        }
+    }
     let count: i64 = mine.count().get_result(tx.sql())?;
     if count >= STAGES_MAX {
         let oldest: Vec<Key> = mine
@@ -57,9 +80,6 @@ pub fn list(tx: &mut Tx<'_>, instance: InstanceId) -> Result<Vec<(Timestamp, Str
         .select((stages::at, stages::stage, stages::detail))
         .load(tx.sql())?;
     rows.into_iter()
-        .map(|(at, stage, detail)| {
-            let parsed = readable("stages", "detail", &detail, serde_json::from_str(&detail))?;
-            Ok((Timestamp::from_micros(at), stage, parsed))
-        })
+        .map(|(at, stage, detail)| Ok((Timestamp::from_micros(at), stage, parse(&detail)?)))
         .collect()
 }

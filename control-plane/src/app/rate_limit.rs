@@ -7,7 +7,7 @@
 //!
 //! Invariant: what is remembered is bounded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,13 +17,15 @@ use bmi_types::AgentId;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 use super::authentication::prefix;
 
 /// The most callers or addresses that are remembered before those that behave are forgotten.
 const KEYS_MAX: usize = 10_000;
 
-/// Requests of one agent that wait for a change at once: it needs one, and another when a connection broke.
+/// Requests of one agent that wait for a change at once: it needs one, and another when a connection broke or it was started again,
+/// since nobody may have noticed yet that the one before waits for nothing.
 const WAITS_EACH: usize = 4;
 
 /// How many requests there may be.
@@ -64,11 +66,14 @@ impl Default for RateLimits {
     }
 }
 
+/// Who waits, oldest first, and what tells each that it is over.
+type Waits = Arc<Mutex<HashMap<AgentId, VecDeque<Arc<Notify>>>>>;
+
 /// Counts requests.
 pub struct RateLimit {
     callers: DefaultKeyedRateLimiter<String>,
     agents: DefaultKeyedRateLimiter<String>,
-    waits: Arc<Mutex<HashMap<AgentId, usize>>>,
+    waits: Waits,
     addresses: DefaultKeyedRateLimiter<IpAddr>,
     denied: DefaultKeyedRateLimiter<String>,
 }
@@ -117,18 +122,20 @@ impl RateLimit {
         count(&self.agents, &agent.to_string())
     }
 
-    /// Counts a request of an agent that waits for a change, until it is dropped.
-    ///
-    /// # Errors
-    /// When as many as may wait do so already, with how long to wait.
-    pub fn wait(&self, agent: AgentId) -> Result<Wait, Duration> {
+    /// Counts a request of an agent that waits for a change, until it is dropped. When as many as may wait do so already, it is over
+    /// for the oldest.
+    #[must_use]
+    pub fn wait(&self, agent: AgentId) -> Wait {
+        let over = Arc::new(Notify::new());
         let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = waits.entry(agent).or_default();
-        if *count >= WAITS_EACH {
-            return Err(Duration::from_secs(1));
+        let of_agent = waits.entry(agent).or_default();
+        if of_agent.len() >= WAITS_EACH
+            && let Some(oldest) = of_agent.pop_front()
+        {
+            oldest.notify_one();
         }
-        *count += 1;
-        Ok(Wait { agent, waits: Arc::clone(&self.waits) })
+        of_agent.push_back(Arc::clone(&over));
+        Wait { agent, over, waits: Arc::clone(&self.waits) }
     }
 
     /// Counts a request for one action of one caller that is refused.
@@ -144,15 +151,23 @@ impl RateLimit {
 #[derive(Debug)]
 pub struct Wait {
     agent: AgentId,
-    waits: Arc<Mutex<HashMap<AgentId, usize>>>,
+    over: Arc<Notify>,
+    waits: Waits,
+}
+
+impl Wait {
+    /// Returns when others came that wait in its place.
+    pub async fn over(&self) {
+        self.over.notified().await;
+    }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
         let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = waits.get_mut(&self.agent) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
+        if let Some(of_agent) = waits.get_mut(&self.agent) {
+            of_agent.retain(|other| !Arc::ptr_eq(other, &self.over));
+            if of_agent.is_empty() {
                 waits.remove(&self.agent);
             }
         }
@@ -169,6 +184,8 @@ fn count(limiter: &DefaultKeyedRateLimiter<String>, subject: &str) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[test]
@@ -201,15 +218,21 @@ mod tests {
         limit.agent(agent).unwrap();
         limit.agent(agent).unwrap_err();
         limit.agent(other).unwrap();
-        let mut waits: Vec<Wait> = (0..WAITS_EACH).map(|_| limit.wait(agent).unwrap()).collect();
-        limit.wait(agent).unwrap_err();
-        let _another = limit.wait(other).unwrap();
-        waits.pop();
-        waits.push(limit.wait(agent).unwrap());
-        drop(waits);
-        assert_eq!(limit.waits.lock().unwrap().len(), 1, "who waits no more is forgotten");
         limit.denied("a").unwrap();
         assert!(limit.denied("a").unwrap_err() > Duration::from_secs(1));
         limit.denied("b").unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_longest_makes_room() {
+        let limit = RateLimit::new(RateLimits::default());
+        let (agent, other) = (AgentId::generate(), AgentId::generate());
+        let is_over = |wait: &Wait| wait.over().now_or_never().is_some();
+        let waits: Vec<Wait> = (0..=WAITS_EACH).map(|_| limit.wait(agent)).collect();
+        let of_other = limit.wait(other);
+        assert!(is_over(&waits[0]));
+        assert!(!waits[1..].iter().chain([&of_other]).any(is_over));
+        drop(waits);
+        assert_eq!(limit.waits.lock().unwrap().len(), 1, "who waits no more is forgotten");
     }
 }

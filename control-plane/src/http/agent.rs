@@ -110,13 +110,17 @@ async fn desired(
     known: web::Query<Known>,
 ) -> Result<HttpResponse, ApiError> {
     let wait = Duration::from_secs(known.wait);
-    let _counted = match &speaker {
-        Speaker::Enrolled(peer) => {
-            Some(app.rate_limit.wait(peer.id.agent).map_err(|wait| ApiError::too_many(wait, TOO_MANY))?)
+    let within = |wait| desired_state(&app, &speaker, &network, known.generation, &known.mark, wait);
+    let found = match &speaker {
+        Speaker::Enrolled(peer) if !wait.is_zero() => {
+            let waiting = app.rate_limit.wait(peer.id.agent);
+            tokio::select! {
+                found = within(wait) => found?,
+                () = waiting.over() => within(Duration::ZERO).await?,
+            }
         }
-        Speaker::Local(_) => None,
+        Speaker::Enrolled(_) | Speaker::Local(_) => within(wait).await?,
     };
-    let found = desired_state(&app, &speaker, &network, known.generation, &known.mark, wait).await?;
     let name = HeaderName::from_static(STANDING_HEADER);
     let standing = (name, standing_value(!matches!(found, Desired::StandBy)));
     Ok(match found {

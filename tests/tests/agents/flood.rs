@@ -1,8 +1,11 @@
 //! An agent's host that was taken over asks without end: others are heard as before.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bmi_tests::{Deployment, STORE_SMALL, until};
+
+/// How long who waits does.
+const WAIT: Duration = Duration::from_secs(4);
 
 #[test]
 fn an_agent_that_asks_without_end_is_stopped_and_another_networks_goes_on() {
@@ -16,14 +19,18 @@ fn an_agent_that_asks_without_end_is_stopped_and_another_networks_goes_on() {
     let (blue, _, _) = deployment.member("blue");
     let generation = red.desired("red", 0, 0).unwrap().expect(200)["generation"].as_u64().unwrap();
 
-    // Six wait for what does not come: four may, and it is said at once to the others.
-    let waited: Vec<u16> = std::thread::scope(|scope| {
-        let ask = || red.desired("red", generation, 3).unwrap().status;
+    // Six wait for what does not come: four may, and for the others it is over at once.
+    let waited: Vec<(u16, bool)> = std::thread::scope(|scope| {
+        let ask = || {
+            let begun = Instant::now();
+            let status = red.desired("red", generation, WAIT.as_secs()).unwrap().status;
+            (status, begun.elapsed() < WAIT)
+        };
         let asked: Vec<_> = (0..6).map(|_| scope.spawn(ask)).collect();
         asked.into_iter().map(|asked| asked.join().unwrap()).collect()
     });
-    let stopped = waited.iter().filter(|status| **status == 429).count();
-    assert_eq!((stopped, waited.iter().filter(|status| **status == 304).count()), (2, 4), "{waited:?}");
+    assert!(waited.iter().all(|(status, _)| *status == 304), "{waited:?}");
+    assert_eq!(waited.iter().filter(|(_, short)| *short).count(), 2, "{waited:?}");
 
     let statuses: Vec<u16> = (0..40).map(|_| red.status("red").unwrap().status).collect();
     assert!(statuses.contains(&429), "{statuses:?}");
@@ -32,4 +39,18 @@ fn an_agent_that_asks_without_end_is_stopped_and_another_networks_goes_on() {
     until("it is heard again", Duration::from_secs(10), || {
         (red.status("red").unwrap().status == 204).then_some(())
     });
+}
+
+#[test]
+fn an_agent_that_starts_again_and_again_is_not_kept_out_by_what_it_asked_before() {
+    let mut deployment = Deployment::start(STORE_SMALL);
+    deployment.agents_configure("127.0.0.1", 3600);
+    deployment.api.network("red", "10.78.0.0/24");
+    let (red, _, _) = deployment.member("red");
+    let generation = red.desired("red", 0, 0).unwrap().expect(200)["generation"].as_u64().unwrap();
+    let poll = format!("/agent/v1/networks/red/desired?generation={generation}&wait=30");
+    for _ in 0..6 {
+        red.get_and_go(&poll, Duration::from_millis(300));
+    }
+    assert_eq!(red.desired("red", generation, 1).unwrap().status, 304);
 }

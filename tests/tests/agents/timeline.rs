@@ -151,6 +151,46 @@ fn an_agent_that_tells_many_faults_hides_nothing_but_older_faults() {
     assert_eq!((reasons.len(), reasons[0], reasons[199]), (200, "100", "299"));
 }
 
+/// An agent sends a batch again whose answer it has not heard.
+#[test]
+fn a_batch_that_is_sent_again_is_told_once() {
+    let deployment = deployment();
+    let api = &deployment.api;
+    api.project("lab");
+    api.image("lab", "golden");
+    api.node_of("node-1", "52:54:00:a2:00:01", "lab");
+    let body = json!({"name": "web", "node": "node-1", "image": "golden", "network": "red"});
+    api.post("/v1/projects/lab/instances", &body).expect(202);
+    let (agent, _, _) = deployment.member("red");
+    let instance = until("the instance is published", Duration::from_secs(60), || {
+        let state = agent.desired("red", 0, 0).unwrap().expect(200);
+        state["instances"].as_array().unwrap().first().cloned()
+    });
+    let of_target = |at: &str, said: Value| json!({"at": at, "from": {"process": "target", "instance": instance["id"], "said": said}});
+    let login = json!({"event": "login", "initiator": "iqn.x:y", "peer": "10.78.0.99:1000", "boot": 7});
+    let refused =
+        |port: u16| json!({"event": "login.refused", "peer": format!("10.78.0.99:{port}"), "reason": "chap"});
+    let batch = json!({"events": [
+        of_target("2026-01-01T00:00:00Z", login.clone()),
+        // Two of one moment are two; and what is said of the traffic is another thing the second time.
+        of_target("2026-01-01T00:00:00Z", refused(1001)),
+        of_target("2026-01-01T00:00:00Z", refused(1002)),
+        of_target("2026-01-01T00:00:01Z", json!({"event": "traffic", "read_bytes": 4096, "written_bytes": 512})),
+        of_target("2026-01-01T00:00:02Z", login),
+        said("agent", &json!({"event": "fault", "about": "host", "reason": "x"})),
+    ]});
+    for _ in 0..2 {
+        let _ = agent.post("/agent/v1/networks/red/events", &batch).unwrap().expect(204);
+    }
+    let timeline = api.get("/v1/projects/lab/instances/web/timeline").expect(200);
+    let stages = timeline["stages"].as_array().unwrap().iter();
+    let stages: Vec<&str> = stages.map(|stage| stage["stage"].as_str().unwrap()).collect();
+    let count = |name: &str| stages.iter().filter(|stage| **stage == name).count();
+    assert_eq!((count("login"), count("login.refused")), (2, 2), "{stages:?}");
+    let faults = events(&deployment, "red").into_iter().filter(|event| event["event"] == "fault").count();
+    assert_eq!(faults, 1);
+}
+
 #[test]
 fn the_boot_that_logged_in_last_is_told_to_whoever_serves_the_network_next() {
     let deployment = deployment();
