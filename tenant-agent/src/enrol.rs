@@ -272,12 +272,12 @@ pub async fn is_replaced(server: &str, kept: &Kept) -> Option<bool> {
     }
 }
 
-/// Asks for the next certificate, with a new key.
+/// Asks for the next certificate, for a new key: the same one until there is an answer, since what was asked before may be heard
+/// late.
 ///
 /// # Errors
 /// When there is none.
-pub async fn renew(server: &str, client: &Client, now: &Kept) -> Result<Kept, EnrolError> {
-    let key = key_make()?;
+pub async fn renew(server: &str, client: &Client, now: &Kept, key: Secret) -> Result<Kept, EnrolError> {
     let asked = RenewRequest { request: request_of(&key)? };
     let url = format!("{server}/agent/v1/renew");
     let answer = match client.post(url).timeout(TIMEOUT).json(&asked).send().await {

@@ -289,12 +289,14 @@ impl Keeper {
             _ => self,
         };
         let mut patience = Patience::new(PAUSE_FIRST, PAUSE_LONGEST);
+        let mut next_key = key_make()?;
         loop {
             let Some(kept) = keeper.kept.clone() else { return Err(LinkError::NotJoined) };
             renewal_due(&kept, link).await;
             let client = link.client().await;
-            match renew(&keeper.server, &client, &kept).await {
+            match renew(&keeper.server, &client, &kept, next_key.clone()).await {
                 Ok(next) => {
+                    next_key = key_make()?;
                     keeper = keeper.take(next)?;
                     let until = keeper.kept.as_ref().map(|kept| kept.expires_at.to_string());
                     tracing::info!(until, "this agent's certificate was renewed");

@@ -92,16 +92,17 @@ fn an_installation_has_everything_and_keeps_what_was_configured() {
         fs::copy(Deployment::built(program), built.join(program)).unwrap();
     }
     let root = place.join("root");
-    let install = || {
+    let install = |root: &Path, options: &[&str]| {
         let ran = std::process::Command::new(repository().join("infra/install"))
             .args(["--destdir", root.to_str().unwrap()])
+            .args(options)
             .env("CARGO_TARGET_DIR", place.join("target"))
             .output()
             .unwrap();
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         String::from_utf8(ran.stdout).unwrap()
     };
-    install();
+    install(&root, &[]);
     for file in [
         "usr/local/bin/bmi",
         "usr/local/sbin/bmi-target",
@@ -140,7 +141,21 @@ fn an_installation_has_everything_and_keeps_what_was_configured() {
         assert!(!told.contains("unknown field") && !told.contains("missing field"), "{told}");
     }
     fs::write(&config, "mine").unwrap();
-    assert!(install().contains("kept: /etc/bmi/control-plane.toml"));
+    assert!(install(&root, &[]).contains("kept: /etc/bmi/control-plane.toml"));
     assert_eq!(fs::read_to_string(&config).unwrap(), "mine");
+
+    // On an agent's host there is no control plane that the agent's unit would start.
+    let host = place.join("host");
+    install(&host, &["--agent"]);
+    for file in
+        ["usr/local/sbin/bmi-agent", "usr/local/sbin/bmi-broker", "etc/systemd/system/bmi-agent.service"]
+    {
+        assert!(host.join(file).exists(), "{file}");
+    }
+    for file in
+        ["usr/local/sbin/bmi-control-plane", "etc/systemd/system/bmi-control-plane.service", "etc/bmi"]
+    {
+        assert!(!host.join(file).exists(), "{file}");
+    }
     fs::remove_dir_all(&place).unwrap();
 }

@@ -202,10 +202,15 @@ pub fn of_network(tx: &mut Tx<'_>, network: NetworkId, standing: Standing) -> Re
     rows.into_iter().map(Row::read).collect()
 }
 
-/// How many agents, of those that may still speak, have their certificate from an authority.
+/// How many agents, of those that may still speak, have their certificate from an authority, or may have: one that has not
+/// spoken with its new key yet may not have heard of it, and has the certificate from before, whoever that is from.
 pub fn count_of_authority(tx: &mut Tx<'_>, authority: AuthorityId, now: Timestamp) -> Result<i64, DbError> {
     let mine = agents::table
-        .filter(agents::authority_id.eq(Key::from(authority)))
+        .filter(
+            agents::authority_id
+                .eq(Key::from(authority))
+                .or(agents::previous_key_sha256.is_not_null().and(agents::previous_until.is_null())),
+        )
         .filter(agents::state.ne(Standing::Revoked.word()))
         .filter(agents::certificate_until.gt(now.micros()));
     Ok(mine.count().get_result(tx.sql())?)

@@ -243,6 +243,14 @@ impl Detail {
     }
 }
 
+/// A node that uses its disk runs.
+fn running(tx: &mut SystemTx<'_>, found: &bmi_db::instance::Record) -> Result<(), AppError> {
+    let from = [InstanceState::Ready];
+    let project = tx.project(found.instance.project);
+    bmi_db::instance::state_change(tx, project, found.instance.id, &from, InstanceState::Running)?;
+    Ok(())
+}
+
 fn target_event(
     tx: &mut SystemTx<'_>,
     network: NetworkId,
@@ -263,14 +271,14 @@ fn target_event(
             return Ok(());
         }
         TargetEvent::Statistics { peer: _, statistics } => {
+            // Its login may have been lost.
+            running(tx, &found)?;
             bmi_db::session::statistics(tx, instance, &document(&statistics)?)?;
             return Ok(());
         }
         TargetEvent::Listening { address } => ("target", detail.with("address", address)),
         TargetEvent::Login { initiator, peer, boot } => {
-            let from = [InstanceState::Ready];
-            let project = tx.project(found.instance.project);
-            bmi_db::instance::state_change(tx, project, instance, &from, InstanceState::Running)?;
+            running(tx, &found)?;
             if let Some(boot) = boot {
                 bmi_db::instance::boot_floor_raise(tx, network, instance, boot)?;
             }

@@ -171,6 +171,11 @@ impl Step<Context> for PowerOn {
                 let from = [InstanceState::Provisioning];
                 let project = tx.project(project);
                 bmi_db::instance::state_change(tx, project, id, &from, InstanceState::Ready)?;
+                // A node that was on and asked may have logged in as soon as its target was there.
+                if bmi_db::session::is_known(tx, id)? {
+                    let from = [InstanceState::Ready];
+                    bmi_db::instance::state_change(tx, project, id, &from, InstanceState::Running)?;
+                }
                 Ok::<_, AppError>(())
             })
             .await

@@ -1,11 +1,12 @@
 //! Events: one JSON line each on standard output, as [`Line`] and [`NetbootEvent`] define them.
 //!
-//! Deliberately absent: a queue. A line is written at once; when the reader has gone, it is lost and boot goes on.
+//! Deliberately absent: a queue. A line is written at once; when the reader has gone or is late, it is lost and boot goes on.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 use bmi_agent_api::event::{Line, NetbootEvent};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 /// Where events go. Tests collect them.
 #[derive(Clone)]
@@ -15,6 +16,14 @@ impl Events {
     /// Events as lines on standard output.
     #[must_use]
     pub fn to_stdout() -> Self {
+        let out = std::io::stdout();
+        // Nobody may wait for whoever reads it: a container's is read by its engine, which may be away.
+        if !out.is_terminal()
+            && let Err(error) =
+                fcntl_getfl(&out).and_then(|flags| fcntl_setfl(&out, flags | OFlags::NONBLOCK))
+        {
+            tracing::warn!(%error, "standard output blocks: boots may wait for whoever reads events");
+        }
         Self(Arc::new(|event| {
             let Ok(line) = Line::of_now(event) else { return };
             let mut out = std::io::stdout().lock();

@@ -322,6 +322,9 @@ impl Agent {
     }
 
     fn pass_on(&mut self, event: AgentEvent) {
+        if !has_room(&self.events, &event.from) {
+            return;
+        }
         if self.events.try_send(event).is_err() {
             self.events_dropped += 1;
             if self.events_dropped.is_power_of_two() {
@@ -488,5 +491,37 @@ impl Agent {
             netboot: found.netboot,
             processes,
         };
+    }
+}
+
+/// Whether an event may wait with the others. While the control plane is away, totals would soon have the place of what happens once;
+/// the next total says the same and more.
+fn has_room(events: &mpsc::Sender<AgentEvent>, from: &EventSource) -> bool {
+    let is_total = matches!(
+        from,
+        EventSource::Target { said: TargetEvent::Traffic { .. } | TargetEvent::Statistics { .. }, .. }
+    );
+    !is_total || events.capacity() >= events.max_capacity() / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_leave_room_for_what_happens_once() {
+        let (events, _waiting) = mpsc::channel(4);
+        let instance = InstanceId::generate();
+        let total = TargetEvent::Traffic { read_bytes: 1, written_bytes: 1 };
+        let total = EventSource::Target { instance, said: total };
+        let once = EventSource::Target { instance, said: TargetEvent::FirstRead };
+        let mut taken = 0;
+        while has_room(&events, &total) {
+            events.try_send(AgentEvent { at: Timestamp::now(), from: total.clone() }).unwrap();
+            taken += 1;
+        }
+        assert_eq!(taken, 3);
+        assert!(has_room(&events, &once));
+        events.try_send(AgentEvent { at: Timestamp::now(), from: once }).unwrap();
     }
 }

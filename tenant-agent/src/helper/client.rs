@@ -73,12 +73,16 @@ impl Helper {
         let (requests, mut outgoing) = mpsc::channel::<Request>(REQUESTS_MAX);
         let (news, incoming) = mpsc::channel(NEWS_MAX);
         let waiting = Waiting::default();
+        let asked = Arc::clone(&waiting);
         tokio::spawn(async move {
             while let Some(request) = outgoing.recv().await {
                 if frame::write(&mut write, &request).await.is_err() {
-                    return;
+                    break;
                 }
             }
+            // From here on nothing is taken any more, and what was taken last was asked in vain.
+            outgoing.close();
+            gone(&asked);
         });
         tokio::spawn(listen(read, Arc::clone(&waiting), news));
         Ok((Self { requests, waiting, number: Arc::default() }, incoming))
@@ -148,6 +152,10 @@ async fn listen(mut from: OwnedReadHalf, waiting: Waiting, news: mpsc::Sender<Ne
             }
         }
     }
-    // Whoever still waits learns that the helper has gone.
+    gone(&waiting);
+}
+
+/// Whoever still waits learns that the helper has gone.
+fn gone(waiting: &Waiting) {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }

@@ -13,6 +13,9 @@ use bmi_agent_api::event::{Line, TargetEvent};
 /// Lines that may wait for a slow reader.
 const QUEUE: usize = 256;
 
+/// How long a reader is waited for that does not read, until it is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
+
 /// How long the end waits for lines to be written.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -31,7 +34,7 @@ impl Events {
         thread::Builder::new().name("events".to_owned()).stack_size(128 * 1024).spawn(move || {
             let mut open = true;
             for line in queue {
-                if open && let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+                if open && let Err(error) = write(&mut out, line.as_bytes()) {
                     open = false;
                     tracing::warn!(%error, "standard output is gone; events are dropped");
                 }
@@ -70,9 +73,65 @@ impl Events {
     }
 }
 
+/// Writes a line. Standard output may be full and not block: then the rest is written when it is read again.
+fn write(out: &mut impl Write, line: &[u8]) -> io::Result<()> {
+    let mut left = line;
+    loop {
+        let done = match left {
+            [] => out.flush().map(|()| true),
+            _ => out.write(left).map(|written| {
+                left = left.get(written..).unwrap_or_default();
+                false
+            }),
+        };
+        match done {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(AGAIN),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// Takes three bytes at a time, and says every other time that it is full.
+    #[derive(Clone, Default)]
+    struct Full(Arc<Mutex<Vec<u8>>>, bool);
+
+    impl Full {
+        fn is_full(&mut self) -> io::Result<()> {
+            self.1 = !self.1;
+            if self.1 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        }
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.is_full()?;
+            let some = &bytes[..bytes.len().min(3)];
+            self.0.lock().unwrap().extend(some);
+            Ok(some.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.is_full()
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_late_hears_every_line() {
+        let mut out = Full::default();
+        for line in ["first\n", "second\n"] {
+            write(&mut out, line.as_bytes()).unwrap();
+        }
+        assert_eq!(*out.0.lock().unwrap(), b"first\nsecond\n");
+    }
 
     struct Stuck;
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bmi_tests::{AgentKey, Deployment, Member, STORE_SMALL, until};
+use bmi_agent_api::event::SessionStatistics;
+use bmi_tests::{AgentKey, Deployment, Member, STORE_SMALL, operation_end, until};
+use bmi_types::Timestamp;
 use serde_json::{Value, json};
 
 fn deployment() -> Deployment {
@@ -189,6 +191,58 @@ fn a_batch_that_is_sent_again_is_told_once() {
     assert_eq!((count("login"), count("login.refused")), (2, 2), "{stages:?}");
     let faults = events(&deployment, "red").into_iter().filter(|event| event["event"] == "fault").count();
     assert_eq!(faults, 1);
+}
+
+/// A node that was on and asked again and again logs in as soon as its target is there, and may be heard before its target is.
+#[test]
+fn a_node_that_logs_in_before_its_instance_is_ready_is_running_then() {
+    let deployment = deployment();
+    let api = &deployment.api;
+    api.project("lab");
+    api.image("lab", "golden");
+    let (agent, _, _) = deployment.member("red");
+    for (number, said) in [
+        json!({"event": "login", "initiator": "iqn.x:y", "peer": "10.78.0.99:1000", "boot": 7}),
+        // Its login was lost, and it is heard of later.
+        json!({"event": "session.statistics", "peer": "10.78.0.99:1000", "statistics": SessionStatistics::default()}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("node-{number}");
+        api.node_of(&name, &format!("52:54:00:a2:00:1{number}"), "lab");
+        let body = json!({"name": name, "node": name, "image": "golden", "network": "red"});
+        let operation = api.post("/v1/projects/lab/instances", &body).expect(202);
+        let (generation, instances) = until("the instance is published", Duration::from_secs(60), || {
+            let state = agent.desired("red", 0, 0).unwrap().expect(200);
+            let instances = state["instances"].as_array().unwrap().clone();
+            (instances.len() == number + 1).then(|| (state["generation"].clone(), instances))
+        });
+        let shown = || api.get(&format!("/v1/projects/lab/instances/{name}")).expect(200)["state"].clone();
+        let id = api.get(&format!("/v1/projects/lab/instances/{name}")).expect(200)["id"].clone();
+        let tell = || {
+            let event = json!({"at": Timestamp::now().to_string(), "from": {"process": "target", "instance": id, "said": said}});
+            let _ = agent.post("/agent/v1/networks/red/events", &json!({"events": [event]})).unwrap().expect(204);
+        };
+        let is_late = said["event"] != "login";
+        if !is_late {
+            tell();
+        }
+        assert_eq!(shown(), "provisioning");
+        let listening = json!({"state": "listening"});
+        let each: Vec<Value> = instances
+            .iter()
+            .map(|instance| json!({"id": instance["id"], "target": listening, "boot_lun": 0}))
+            .collect();
+        let report = json!({"version": "test", "generation_observed": generation, "netboot": listening, "instances": each});
+        let _ = agent.post("/agent/v1/networks/red/status", &report).unwrap().expect(204);
+        assert_eq!(operation_end(api, &operation)["state"], "succeeded");
+        if is_late {
+            assert_eq!(shown(), "ready");
+            tell();
+        }
+        assert_eq!(shown(), "running", "{said}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bmi_agent_api::event::LINE_MAX;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -25,11 +25,33 @@ use crate::plan::names::ProcessId;
 pub const OUTPUT_FILE: &str = "stdout";
 pub const ERROR_FILE: &str = "stderr";
 
-/// Lines a second a process may print, and how many at once: a boot prints about ten. A read without a whole line counts
-/// as one, so a line that never ends is not free.
-const LINES_PER_SECOND: u32 = 50;
-const LINES_BURST: u32 = 200;
-const STEP: Duration = Duration::from_micros(1_000_000 / LINES_PER_SECOND as u64);
+/// Lines a second a process may print, and how many at once. A read without a whole line counts as one, so a line that never
+/// ends is not free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rate {
+    per_second: u32,
+    burst: u32,
+}
+
+/// Of what serves one node: its boot prints about ten.
+const OF_AN_INSTANCE: Rate = Rate { per_second: 50, burst: 200 };
+/// Of the boot services, which serve all nodes of the network: they may be switched on at once.
+const OF_THE_NETWORK: Rate = Rate { per_second: 200, burst: 4000 };
+/// Bytes of their output that wait while no helper is there: some hundred boots.
+const NETWORK_PIPE: i32 = 1 << 20;
+
+impl Rate {
+    const fn of(id: ProcessId) -> Self {
+        match id {
+            ProcessId::Netboot => OF_THE_NETWORK,
+            ProcessId::Target(_) | ProcessId::Broker(_) => OF_AN_INSTANCE,
+        }
+    }
+
+    fn step(self) -> Duration {
+        Duration::from_secs(1) / self.per_second
+    }
+}
 
 /// Makes the FIFO when it is absent and opens the process's end.
 ///
@@ -44,8 +66,14 @@ pub fn open_for_process(directory: &Path, name: &str) -> io::Result<File> {
 ///
 /// # Errors
 /// When the file system refuses.
-pub fn open_for_helper(directory: &Path, name: &str) -> io::Result<pipe::Receiver> {
-    pipe::OpenOptions::new().read_write(true).open_receiver(make(directory, name)?)
+pub fn open_for_helper(id: ProcessId, directory: &Path, name: &str) -> io::Result<pipe::Receiver> {
+    let opened = pipe::OpenOptions::new().read_write(true).open_receiver(make(directory, name)?)?;
+    if id == ProcessId::Netboot
+        && let Err(error) = fcntl(&opened, FcntlArg::F_SETPIPE_SZ(NETWORK_PIPE))
+    {
+        tracing::debug!(%error, "the boot services' output holds no more than others'");
+    }
+    Ok(opened)
 }
 
 fn make(directory: &Path, name: &str) -> io::Result<PathBuf> {
@@ -89,16 +117,23 @@ impl Lines {
 /// How many lines may pass now.
 #[derive(Debug)]
 struct Allowance {
+    rate: Rate,
     left: u32,
     since: Instant,
 }
 
 impl Allowance {
+    const fn new(rate: Rate, now: Instant) -> Self {
+        Self { rate, left: rate.burst, since: now }
+    }
+
     fn take(&mut self, now: Instant) -> bool {
-        let earned = now.saturating_duration_since(self.since).as_micros() / STEP.as_micros().max(1);
+        let passed = now.saturating_duration_since(self.since).as_micros();
+        let earned = passed / self.rate.step().as_micros().max(1);
         if earned > 0 {
             self.since = now;
-            self.left = self.left.saturating_add(u32::try_from(earned).unwrap_or(u32::MAX)).min(LINES_BURST);
+            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(earned).min(self.rate.burst);
         }
         let allowed = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -109,7 +144,7 @@ impl Allowance {
 /// Passes lines on until it is aborted.
 pub async fn pass_on(id: ProcessId, run: String, mut from: impl AsyncRead + Unpin, news: NewsSink) {
     let mut lines = Lines::default();
-    let mut allowance = Allowance { left: LINES_BURST, since: Instant::now() };
+    let mut allowance = Allowance::new(Rate::of(id), Instant::now());
     let mut chunk = [0; 4096];
     let mut told = 0;
     loop {
@@ -121,7 +156,7 @@ pub async fn pass_on(id: ProcessId, run: String, mut from: impl AsyncRead + Unpi
         let ended = bytes.iter().filter(|byte| **byte == b'\n').count();
         for _ in 0..ended.max(1) {
             while !allowance.take(Instant::now()) {
-                tokio::time::sleep(STEP).await;
+                tokio::time::sleep(allowance.rate.step()).await;
             }
         }
         for line in lines.take(bytes) {
@@ -155,23 +190,27 @@ mod tests {
     }
 
     #[test]
-    fn a_chatterbox_is_slowed_down() {
-        let start = Instant::now();
-        let mut allowance = Allowance { left: LINES_BURST, since: start };
-        let passed = (0..1000).filter(|_| allowance.take(start)).count();
-        assert_eq!(passed, usize::try_from(LINES_BURST).unwrap());
-        let later = start + Duration::from_secs(1);
-        let passed = (0..1000).filter(|_| allowance.take(later)).count();
-        assert_eq!(passed, usize::try_from(LINES_PER_SECOND).unwrap());
+    fn a_chatterbox_is_slowed_down_and_a_whole_network_heard() {
+        let target = ProcessId::Target(bmi_types::InstanceId::generate());
+        for (id, rate) in [(target, OF_AN_INSTANCE), (ProcessId::Netboot, OF_THE_NETWORK)] {
+            let start = Instant::now();
+            let mut allowance = Allowance::new(Rate::of(id), start);
+            let passed = (0..20_000).filter(|_| allowance.take(start)).count();
+            assert_eq!(passed, usize::try_from(rate.burst).unwrap());
+            let later = start + Duration::from_secs(1);
+            let passed = (0..20_000).filter(|_| allowance.take(later)).count();
+            assert_eq!(passed, usize::try_from(rate.per_second).unwrap());
+        }
     }
 
     #[tokio::test]
     async fn a_chatterbox_waits_and_nobody_reads_on() {
         let directory = tempfile::tempdir().unwrap();
+        let id = ProcessId::Target(bmi_types::InstanceId::generate());
         let mut fifo = open_for_process(directory.path(), OUTPUT_FILE).unwrap();
-        let from = open_for_helper(directory.path(), OUTPUT_FILE).unwrap();
+        let from = open_for_helper(id, directory.path(), OUTPUT_FILE).unwrap();
         let (news, mut said) = tokio::sync::mpsc::channel(1024);
-        let reader = tokio::spawn(pass_on(ProcessId::Netboot, String::new(), from, news));
+        let reader = tokio::spawn(pass_on(id, String::new(), from, news));
         let mut written = 0;
         for _ in 0..50 {
             for _ in 0..100 {
@@ -186,6 +225,6 @@ mod tests {
         while said.recv().await.is_some() {
             passed += 1;
         }
-        assert!(passed <= 2 * LINES_BURST, "{passed}");
+        assert!(passed <= 2 * OF_AN_INSTANCE.burst, "{passed}");
     }
 }

@@ -62,10 +62,10 @@ impl ProcessDriver {
     ) -> Result<(), ProcessError> {
         let fault = |doing| move |source| ProcessError::File { doing, id, source };
         let directory = self.directory(id);
-        let lines =
-            output::open_for_helper(&directory, output::OUTPUT_FILE).map_err(fault("opening the output"))?;
-        let errors =
-            output::open_for_helper(&directory, output::ERROR_FILE).map_err(fault("opening the errors"))?;
+        let lines = output::open_for_helper(id, &directory, output::OUTPUT_FILE)
+            .map_err(fault("opening the output"))?;
+        let errors = output::open_for_helper(id, &directory, output::ERROR_FILE)
+            .map_err(fault("opening the errors"))?;
         self.keep(id, run, child, Printed { lines, errors, feeder: None, ending: None })
     }
 

@@ -107,9 +107,13 @@ impl ProcessDriver {
         let places: BTreeMap<_, _> = places.into_iter().collect();
         for (mac, second) in new {
             let place = places.get(&mac).map(ToString::to_string).unwrap_or_default();
-            let second = second.to_string();
-            tracing::warn!(%mac, place, second, "a node's MAC was seen in a second place; dropped there");
-            let _ = self.news.try_send(Said::MacConflict { mac, place, second });
+            tracing::warn!(%mac, place, %second, "a node's MAC was seen in a second place; dropped there");
+            let conflict = (mac, second.clone());
+            let said = Said::MacConflict { mac, place, second: second.to_string() };
+            if self.news.try_send(said).is_err() {
+                // Told when there is room.
+                self.conflicts.borrow_mut().remove(&conflict);
+            }
         }
     }
 

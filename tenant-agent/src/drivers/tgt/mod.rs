@@ -284,8 +284,16 @@ impl Shared {
         let gate = gate_of(&self.base.directory(id)).ok_or(TgtError::Gate(id))?;
         let user = |boot| BootUser { instance, boot };
         let secret = boot_secret(&gate.boot_key, user(boot));
-        served.control.account_remove_last(&user(served.boot).to_string()).await?;
-        served.control.account_add(&user(boot).to_string(), secret.expose()).await?;
+        let before = user(served.boot).to_string();
+        let changed = async {
+            served.control.account_remove_last(&before).await?;
+            served.control.account_add(&user(boot).to_string(), secret.expose()).await
+        };
+        if let Err(error) = changed.await {
+            // Which of the two it has is asked for when it is looked at next.
+            self.served.borrow_mut().remove(&instance);
+            return Err(error.into());
+        }
         served.boot = boot;
         Ok(())
     }

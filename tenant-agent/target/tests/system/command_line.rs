@@ -1,6 +1,10 @@
-use std::process::Command;
+use std::io::{ErrorKind, Write};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{OFlags, fcntl_setfl};
 
 use crate::target::{NAME, Target};
+use crate::wire::Wire;
 
 fn status(arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new("timeout")
@@ -64,4 +68,17 @@ fn it_listens_on_an_address_that_does_not_exist_yet() {
     assert!(target.stop().iter().any(|event| {
         matches!(event, bmi_agent_api::event::TargetEvent::Listening { address } if address.ip().to_string() == "192.0.2.1")
     }));
+}
+
+/// As a helper leaves it that has ended: standard error does not block, and nobody reads it.
+#[test]
+fn a_target_whose_log_is_not_read_serves_on() {
+    let (_read, mut log) = std::io::pipe().unwrap();
+    fcntl_setfl(&log, OFlags::NONBLOCK).unwrap();
+    while log.write(&[b'x'; 4096]).is_ok() {}
+    assert_eq!(log.write(b"x").unwrap_err().kind(), ErrorKind::WouldBlock);
+    let target = Target::start_logging(&["--lun", "0=memory:1M"], "trace", Stdio::from(log));
+    for _ in 0..3 {
+        drop(Wire::log_in(target.address, &[]));
+    }
 }

@@ -24,12 +24,17 @@ pub struct Target {
 
 impl Target {
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_logging(arguments, "warn", Stdio::inherit())
+    }
+
+    /// Starts one that logs so much, to there.
+    pub fn start_logging(arguments: &[&str], log: &str, to: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bmi-target"))
             .args(["--listen", "127.0.0.1:0", "--target", NAME])
             .args(arguments)
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", log)
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(to)
             .spawn()
             .unwrap();
         let (send, events) = channel();

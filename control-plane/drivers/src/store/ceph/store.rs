@@ -30,6 +30,13 @@ impl From<RecordError> for StoreError {
     }
 }
 
+/// A list of monitors with commas only. Files have blanks between them as well, or both (Ceph's own minimal one has blanks); agents
+/// take commas.
+fn with_commas(mon_host: &str) -> String {
+    let each = mon_host.split_whitespace().map(|some| some.trim_matches(',')).filter(|some| !some.is_empty());
+    each.collect::<Vec<&str>>().join(",")
+}
+
 #[async_trait]
 impl DataStore for CephStore {
     async fn image_create(&self, place: Place, size: ByteSize) -> Result<(), StoreError> {
@@ -178,6 +185,7 @@ impl DataStore for CephStore {
             Some(mon_host) => mon_host.clone(),
             None => self.0.cluster.option("mon_host").map_err(of_ceph)?,
         };
+        let mon_host = with_commas(&mon_host);
         let volumes: Vec<VolumeId> = boots.iter().map(|place| place.volume).collect();
         let keys = self.0.records.keys(&volumes).await?;
         let access = keys.into_iter().map(|(volume, record)| {
@@ -277,5 +285,24 @@ impl DataStore for CephStore {
 
     fn kind(&self) -> &'static str {
         "ceph"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monitors_are_told_with_commas_between_them() {
+        let both = "[v2:10.0.0.1:3300,v1:10.0.0.1:6789]";
+        for (file, told) in [
+            ("10.0.0.1", "10.0.0.1".to_owned()),
+            ("10.0.0.1,10.0.0.2", "10.0.0.1,10.0.0.2".to_owned()),
+            ("10.0.0.1, 10.0.0.2 ,10.0.0.3", "10.0.0.1,10.0.0.2,10.0.0.3".to_owned()),
+            (" 10.0.0.1\t10.0.0.2\n", "10.0.0.1,10.0.0.2".to_owned()),
+            (&format!("{both} {both}"), format!("{both},{both}")),
+        ] {
+            assert_eq!(with_commas(file), told);
+        }
     }
 }
