@@ -183,7 +183,7 @@ impl Agent {
         loop {
             let now = Instant::now();
             if due <= now {
-                self.reconcile().await?;
+                self.reconcile(&mut news).await?;
                 due = Instant::now() + self.next_look(Instant::now());
             }
             let pause = due.saturating_duration_since(Instant::now());
@@ -373,7 +373,7 @@ impl Agent {
     }
 
     /// Observes, plans and executes until there is nothing to do, and reports.
-    async fn reconcile(&mut self) -> Result<(), AgentError> {
+    async fn reconcile(&mut self, news: &mut mpsc::Receiver<News>) -> Result<(), AgentError> {
         for _ in 0..ROUNDS_MAX {
             let found = match self.helper.observe().await {
                 Ok(found) => found,
@@ -386,6 +386,12 @@ impl Agent {
                 }
             };
             self.host_faults.note(found.unseen.as_deref());
+            // A round may take long. Who has said meanwhile that it listens is not late.
+            let mut said = Vec::new();
+            while let Ok(item) = news.try_recv() {
+                said.push(item);
+            }
+            self.hear(said).await?;
             let had_network = self.observed.network.is_some();
             self.judge(found, Instant::now());
             if had_network && self.observed.network.is_none() && self.ledger.desired.is_some() {

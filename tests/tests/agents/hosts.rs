@@ -170,7 +170,9 @@ fn an_agent_renews_and_learns_a_new_authority_while_it_serves() {
     until("the agent has a certificate of the new authority", PATIENCE, || {
         (agent(&deployment)["authority"] == new["id"]).then_some(())
     });
-    deployment.api.delete(&format!("/v1/authorities/{old}")).expect(204);
+    until("it has spoken with its new key", PATIENCE, || {
+        (deployment.api.delete(&format!("/v1/authorities/{old}")).status == 204).then_some(())
+    });
     let before = agent(&deployment);
     reports_after(&deployment, &before);
     deployment.agent_listens(NETWORK);
