@@ -217,17 +217,7 @@ impl ControlPlane {
     /// plane says that it never will be (400, 413, 422).
     pub async fn events_follow(self, mut from: mpsc::Receiver<AgentEvent>) {
         let mut pause = Patience::new(PAUSE_FIRST, PAUSE_LONGEST);
-        let mut events = Vec::new();
-        while from.recv_many(&mut events, BATCH_MAX).await > 0 {
-            if events.len() < BATCH_MAX {
-                tokio::time::sleep(BATCH_DELAY).await;
-                while events.len() < BATCH_MAX
-                    && let Ok(event) = from.try_recv()
-                {
-                    events.push(event);
-                }
-            }
-            let batch = EventBatch { events: std::mem::take(&mut events) };
+        while let Some(batch) = next_batch(&mut from).await {
             loop {
                 match self.post("events", &batch).await {
                     Ok(()) => break,
@@ -264,4 +254,49 @@ async fn body(mut answer: Response, largest: usize) -> Result<Vec<u8>, SyncError
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// What happened next, and what follows within a moment; nothing when nobody is left to say anything.
+async fn next_batch(from: &mut mpsc::Receiver<AgentEvent>) -> Option<EventBatch> {
+    let mut events = Vec::new();
+    if from.recv_many(&mut events, BATCH_MAX).await == 0 {
+        return None;
+    }
+    if events.len() < BATCH_MAX {
+        tokio::time::sleep(BATCH_DELAY).await;
+        while events.len() < BATCH_MAX
+            && let Ok(event) = from.try_recv()
+        {
+            events.push(event);
+        }
+    }
+    Some(EventBatch { events })
+}
+
+#[cfg(test)]
+mod tests {
+    use bmi_agent_api::event::{EventSource, HostEvent};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_event_is_lost_between_batches() {
+        let (to, mut from) = mpsc::channel(BATCH_MAX * 2 + 1);
+        let event = |number: usize| {
+            let said = HostEvent::RulesRestored { table: number.to_string() };
+            AgentEvent { at: Timestamp::now(), from: EventSource::Agent { said } }
+        };
+        // The first waits for others: it is full of them then.
+        to.try_send(event(0)).unwrap();
+        let (first, ()) = tokio::join!(next_batch(&mut from), async {
+            tokio::task::yield_now().await;
+            (1..=BATCH_MAX * 2).for_each(|number| to.try_send(event(number)).unwrap());
+            drop(to);
+        });
+        let mut sizes = vec![first.unwrap().events.len()];
+        while let Some(batch) = next_batch(&mut from).await {
+            sizes.push(batch.events.len());
+        }
+        assert_eq!(sizes, [BATCH_MAX, BATCH_MAX, 1]);
+    }
 }

@@ -170,12 +170,10 @@ impl Step<Context> for PowerOn {
             .system_write(move |tx| {
                 let from = [InstanceState::Provisioning];
                 let project = tx.project(project);
-                bmi_db::instance::state_change(tx, project, id, &from, InstanceState::Ready)?;
                 // A node that was on and asked may have logged in as soon as its target was there.
-                if bmi_db::session::is_known(tx, id)? {
-                    let from = [InstanceState::Ready];
-                    bmi_db::instance::state_change(tx, project, id, &from, InstanceState::Running)?;
-                }
+                let has_session = bmi_db::session::is_known(tx, id)?;
+                let to = if has_session { InstanceState::Running } else { InstanceState::Ready };
+                bmi_db::instance::state_change(tx, project, id, &from, to)?;
                 Ok::<_, AppError>(())
             })
             .await

@@ -153,9 +153,8 @@ fn an_agent_that_tells_many_faults_hides_nothing_but_older_faults() {
     assert_eq!((reasons.len(), reasons[0], reasons[199]), (200, "100", "299"));
 }
 
-/// An agent sends a batch again whose answer it has not heard.
-#[test]
-fn a_batch_that_is_sent_again_is_told_once() {
+/// A deployment in which red has an instance that is made, and its agent.
+fn with_instance() -> (Deployment, Member) {
     let deployment = deployment();
     let api = &deployment.api;
     api.project("lab");
@@ -164,10 +163,22 @@ fn a_batch_that_is_sent_again_is_told_once() {
     let body = json!({"name": "web", "node": "node-1", "image": "golden", "network": "red"});
     api.post("/v1/projects/lab/instances", &body).expect(202);
     let (agent, _, _) = deployment.member("red");
-    let instance = until("the instance is published", Duration::from_secs(60), || {
+    (deployment, agent)
+}
+
+/// The instance, as its agent is told of it.
+fn published(agent: &Member) -> Value {
+    until("the instance is published", Duration::from_secs(60), || {
         let state = agent.desired("red", 0, 0).unwrap().expect(200);
         state["instances"].as_array().unwrap().first().cloned()
-    });
+    })
+}
+
+/// An agent sends a batch again whose answer it has not heard.
+#[test]
+fn a_batch_that_is_sent_again_is_told_once() {
+    let (deployment, agent) = with_instance();
+    let instance = published(&agent);
     let of_target = |at: &str, said: Value| json!({"at": at, "from": {"process": "target", "instance": instance["id"], "said": said}});
     let login = json!({"event": "login", "initiator": "iqn.x:y", "peer": "10.78.0.99:1000", "boot": 7});
     let refused =
@@ -184,7 +195,7 @@ fn a_batch_that_is_sent_again_is_told_once() {
     for _ in 0..2 {
         let _ = agent.post("/agent/v1/networks/red/events", &batch).unwrap().expect(204);
     }
-    let timeline = api.get("/v1/projects/lab/instances/web/timeline").expect(200);
+    let timeline = deployment.api.get("/v1/projects/lab/instances/web/timeline").expect(200);
     let stages = timeline["stages"].as_array().unwrap().iter();
     let stages: Vec<&str> = stages.map(|stage| stage["stage"].as_str().unwrap()).collect();
     let count = |name: &str| stages.iter().filter(|stage| **stage == name).count();
@@ -247,21 +258,8 @@ fn a_node_that_logs_in_before_its_instance_is_ready_is_running_then() {
 
 #[test]
 fn the_boot_that_logged_in_last_is_told_to_whoever_serves_the_network_next() {
-    let deployment = deployment();
-    let api = &deployment.api;
-    api.project("lab");
-    api.image("lab", "golden");
-    api.node_of("node-1", "52:54:00:a2:00:01", "lab");
-    let body = json!({"name": "web", "node": "node-1", "image": "golden", "network": "red"});
-    api.post("/v1/projects/lab/instances", &body).expect(202);
-    let (agent, _, _) = deployment.member("red");
-    let wanted = |agent: &Member| {
-        until("the instance is published", Duration::from_secs(60), || {
-            let state = agent.desired("red", 0, 0).unwrap().expect(200);
-            state["instances"].as_array().unwrap().first().cloned()
-        })
-    };
-    let instance = wanted(&agent);
+    let (deployment, agent) = with_instance();
+    let instance = published(&agent);
     assert_eq!(instance["boot_floor"], 0);
     let login = |boot: u64| {
         json!({"events": [{"at": "2026-01-01T00:00:00Z", "from": {
@@ -272,11 +270,11 @@ fn the_boot_that_logged_in_last_is_told_to_whoever_serves_the_network_next() {
     for boot in [7, 5] {
         let _ = agent.post("/agent/v1/networks/red/events", &login(boot)).unwrap().expect(204);
     }
-    assert_eq!(wanted(&agent)["boot_floor"], 7, "the highest");
+    assert_eq!(published(&agent)["boot_floor"], 7, "the highest");
     // An agent that lies harms its own nodes only, and a number beyond all does not either.
     let (blue, _, _) = deployment.member("blue");
     let _ = blue.post("/agent/v1/networks/blue/events", &login(99)).unwrap().expect(204);
-    assert_eq!(wanted(&agent)["boot_floor"], 7);
+    assert_eq!(published(&agent)["boot_floor"], 7);
     let _ = agent.post("/agent/v1/networks/red/events", &login(u64::MAX)).unwrap().expect(204);
-    assert_eq!(wanted(&agent)["boot_floor"], i64::MAX);
+    assert_eq!(published(&agent)["boot_floor"], i64::MAX);
 }
